@@ -1,0 +1,26 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test check
+
+setup: $(STAMP)
+
+# The stamp is newer than both files once what they name is installed.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: setup
+	$(BIN)/socratic batch examples/prompts.txt --out demo/
+	$(BIN)/socratic report demo/
+
+test: setup
+	$(BIN)/python -m pytest --cov
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
