@@ -1,0 +1,121 @@
+"""The tree of errors: each says what was expected, what came, and what to do.
+
+SocraticError
+├── ConfigurationError      what was asked for cannot be done as it stands (exit code 2)
+│   ├── PromptError         a user prompt that cannot be refined
+│   │   └── UnknownWordError    a word that the pocket world does not know
+│   ├── TemplateError       a template that cannot be read or rendered
+│   └── LoadError           a model that cannot be opened
+├── CandidateError          one image could not be drawn or captioned; carries its status
+├── AgentError              one of the language model's roles gave no usable answer
+│   ├── AnswerError         it answered, but wrongly, and could not mend it
+│   └── CallError           the call itself failed
+├── NothingDrawnError       no candidate of a refinement can be returned
+├── BatchError              a model broke its contract: one output for every input
+└── ClosedError             work was handed to something that is already closed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from socratic_agents.history import History, Status
+
+__all__ = (
+    "AgentError",
+    "AnswerError",
+    "BatchError",
+    "CallError",
+    "CandidateError",
+    "ClosedError",
+    "ConfigurationError",
+    "LoadError",
+    "NothingDrawnError",
+    "PromptError",
+    "SocraticError",
+    "TemplateError",
+    "UnknownWordError",
+)
+
+
+class SocraticError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+    history: History | None = None
+    """What was drawn and judged before the error, so that nothing is lost."""
+
+
+class ConfigurationError(SocraticError, ValueError):
+    """Raised when what was asked for cannot be done as it stands."""
+
+
+class PromptError(ConfigurationError):
+    """Raised when a user prompt cannot be refined, blank or too long for example."""
+
+
+class UnknownWordError(PromptError):
+    """Raised when a prompt has a word that the pocket world does not know."""
+
+
+class TemplateError(ConfigurationError):
+    """Raised when a template cannot be read, or does not fit its variables."""
+
+
+class LoadError(ConfigurationError):
+    """Raised when a model cannot be opened."""
+
+
+class CandidateError(SocraticError):
+    """Raised when one image could not be drawn or captioned.
+
+    Args:
+        status: The status that the candidate gets; never ``ok``.
+        message: What happened and what to do.
+    """
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AgentError(SocraticError):
+    """Raised when a role of the language model gave no usable answer."""
+
+
+class AnswerError(AgentError):
+    """Raised when a language model's answer stayed invalid after all repairs.
+
+    Args:
+        message: What was expected and what came.
+        raw: The last answer as the model wrote it.
+    """
+
+    def __init__(self, message: str, *, raw: str = "") -> None:
+        super().__init__(message)
+        self.raw = raw
+
+
+class CallError(AgentError):
+    """Raised when a call of a language model failed for good.
+
+    Args:
+        message: What happened and what to do.
+        attempts: How many requests were made.
+    """
+
+    def __init__(self, message: str, *, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+
+
+class NothingDrawnError(SocraticError):
+    """Raised when a refinement ends without one usable candidate."""
+
+
+class BatchError(SocraticError):
+    """Raised when a model gave another number of outputs than it got inputs."""
+
+
+class ClosedError(SocraticError, RuntimeError):
+    """Raised when work is handed to something that is already closed."""
