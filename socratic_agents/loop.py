@@ -1,0 +1,242 @@
+"""The loop: generate, caption, assess, judge, optimize, and select the best of all.
+
+This file is the project in one page. It knows nothing of batches, devices,
+LangChain, files or threads: the parts are given to it as plain async callables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from socratic_agents.errors import (
+    AgentError,
+    AnswerError,
+    CandidateError,
+    NothingDrawnError,
+    SocraticError,
+)
+from socratic_agents.history import (
+    Candidate,
+    History,
+    Refinement,
+    Round,
+    StopReason,
+    Usage,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from typing import Any
+
+    from PIL.Image import Image
+
+__all__ = ("Agents", "Event", "EventKind", "refine_prompt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agents:
+    """The voices of the dialogue; any async callable of the right type will do."""
+
+    generate: Callable[[str, int], Awaitable[Image]]
+    """prompt, seed -> image (RGB)"""
+    caption: Callable[[Image], Awaitable[str]]
+    """image -> caption"""
+    judge: Callable[[History], Awaitable[Verdict]]
+    """history -> is the incumbent what was asked for, and what is missing?"""
+    optimize: Callable[[History], Awaitable[tuple[str, ...]]]
+    """history -> the next prompts to try"""
+    select: Callable[[History], Awaitable[int]]
+    """history -> index of the best of its candidates"""
+    assess: Callable[[str, Candidate], Awaitable[Mapping[str, float]]] | None = None
+    """user prompt, candidate -> scores; the first one ranks"""
+
+
+class EventKind(StrEnum):
+    """What an event tells of."""
+
+    DRAWN = "drawn"
+    """A candidate is finished: drawn, captioned, assessed, or failed."""
+    JUDGED = "judged"
+    """A round is finished: its verdict is in."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the observer of a refinement is told."""
+
+    kind: EventKind
+    history: History
+    """Everything up to now; at ``DRAWN`` without the round in the making."""
+    candidate: Candidate | None = None
+    """The candidate that was drawn."""
+
+
+async def refine_prompt(
+    user_prompt: str,
+    agents: Agents,
+    *,
+    rounds: int,
+    seeds: Iterator[int],
+    seeds_per_prompt: int = 1,
+    max_images: int | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> Refinement:
+    """Refine one user prompt until the judge is satisfied, and return the best.
+
+    The user prompt is drawn first and stays in the pool for ever, so the result
+    is never worse, by the selector's measure, than not refining at all.
+
+    Args:
+        user_prompt: What the person asked for.
+        agents: The voices of the dialogue.
+        rounds: How many rounds at most, at least 1; the first draws the user prompt.
+        seeds: The prompt's seed bank, endless. Its first seeds draw every prompt,
+            so that prompts are compared under the same noise.
+        seeds_per_prompt: Images of each prompt, at least 1.
+        max_images: Images in all, at least 1; ``None`` means no limit.
+        cancelled: Asked between rounds; when true, the best so far is returned.
+        on_event: Called, in order, for every candidate and every verdict.
+
+    Raises:
+        NothingDrawnError: If not one candidate is usable.
+        CallError: If the optimizer cannot be reached; ``error.history`` keeps
+            what was done until then.
+    """
+    history = History(user_prompt=user_prompt)
+    shared = [next(seeds) for _ in range(seeds_per_prompt)]
+    plan, error = [(user_prompt, seed) for seed in shared][:max_images], None
+
+    async def draw(prompt: str, seed: int) -> Candidate:
+        candidate = await _candidate(user_prompt, prompt, seed, agents)
+        on_event(Event(EventKind.DRAWN, history, candidate))
+        return candidate
+
+    try:
+        while True:
+            drawn = await _together([draw(prompt, seed) for prompt, seed in plan])
+            history += Round(candidates=drawn, error=error)
+            verdict = await _verdict(history, agents)
+            history = history.judged(verdict)
+            on_event(Event(EventKind.JUDGED, history))
+
+            left = None if max_images is None else max_images - len(history.candidates)
+            if verdict.satisfied:
+                stop = StopReason.SATISFIED
+            elif cancelled():
+                stop = StopReason.CANCELLED
+            elif len(history.rounds) >= rounds:
+                stop = StopReason.ROUNDS_SPENT
+            elif left == 0:
+                stop = StopReason.BUDGET_SPENT
+            else:
+                try:
+                    prompts, error = await _prompts(history, agents), None
+                    plan = [(p, seed) for p in prompts for seed in shared][:left]
+                except AnswerError as problem:
+                    # Without a rewrite, fresh noise is still worth its image.
+                    error, prompt = str(problem), _incumbent_prompt(history)
+                    plan = [(prompt, next(seeds)) for _ in shared][:left]
+                continue
+            return await _selected(history, agents, stop)
+    except SocraticError as problem:
+        problem.history = history
+        raise
+
+
+async def _candidate(
+    user_prompt: str, prompt: str, seed: int, agents: Agents
+) -> Candidate:
+    """Draw, caption and assess one candidate; a failure becomes its status."""
+    candidate = Candidate(prompt=prompt, seed=seed)
+    try:
+        image = await agents.generate(prompt, seed)
+        truncated = image.info.get("truncated_tokens", 0)
+        candidate = replace(candidate, image=image, truncated_tokens=truncated)
+        candidate = replace(candidate, caption=await agents.caption(image))
+    except CandidateError as problem:
+        candidate = replace(candidate, status=problem.status, error=str(problem))
+    if agents.assess and candidate.usable:
+        try:
+            scores = await agents.assess(user_prompt, candidate)
+            if not all(map(math.isfinite, scores.values())):
+                # NaN would win every comparison, and JSON has no word for it.
+                message = f"expected finite scores, got {dict(scores)}; try float32"
+                raise CandidateError(candidate.status, message)  # noqa: TRY301 - one remedy
+            candidate = replace(candidate, scores=scores)
+        except CandidateError as problem:
+            # The image stays; it only has no score, and never an invented one.
+            candidate = replace(candidate, error=str(problem))
+    return candidate
+
+
+async def _verdict(history: History, agents: Agents) -> Verdict:
+    """Ask the judge; one that cannot answer leaves the round unjudged."""
+    if history.incumbent is None:
+        return Verdict.unjudged(
+            "no candidate of this round or an earlier one is usable"
+        )
+    try:
+        return await agents.judge(history)
+    except AgentError as problem:
+        return Verdict.unjudged(str(problem))
+
+
+async def _prompts(history: History, agents: Agents) -> tuple[str, ...]:
+    """Ask the optimizer; a round without a prompt would be a round of nothing."""
+    prompts = await agents.optimize(history)
+    if not prompts:
+        message = "expected at least one prompt, got none"
+        raise AnswerError(message)
+    return prompts
+
+
+async def _selected(history: History, agents: Agents, stop: StopReason) -> Refinement:
+    """Return the selector's choice, or the incumbent where it cannot choose."""
+    candidates, incumbent = history.candidates, history.incumbent
+    if incumbent is None:
+        causes = sorted({f"{c.status}: {c.error}" for c in candidates})
+        message = (
+            f"expected at least one usable image, got none of {len(candidates)} "
+            f"({'; '.join(causes)}); see the causes, or try another seed"
+        )
+        raise NothingDrawnError(message)
+    error = None
+    try:
+        index = await agents.select(history)
+        if not (0 <= index < len(candidates) and candidates[index].usable):
+            message = (
+                f"expected the index of a usable candidate below {len(candidates)}, "
+                f"got {index}"
+            )
+            raise AnswerError(message)
+    except AgentError as problem:
+        index, error = candidates.index(incumbent), str(problem)
+    return Refinement(
+        history=history,
+        best_place=history.place(index),
+        stop=stop,
+        selection_error=error,
+        usage=Usage(images=len(candidates)),
+    )
+
+
+def _incumbent_prompt(history: History) -> str:
+    return history.incumbent.prompt if history.incumbent else history.user_prompt
+
+
+async def _together(
+    coroutines: list[Coroutine[Any, Any, Candidate]],
+) -> tuple[Candidate, ...]:
+    """Await all at once; the first error cancels the rest and is raised bare."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in coroutines]
+    except BaseExceptionGroup as problems:
+        raise problems.exceptions[0] from None
+    return tuple(task.result() for task in tasks)
