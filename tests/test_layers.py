@@ -17,20 +17,20 @@ HEAVY = ("torch", "diffusers", "transformers", "open_clip", "langchain_openai")
 
 LAYERS: dict[str, int] = {
     "errors": 0,
-    "history": 1,
     "prompt": 1,
-    "settings": 2,
-    "scheduler": 2,
-    "store": 2,
-    "report": 2,
-    "chains": 2,
-    "models": 2,
-    "pocket": 3,
-    "tools": 4,
-    "loop": 4,
-    "refiner": 5,
-    "cli": 6,
-    "lab": 6,
+    "report": 1,
+    "history": 2,
+    "settings": 3,
+    "scheduler": 3,
+    "store": 3,
+    "chains": 3,
+    "models": 3,
+    "pocket": 4,
+    "tools": 5,
+    "loop": 5,
+    "refiner": 6,
+    "cli": 7,
+    "lab": 7,
 }
 """How high each part stands; a part imports only what stands lower, or itself."""
 

@@ -1,0 +1,398 @@
+"""Settings: what to refine with, resolved once and never changed.
+
+An explicit argument wins over a ``SOCRATIC_*`` environment variable, that over
+``socratic.toml`` in the working directory, and that over the profile.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from socratic_agents.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+__all__ = ("PROFILES", "Settings", "unknown_variables")
+
+PREFIX = "SOCRATIC_"
+TOML = "socratic.toml"
+
+JUDGES = ("caption", "score:THRESHOLD", "never")
+SELECTORS = ("caption", "clip", "first", "last")
+OPTIMIZERS = ("llm",)
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "pocket": {},
+    "local": {
+        "generator": "stabilityai/sdxl-turbo",
+        "captioner": "Salesforce/blip2-opt-2.7b",
+        "scorer": "ViT-B-32-quickgelu/openai",
+        "llm": "openai:gpt-5-mini",
+        "steps": 4,
+        "guidance_scale": 0.0,
+        "width": 512,
+        "height": 512,
+    },
+    "api": {
+        "generator": "https://api.openai.com/v1",
+        "image_model": "gpt-image-1",
+        "captioner": "HuggingFaceTB/SmolVLM-256M-Instruct",
+        "scorer": "ViT-B-32-quickgelu/openai",
+        "llm": "openai:gpt-5-mini",
+        "width": 1024,
+        "height": 1024,
+        "in_flight": 16,
+    },
+    "classic": {
+        "scorer": None,
+        "judge": "caption",
+        "selector": "caption",
+        "optimizer_template": "classic",
+        "prompts_per_round": 1,
+        "seeds_per_prompt": 1,
+    },
+}
+"""What each profile sets; the rest is each field's own default, the pocket world."""
+
+_SECRETS = frozenset(("api_key",))
+_NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
+
+_GENERATOR_DETAILS = ("image_model", "steps", "guidance_scale", "width", "height")
+"""What a profile says of its own generator, and of no other."""
+
+
+class _ProfileSource(PydanticBaseSettingsSource):
+    """The profile's values; asked last, so that everything else wins."""
+
+    def get_field_value(
+        self,
+        field: FieldInfo,  # noqa: ARG002 - the signature is given
+        field_name: str,
+    ) -> tuple[Any, str, bool]:
+        """Return nothing: the values come together, from ``__call__``."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        name = self.current_state.get("profile", "pocket")
+        values = dict(PROFILES.get(name, {})) if isinstance(name, str) else {}
+        generator = self.current_state.get("generator", values.get("generator"))
+        if generator != values.get("generator"):
+            for detail in _GENERATOR_DETAILS:
+                values.pop(detail, None)
+        return values
+
+
+class Settings(BaseSettings):
+    """Everything that a refinement needs to know; frozen.
+
+    Raises:
+        ConfigurationError: If a setting is unknown, cannot be read, is out of its
+            range, or contradicts another.
+    """
+
+    model_config = SettingsConfigDict(
+        arbitrary_types_allowed=True,
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        toml_file=TOML,
+        use_attribute_docstrings=True,
+        validate_default=False,
+    )
+
+    profile: str = "pocket"
+    """Where every other setting starts from: ``pocket`` (embedded models, offline),
+    ``local`` (Stable Diffusion and BLIP-2 here, a language model over the network),
+    ``api`` (images over the network too) or ``classic`` (the predecessor's loop)."""
+
+    generator: Any = "pocket"
+    """Text to image: ``pocket``, a hub id, a local folder, the ``http(s)://…/v1``
+    address of an OpenAI-compatible images server, or an object."""
+    captioner: Any = "pocket"
+    """Image to text: ``pocket``, a hub id, a local folder, or an object."""
+    scorer: Any = "pocket"
+    """Image and text to score: ``pocket``, an open_clip ``model/tag``, ``hf-hub:…``,
+    a local folder, or an object. ``None``: nothing is scored."""
+    llm: Any = "pocket"
+    """The language model: ``pocket``, a ``provider:model`` name such as
+    ``openai:gpt-5-mini``, or a LangChain chat model."""
+    judge: Any = "caption"
+    """Says when to stop and what is missing: ``caption``, ``score:0.8`` (satisfied
+    from that score on), ``never``, or an async callable."""
+    selector: Any = "clip"
+    """Picks what is returned: ``caption``, ``clip``, ``first``, ``last``, or an async
+    callable."""
+    optimizer: Any = "llm"
+    """Writes new prompts: ``llm``, or an async callable."""
+    optimizer_template: str = "default"
+    """Name of a shipped template, or path of a YAML file."""
+    judge_template: str = "default"
+    """Name of a shipped template, or path of a YAML file."""
+    selector_template: str = "default"
+    """Name of a shipped template, or path of a YAML file."""
+
+    rounds: Annotated[int, Field(ge=1)] = 4
+    """How many rounds at most; the first draws the user prompt."""
+    prompts_per_round: Annotated[int, Field(ge=1, le=64)] = 2
+    """Rewrites in each round after the first."""
+    seeds_per_prompt: Annotated[int, Field(ge=1, le=64)] = 1
+    """Images of each prompt, each from other noise."""
+    max_images: Annotated[int, Field(ge=1)] | None = None
+    """Images of one refinement at most; ``None``: rounds alone decide."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Where all noise of a refinement comes from: the same seed, the same images."""
+    in_flight: Annotated[int, Field(ge=1, le=4096)] = 8
+    """Prompts that are refined at the same time, sharing the models' batches."""
+
+    image_model: str | None = None
+    """Model that an images server is asked for; ``None``: the server's default."""
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Denoising steps; ``None``: the pipeline's default."""
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Strength of the prompt; ``None``: the pipeline's default."""
+    width: Annotated[int, Field(ge=8, le=8192, multiple_of=8)] | None = None
+    """Of the image, in pixels; ``None``: the model's own."""
+    height: Annotated[int, Field(ge=8, le=8192, multiple_of=8)] | None = None
+    """Of the image, in pixels; ``None``: the model's own."""
+    device: str | None = None
+    """Where models run, such as ``cuda:0``, ``mps`` or ``cpu``; ``None``: the best
+    that is there."""
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Number format of the weights; ``None``: what suits the device."""
+    offload: Literal["model", "sequential"] | None = None
+    """Keep what does not run in the main memory: whole models, or layer by layer
+    (slowest, smallest). ``None``: everything stays on the device."""
+    quantization: Literal["4bit", "8bit"] | None = None
+    """Bits of a weight, through bitsandbytes; ``None``: as ``dtype`` says."""
+
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server of the language model; ``None``: the
+    provider's own."""
+    api_key: SecretStr | None = None
+    """Key of the language model and of the images server; ``None``: the provider's
+    own environment variable, such as ``OPENAI_API_KEY``."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Of the language model; ``None``: the model's default."""
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
+    """Seconds that one request over the network may take."""
+
+    def __init__(self, **explicit: Any) -> None:
+        try:
+            super().__init__(**explicit)
+        except ValidationError as error:
+            # "from None": the original shows the values, keys among them.
+            raise ConfigurationError(_sentence(error, explicit)) from None
+        except (SettingsError, OSError, ValueError) as error:
+            # Values from the environment are only split, so the file is to blame.
+            message = f"expected {TOML} to be readable TOML, got: {_line(error)}"
+            raise ConfigurationError(message) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is given
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is given
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where settings come from, the strongest first."""
+        toml = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, toml, _ProfileSource(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_blanks(cls, value: Any) -> Any:
+        """Read ``none``, for places that have no ``None``, and refuse blanks."""
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if isinstance(value, str):
+            value = value.strip()
+            if not value:
+                message = "expected a value, got an empty string; leave it out instead"
+                raise ValueError(message)
+            if value.lower() == "none":
+                return None
+        return value
+
+    @field_validator("profile")
+    @classmethod
+    def _known_profile(cls, name: str) -> str:
+        return _one_of(name, PROFILES, "a profile")
+
+    @field_validator("generator", "captioner", "llm")
+    @classmethod
+    def _needed(cls, value: Any) -> Any:
+        if value is None:
+            message = "expected a name or an object, got none; every loop needs one"
+            raise ValueError(message)
+        return value
+
+    @field_validator("judge")
+    @classmethod
+    def _known_judge(cls, judge: Any) -> Any:
+        if isinstance(judge, str) and judge.startswith("score:"):
+            if not _NUMBER.fullmatch(judge.removeprefix("score:")):
+                message = (
+                    f"expected a number after 'score:', such as 0.8, got {judge!r}"
+                )
+                raise ValueError(message)
+            return judge
+        return _name_or_callable(judge, JUDGES, "a judge")
+
+    @field_validator("selector")
+    @classmethod
+    def _known_selector(cls, selector: Any) -> Any:
+        return _name_or_callable(selector, SELECTORS, "a selector")
+
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, optimizer: Any) -> Any:
+        return _name_or_callable(optimizer, OPTIMIZERS, "an optimizer")
+
+    @model_validator(mode="after")
+    def _agreeing(self) -> Settings:
+        """Refuse settings that contradict each other."""
+        scored = isinstance(self.judge, str) and self.judge.startswith("score:")
+        most, seeds = self.max_images, self.seeds_per_prompt
+        contradictions = {
+            f"expected max_images to be at least seeds_per_prompt ({seeds}), "
+            f"got {most}; raise the one or lower the other": most and most < seeds,
+            "expected a scorer for selector 'clip', got none; name a scorer, or choose "
+            "selector 'caption'": self.scorer is None and self.selector == "clip",
+            f"expected a scorer for judge {self.judge!r}, got none; name a scorer, or "
+            "choose judge 'caption'": self.scorer is None and scored,
+            "expected an llm that base_url leads to, got 'pocket', which needs no "
+            "server; name one, such as llm='openai:MODEL'": self.base_url
+            and self.llm == "pocket",
+            f"expected a device to offload from, got offload {self.offload!r} on the "
+            "cpu; leave offload out": self.offload and self.device == "cpu",
+        }
+        for message, contradicted in contradictions.items():
+            if contradicted:
+                raise ValueError(message)
+        return self
+
+    def but(self, **changes: Any) -> Settings:
+        """Return these settings with a few changed; nothing is read anew.
+
+        Raises:
+            ConfigurationError: As for new settings; also where the profile is
+                changed, because everything else already stands.
+        """
+        if changes.get("profile", self.profile) != self.profile:
+            message = (
+                f"expected the profile to stay {self.profile!r}, "
+                f"got {changes['profile']!r}; make new Settings instead"
+            )
+            raise ConfigurationError(message)
+        return Settings(**(dict(self) | changes))
+
+    def public(self) -> dict[str, Any]:
+        """Return what may be shown: JSON values, objects by name, no secrets."""
+        return {name: _shown(value) for name, value in self if name not in _SECRETS}
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return ``SOCRATIC_*`` variables that set nothing, each with what to do."""
+    names = {PREFIX + name.upper() for name in Settings.model_fields}
+    return {
+        name: f"is no setting{_suggestion(name.upper(), names)}"
+        for name in sorted(environment)
+        if name.upper().startswith(PREFIX) and name.upper() not in names
+    }
+
+
+def _name_or_callable(value: Any, names: Iterable[str], what: str) -> Any:
+    if isinstance(value, str):
+        return _one_of(value, names, what)
+    if not callable(value):
+        message = f"expected {what}'s name or a callable, got {type(value).__name__}"
+        raise ValueError(message)  # noqa: TRY004 - pydantic turns it into our own error
+    return value
+
+
+def _one_of(name: str, names: Iterable[str], what: str) -> str:
+    if name in names:
+        return name
+    choices = ", ".join(names)
+    hint = _suggestion(name, names)
+    message = f"expected {what} ({choices}), got {name!r}{hint}"
+    raise ValueError(message)
+
+
+def _suggestion(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _sentence(error: ValidationError, explicit: Mapping[str, Any]) -> str:
+    """Say in one line what is wrong, where it came from, and what to do."""
+    details: ErrorDetails = error.errors(include_url=False, include_context=False)[0]
+    if not details["loc"]:
+        return _line(details["msg"]).removeprefix("Value error, ")
+    name = str(details["loc"][0])
+    variable = next((v for v in os.environ if v.upper() == PREFIX + name.upper()), None)
+    if name in explicit:
+        where = name
+    elif variable and name in Settings.model_fields:
+        where = variable
+    else:
+        where = f"{name} in {TOML}"
+    if details["type"] == "extra_forbidden":
+        known = sorted(Settings.model_fields)
+        hint = _suggestion(name, known) or f"; known are {', '.join(known)}"
+        return f"expected a setting, got {where}{hint}"
+    text = _line(details["msg"])
+    if text.startswith("Value error, "):
+        return f"{where}: {text.removeprefix('Value error, ')}"
+    return (
+        f"{where}: {text.replace('Input should be', 'expected')}{_came(details, name)}"
+    )
+
+
+def _came(details: ErrorDetails, name: str) -> str:
+    """Return what came instead, unless it could be a secret."""
+    if name in _SECRETS:
+        return ""
+    return f", got {_line(repr(details['input']))[:80]}"
+
+
+def _line(problem: object) -> str:
+    return re.sub(r"\s+", " ", str(problem)).strip()
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as JSON can hold it; an object by its name."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _without_login(value)
+    return getattr(value, "__qualname__", None) or type(value).__name__
+
+
+def _without_login(text: str) -> str:
+    """Cut user name, password and query, which may hold a key, from an address."""
+    if not text.startswith(("http://", "https://")):
+        return text
+    parts = urlsplit(text)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -1,0 +1,252 @@
+"""Settings: precedence, one-line errors, contradictions, and no secrets shown."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from socratic_agents.errors import ConfigurationError, PromptError
+from socratic_agents.prompt import checked
+from socratic_agents.settings import PROFILES, Settings, unknown_variables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from socratic_agents.history import History
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, so that no other file counts."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+async def last_one(history: History) -> int:
+    return len(history.candidates) - 1
+
+
+class Painter:
+    def __call__(self, prompt: str, seed: int) -> None: ...
+
+
+def test_the_pocket_world_is_the_default() -> None:
+    """Where nothing is configured, everything is embedded and offline."""
+    settings = Settings()
+    parts = {settings.generator, settings.captioner, settings.scorer, settings.llm}
+    assert {"pocket"} == parts
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_is_valid(profile: str) -> None:
+    """Each profile can be used as it is, and says which one it is."""
+    settings = Settings(profile=profile)
+    assert profile == settings.public()["profile"]
+    for name, value in PROFILES[profile].items():
+        assert value == getattr(settings, name)
+
+
+def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument beats the environment, that the file, and that the profile."""
+    assert 4 == Settings(profile="local").steps
+    (folder / "socratic.toml").write_text('profile = "local"\nsteps = 5\nseed = 5')
+    assert (5, 5) == (Settings().steps, Settings().seed)
+    monkeypatch.setenv("SOCRATIC_STEPS", "6")
+    assert (6, 5) == (Settings().steps, Settings().seed)
+    assert (7, 5) == (Settings(steps=7).steps, Settings(steps=7).seed)
+
+
+def test_the_environment_can_name_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SOCRATIC_PROFILE brings in all that its profile sets."""
+    monkeypatch.setenv("SOCRATIC_PROFILE", "classic")
+    assert ("classic", 1) == (
+        Settings().optimizer_template,
+        Settings().prompts_per_round,
+    )
+
+
+def test_details_belong_to_the_profiles_own_generator() -> None:
+    """Another generator does not inherit the steps and guidance of the profile's."""
+    settings = Settings(profile="local", generator="some/other-model")
+    details = (settings.steps, settings.guidance_scale, settings.width)
+    assert (None, None, None) == details
+    assert "openai:gpt-5-mini" == settings.llm
+
+
+def test_an_object_is_a_generator_too() -> None:
+    """Objects pass through untouched and are shown by the name of their class."""
+    painter = Painter()
+    settings = Settings(generator=painter, selector=last_one)
+    assert painter is settings.generator
+    assert last_one is settings.selector
+    shown = settings.public()
+    assert ("Painter", "last_one") == (shown["generator"], shown["selector"])
+
+
+def test_a_path_is_a_name(folder: Path) -> None:
+    """A local folder may be given as a path."""
+    assert str(folder) == Settings(generator=folder).generator
+
+
+def test_none_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The word none stands for None where there is no other way to say it."""
+    monkeypatch.setenv("SOCRATIC_SCORER", "none")
+    assert Settings(selector="caption").scorer is None
+
+
+def test_settings_are_frozen() -> None:
+    """Settings cannot be changed, only made anew."""
+    settings = Settings()
+    with pytest.raises(ValidationError):
+        settings.rounds = 9  # type: ignore[misc]
+    assert (9, 4) == (settings.but(rounds=9).rounds, settings.rounds)
+
+
+def test_but_keeps_what_was_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing a few settings does not look at the environment again."""
+    settings = Settings(api_key="sk-hidden", profile="classic")
+    monkeypatch.setenv("SOCRATIC_ROUNDS", "9")
+    changed = settings.but(seed=3)
+    assert (4, 3) == (changed.rounds, changed.seed)
+    assert changed.api_key is not None
+    assert "sk-hidden" == changed.api_key.get_secret_value()
+    with pytest.raises(ConfigurationError, match="make new Settings"):
+        settings.but(profile="local")
+
+
+def test_secrets_are_not_shown() -> None:
+    """A key and an address's login appear neither in public() nor in repr()."""
+    settings = Settings(
+        api_key="sk-hidden",
+        llm="openai:x",
+        base_url="https://me:sk-hidden@server:8000/v1?key=sk-hidden",
+        generator="https://sk-hidden@images/v1",
+    )
+    assert "sk-hidden" not in json.dumps(settings.public())
+    assert "https://server:8000/v1" == settings.public()["base_url"]
+    assert "api_key" not in settings.public()
+    assert "sk-hidden" not in repr(settings.api_key)
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"profile": "lokal"}, r"profile: expected a profile \(.*got 'lokal'.*'local'\?"),
+    ({"profile": None}, "profile: expected a valid string, got None"),
+    ({"roundz": 3}, "expected a setting, got roundz; did you mean 'rounds'"),
+    ({"q": 3}, "expected a setting, got q; known are "),
+    ({"rounds": 0}, "rounds: expected greater than or equal to 1, got 0"),
+    ({"rounds": -1}, "rounds: .*got -1"),
+    ({"rounds": "many"}, "rounds: expected a valid integer.*got 'many'"),
+    ({"rounds": " "}, "rounds: expected a value, got an empty string"),
+    ({"guidance_scale": float("nan")}, "expected a finite number"),
+    ({"width": 100}, "width: expected a multiple of 8, got 100"),
+    ({"dtype": "int3"}, "dtype: expected 'float32', 'float16' or 'bfloat16'"),
+    ({"llm": None}, "llm: expected a name or an object, got none"),
+    ({"judge": "capton"}, "did you mean 'caption'"),
+    ({"judge": "score:high"}, "expected a number after 'score:'"),
+    ({"judge": 7}, "expected a judge's name or a callable, got int"),
+    ({"selector": "clib"}, "did you mean 'clip'"),
+    ({"optimizer": "lm"}, "did you mean 'llm'"),
+    ({"max_images": 1, "seeds_per_prompt": 2}, "max_images.*raise the one"),
+    ({"scorer": None}, "expected a scorer for selector 'clip'"),
+    (
+        {"scorer": None, "selector": "last", "judge": "score:0.8"},
+        "expected a scorer for judge",
+    ),
+    ({"base_url": "http://x/v1"}, "expected an llm that base_url leads to"),
+    ({"offload": "model", "device": "cpu"}, "offload"),
+]
+
+
+@pytest.mark.parametrize(("given_", "message"), BAD, ids=[str(b[0]) for b in BAD])
+def test_bad_settings_are_one_line(given_: dict[str, Any], message: str) -> None:
+    """A setting that cannot be is told in one line: expected, came, what to do."""
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        Settings(**given_)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_secret_is_not_quoted() -> None:
+    """A key of the wrong type is refused without being shown."""
+    with pytest.raises(ConfigurationError) as caught:
+        Settings(api_key=["sk-hidden"])
+    assert "sk-hidden" not in str(caught.value)
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that comes from the environment names the variable."""
+    monkeypatch.setenv("SOCRATIC_ROUNDS", "few")
+    with pytest.raises(ConfigurationError, match=r"^SOCRATIC_ROUNDS: expected"):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("roundz = 3", "got roundz in socratic.toml; did you mean 'rounds'"),
+        ("rounds = 0", "rounds in socratic.toml: expected"),
+        ("rounds = ", "expected socratic.toml to be readable TOML"),
+        ("[llm]\nkey = 3\n[x]", "expected a setting, got x in socratic.toml"),
+    ],
+)
+def test_a_bad_file_is_named(folder: Path, text: str, message: str) -> None:
+    """An error that comes from socratic.toml names the file."""
+    (folder / "socratic.toml").write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        Settings()
+
+
+def test_a_file_that_is_no_text_is_named(folder: Path) -> None:
+    """Bytes that are no UTF-8 are an error of the file, not a traceback."""
+    (folder / "socratic.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"socratic\.toml"):
+        Settings()
+
+
+def test_variables_that_set_nothing_are_found() -> None:
+    """A misspelt variable is told apart, with the one that was meant."""
+    found = unknown_variables({"SOCRATIC_ROUNDZ": "3", "SOCRATIC_SEED": "1", "A": "b"})
+    expected = {"SOCRATIC_ROUNDZ": "is no setting; did you mean 'SOCRATIC_ROUNDS'?"}
+    assert expected == found
+
+
+def test_a_prompt_is_stripped() -> None:
+    """White space around a prompt is not part of it; line breaks inside are."""
+    assert "a red ball\n\tand a box" == checked("  a red ball\n\tand a box \r\n")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("", "got blank text"),
+        (" \t\n", "got blank text"),
+        ("x" * 100_000, "at most 10,000 characters, got 100,000"),
+        ("a\0b", r"U\+0000 at character 2"),
+        ("a\x1b[31m", r"U\+001B"),
+        ("a\x7f", r"U\+007F"),
+        ("\ud800a", r"U\+D800"),
+        (7, "expected a prompt as text, got int"),
+    ],
+    ids=["empty", "blank", "long", "nul", "escape", "delete", "surrogate", "number"],
+)
+def test_a_prompt_that_cannot_be_refined(prompt: Any, message: str) -> None:
+    """Such a prompt is refused in one line before anything is spent on it."""
+    with pytest.raises(PromptError, match=message) as caught:
+        checked(prompt)
+    assert "\n" not in str(caught.value)
+    assert 200 > len(str(caught.value))
+
+
+@given(st.text())
+def test_checked_is_idempotent(text: str) -> None:
+    """What passes once passes again unchanged, and can be written as UTF-8."""
+    try:
+        prompt = checked(text)
+    except PromptError:
+        return
+    assert prompt == checked(prompt)
+    assert prompt.encode()
