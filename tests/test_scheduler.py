@@ -1,0 +1,497 @@
+"""The worker: one thread, late-binding batches, and an answer for everyone.
+
+Invariants, each a property test over random sizes, keys and misfortunes:
+
+* Every item is answered exactly once, with its own output or its own error.
+* A batch has one stage and one key, and at most ``max_batch`` items.
+* Within a key the oldest goes first; the stage with the highest priority leads.
+* A failing item fails alone; a cancelled one is never run.
+* Closing answers every waiter, those of the running batch too.
+
+Order is proven with events: a gate holds the worker until everything is queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import weakref
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from socratic_agents.errors import BatchError, CandidateError, ClosedError
+from socratic_agents.history import Status
+from socratic_agents.scheduler import Stage, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from typing import Any
+
+
+@dataclass
+class Model:
+    """A model that doubles numbers, and fails at some in the way that is asked for."""
+
+    failing: frozenset[int] = frozenset()
+    """Numbers that make the whole call fail."""
+    refused: frozenset[int] = frozenset()
+    """Numbers whose output is an error of their own."""
+    batches: list[list[int]] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+    def run(self, numbers: list[int]) -> Sequence[int | Exception]:
+        self.batches.append(numbers)
+        self.threads.add(threading.get_ident())
+        if self.failing.intersection(numbers):
+            message = f"cannot double {numbers}"
+            raise ValueError(message)
+        return [
+            CandidateError(Status.SAFETY_FILTERED, str(number))
+            if number in self.refused
+            else 2 * number
+            for number in numbers
+        ]
+
+    def stage(self, **options: Any) -> Stage[int, int]:
+        return Stage(name="double", run=self.run, **options)
+
+
+@asynccontextmanager
+async def held(worker: Worker) -> AsyncIterator[threading.Event]:
+    """Keep the worker busy until the event is set, at the latest at the end."""
+    reached, gate = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        loop.call_soon_threadsafe(reached.set)
+        gate.wait()
+
+    task = asyncio.create_task(worker.call(hold))
+    await reached.wait()
+    try:
+        yield gate
+    finally:
+        gate.set()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def queued(worker: Worker, count: int) -> None:
+    """Let the tasks submit their items, of which the worker must not take any yet."""
+    await asyncio.sleep(0)
+    assert count == worker.statistics().waiting
+
+
+def run_briefly(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine function that must not hang."""
+
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await main()
+
+    asyncio.run(limited())
+
+
+async def double(worker: Worker, number: int) -> int:
+    return await worker.submit(Model().stage(), number)
+
+
+numbers = st.integers(0, 30)
+
+
+@given(
+    items=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 2), st.booleans()), max_size=30
+    ),
+    max_batch=st.integers(1, 7),
+    failing=st.frozensets(numbers, max_size=4),
+    refused=st.frozensets(numbers, max_size=4),
+)
+def test_every_item_is_answered_once(
+    items: list[tuple[str, int, bool]],
+    max_batch: int,
+    failing: frozenset[int],
+    refused: frozenset[int],
+) -> None:
+    """Sizes, keys, failures and cancellations never mix up who gets what."""
+
+    async def main() -> None:
+        models = {name: Model(failing, refused - failing) for name in "ab"}
+        stages = {
+            "a": models["a"].stage(max_batch=max_batch),
+            "b": models["b"].stage(max_batch=max_batch, priority=1),
+        }
+        async with Worker() as worker:
+            async with held(worker):
+                tasks = [
+                    asyncio.create_task(worker.submit(stages[name], n, key=key))
+                    for n, (name, key, _) in enumerate(items)
+                ]
+                await queued(worker, len(tasks))
+                for task, (_, _, cancel) in zip(tasks, items, strict=True):
+                    if cancel:
+                        task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            assert 0 == worker.statistics().waiting
+
+        for n, (outcome, (_, _, cancel)) in enumerate(
+            zip(outcomes, items, strict=True)
+        ):
+            if cancel:
+                assert isinstance(outcome, asyncio.CancelledError)
+            elif n in failing:
+                assert isinstance(outcome, ValueError)
+                assert f"cannot double [{n}]" == str(outcome)
+            elif n in refused:
+                assert isinstance(outcome, CandidateError)
+                assert str(n) == str(outcome)
+            else:
+                assert 2 * n == outcome
+        cancelled = {n for n, (_, _, cancel) in enumerate(items) if cancel}
+        for model in models.values():
+            for batch in model.batches:
+                assert len(batch) <= max_batch
+                assert 1 == len({items[n][:2] for n in batch})
+                assert not cancelled.intersection(batch)
+                assert sorted(batch) == batch
+
+    run_briefly(main)
+
+
+@given(
+    items=st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), min_size=1),
+    max_batch=st.integers(1, 5),
+)
+def test_the_oldest_goes_first(items: list[tuple[int, int]], max_batch: int) -> None:
+    """Priority decides between stages, age between keys and within a key."""
+
+    async def main() -> None:
+        order: list[list[int]] = []
+
+        def run(batch: list[int]) -> list[int]:
+            order.append(batch)
+            return batch
+
+        stages = [
+            Stage(name=str(n), run=run, max_batch=max_batch, priority=n) for n in (0, 1)
+        ]
+        async with Worker() as worker:
+            async with held(worker):
+                tasks = [
+                    asyncio.create_task(worker.submit(stages[stage], n, key=key))
+                    for n, (stage, key) in enumerate(items)
+                ]
+                await queued(worker, len(tasks))
+            await asyncio.gather(*tasks)
+
+        priorities = [items[batch[0]][0] for batch in order]
+        assert sorted(priorities, reverse=True) == priorities
+        for stage in (0, 1):
+            batches = [batch for batch in order if items[batch[0]][0] == stage]
+            heads = [batch[0] for batch in batches]
+            assert sorted(heads) == heads
+            for key in range(3):
+                same = [n for batch in batches for n in batch if items[n][1] == key]
+                assert sorted(same) == same
+                counts = [len(b) for b in batches if items[b[0]][1] == key]
+                # Late binding: every batch but the last of a key is full.
+                assert [max_batch] * len(counts[:-1]) == counts[:-1]
+
+    run_briefly(main)
+
+
+@given(count=st.integers(0, 20), max_batch=st.integers(1, 5), done=st.integers(0, 4))
+def test_closing_answers_every_waiter(count: int, max_batch: int, done: int) -> None:
+    """Wherever the worker stands when it closes, nobody is left waiting."""
+
+    async def main() -> None:
+        loop, here, gate = (
+            asyncio.get_running_loop(),
+            asyncio.Event(),
+            threading.Event(),
+        )
+        batches: list[list[int]] = []
+
+        def run(batch: list[int]) -> list[int]:
+            batches.append(batch)
+            if len(batches) > done:
+                loop.call_soon_threadsafe(here.set)
+                gate.wait()
+            return batch
+
+        stage = Stage(name="slow", run=run, max_batch=max_batch)
+        worker = Worker()
+        async with worker:
+            async with held(worker):
+                tasks = [
+                    asyncio.create_task(worker.submit(stage, n)) for n in range(count)
+                ]
+                await queued(worker, count)
+            if count > done * max_batch:
+                await here.wait()
+            else:
+                await asyncio.gather(*tasks)
+            closing = asyncio.create_task(worker.__aexit__())
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            gate.set()
+            await closing
+        answered = list(range(min(count, done * max_batch)))
+        assert answered == [n for n in outcomes if isinstance(n, int)]
+        rest = [o for o in outcomes if not isinstance(o, int)]
+        assert all(isinstance(outcome, ClosedError) for outcome in rest)
+        assert count == len(answered) + len(rest)
+        with pytest.raises(ClosedError, match="expected an open worker"):
+            await worker.submit(stage, 0)
+
+    run_briefly(main)
+
+
+async def test_all_models_run_in_one_thread() -> None:
+    """What is not safe to share is never shared, and the event loop never waits."""
+    model = Model()
+    async with Worker("the-device") as worker:
+        name = await worker.call(lambda: threading.current_thread().name)
+        await asyncio.gather(*(worker.submit(model.stage(), n) for n in range(20)))
+    assert "the-device" == name
+    assert 1 == len(model.threads)
+    assert threading.get_ident() not in model.threads
+
+
+async def test_batches_fill_up_while_the_worker_is_busy() -> None:
+    """Nothing is sealed early: what comes during a batch shares the next one."""
+    model = Model()
+    async with Worker() as worker:
+        async with held(worker):
+            tasks = [
+                asyncio.create_task(worker.submit(model.stage(max_batch=4), n))
+                for n in range(4)
+            ]
+            await queued(worker, 4)
+        await asyncio.gather(*tasks)
+    assert [[0, 1, 2, 3]] == model.batches
+
+
+@pytest.mark.parametrize("outputs", [[], [1], [1, 2, 3]])
+async def test_a_wrong_count_answers_nobody(outputs: list[int]) -> None:
+    """An output too few or too many could be anyone's, so all get the error."""
+    stage: Stage[int, int] = Stage(name="odd", run=lambda _: outputs)
+    async with Worker() as worker:
+        async with held(worker):
+            tasks = [asyncio.create_task(worker.submit(stage, n)) for n in range(2)]
+            await queued(worker, 2)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        assert isinstance(outcome, BatchError)
+        assert (
+            "expected 2 outputs of stage 'odd', one for each item, "
+            f"got {len(outputs)}; mend the model's list"
+        ) == str(outcome)
+    assert outcomes[0] is not outcomes[1]
+
+
+async def test_a_failing_batch_is_halved() -> None:
+    """One bad input of eight costs a few smaller calls, and no neighbour its output."""
+    model = Model(failing=frozenset({5}))
+    async with Worker() as worker:
+        async with held(worker):
+            tasks = [
+                asyncio.create_task(worker.submit(model.stage(), n)) for n in range(8)
+            ]
+            await queued(worker, 8)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [0, 2, 4, 6, 8, 12, 14] == [o for o in outcomes if isinstance(o, int)]
+    assert isinstance(outcomes[5], ValueError)
+    halves = [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [4], [5], [6, 7]]
+    assert [list(range(8)), *halves] == model.batches
+
+
+@pytest.mark.parametrize("exit_", [SystemExit, KeyboardInterrupt, StopIteration])
+async def test_the_worker_survives_every_exit(exit_: type[BaseException]) -> None:
+    """A model that raises what ends threads or futures ends neither."""
+
+    def run(batch: list[int]) -> list[int]:
+        raise exit_
+
+    async with Worker() as worker:
+        with pytest.raises(BatchError, match=f"got {exit_.__name__}") as caught:
+            await worker.submit(Stage[int, int](name="exits", run=run), 1)
+        assert isinstance(caught.value.__cause__, exit_)
+        assert 4 == await double(worker, 2)
+
+
+async def test_outputs_that_are_none_are_outputs() -> None:
+    """Only exceptions are raised; every other value is handed over."""
+    async with Worker() as worker:
+        stage = Stage[int, None](name="none", run=lambda batch: [None for _ in batch])
+        assert [None] == [*await asyncio.gather(worker.submit(stage, 1))]
+
+
+async def test_a_running_item_can_be_abandoned() -> None:
+    """Its output is thrown away, and its neighbours get theirs."""
+    loop, begun, gate = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def run(batch: list[int]) -> list[int]:
+        loop.call_soon_threadsafe(begun.set)
+        gate.wait()
+        return batch
+
+    async with Worker() as worker:
+        stage = Stage(name="slow", run=run)
+        async with held(worker):
+            tasks = [asyncio.create_task(worker.submit(stage, n)) for n in range(2)]
+            await queued(worker, 2)
+        await begun.wait()
+        tasks[0].cancel()
+        await asyncio.gather(tasks[0], return_exceptions=True)
+        gate.set()
+        assert 1 == await tasks[1]
+
+
+async def test_closing_stops_the_halving() -> None:
+    """After closing, the rest of a failed batch is not tried any more."""
+    worker, calls = Worker(), []
+
+    def run(batch: list[int]) -> list[int]:
+        calls.append(batch)
+        worker._refuse()
+        message = "no"
+        raise ValueError(message)
+
+    stage = Stage(name="fails", run=run)
+    async with worker:
+        async with held(worker):
+            tasks = [asyncio.create_task(worker.submit(stage, n)) for n in range(2)]
+            await queued(worker, 2)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [[0, 1]] == calls
+    assert [ClosedError, ClosedError] == [type(outcome) for outcome in outcomes]
+
+
+def test_several_event_loops_share_one_worker() -> None:
+    """Items of different loops and threads meet in batches, and find their way back."""
+    model, worker, results = Model(), Worker(), dict[int, list[int]]()
+    worker.open()
+    start = threading.Barrier(4)
+
+    def submit(number: int) -> None:
+        async def main() -> list[int]:
+            start.wait()
+            jobs = (worker.submit(model.stage(), number * 10 + n) for n in range(10))
+            return await asyncio.gather(*jobs)
+
+        results[number] = asyncio.run(main())
+
+    threads = [threading.Thread(target=submit, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    worker.close()
+    for number in range(4):
+        assert [2 * (number * 10 + n) for n in range(10)] == results[number]
+    assert 1 == len(model.threads)
+
+
+def test_a_loop_that_ended_does_not_end_the_worker() -> None:
+    """Whoever left before his answer came is simply not answered."""
+    worker, gate = Worker(), threading.Event()
+    worker.open()
+
+    async def leave() -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def run(batch: list[int]) -> list[int]:
+            loop.call_soon_threadsafe(begun.set)
+            gate.wait()
+            return batch
+
+        task = asyncio.create_task(worker.submit(Stage(name="slow", run=run), 1))
+        await begun.wait()
+        task.cancel()
+
+    asyncio.run(leave())
+    gate.set()
+    assert 6 == asyncio.run(double(worker, 3))
+    worker.close()
+
+
+async def test_statistics_count_what_was_done() -> None:
+    """Batches, items and fill are exact; busy is a share."""
+    model = Model()
+    async with Worker() as worker:
+        before = worker.statistics()
+        assert (0, 0, 0.0, 0) == (
+            before.batches,
+            before.items,
+            before.fill,
+            before.waiting,
+        )
+        async with held(worker):
+            tasks = [
+                asyncio.create_task(worker.submit(model.stage(max_batch=4), n))
+                for n in range(6)
+            ]
+            await queued(worker, 6)
+            during = worker.statistics()
+            assert (1, 6) == (during.batches, during.waiting)
+            assert 0 < during.busy <= 1
+        await asyncio.gather(*tasks)
+        after = worker.statistics()
+    assert (3, 7, 0, (1 + 1 + 0.5) / 3) == (
+        after.batches,
+        after.items,
+        after.waiting,
+        after.fill,
+    )
+
+
+async def test_a_finished_batch_is_not_kept() -> None:
+    """Images are let go when their waiters have them, not at the next batch."""
+
+    class Picture:
+        pass
+
+    gone = threading.Event()
+
+    def run(batch: list[int]) -> list[Picture]:
+        picture = Picture()
+        weakref.finalize(picture, gone.set)
+        return [picture]
+
+    async with Worker() as worker:
+        await worker.submit(Stage(name="draw", run=run), 1)
+        assert await asyncio.to_thread(gone.wait, 20)
+
+
+def test_a_worker_that_nobody_closes_does_not_keep_the_program() -> None:
+    """The interpreter ends, after the running batch and with everyone told."""
+    code = """
+import asyncio
+from socratic_agents.scheduler import Stage, Worker
+worker = Worker()
+worker.open()
+print(asyncio.run(worker.submit(Stage(name="same", run=list), "done")))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert ("done\n", "") == (run.stdout, run.stderr)
+
+
+async def test_closing_twice_is_closing() -> None:
+    """Whoever cannot know closes again, without harm; unopened workers too."""
+    worker = Worker()
+    async with worker:
+        pass
+    worker.close()
+    Worker().close()
