@@ -1,0 +1,78 @@
+"""Where a model runs, and in which number format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from socratic_agents.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ("choose_device", "choose_dtype")
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """Return the device to use: what was asked for, else the best of this machine.
+
+    Args:
+        device: A name such as ``"cuda:1"``, ``"mps"`` or ``"cpu"``; ``None`` takes
+            the first of cuda, mps and cpu that is there.
+
+    Raises:
+        ConfigurationError: If this machine has no such device.
+    """
+    import torch  # noqa: PLC0415 - importing this package must not load torch
+
+    present = ["cpu"]
+    if torch.backends.mps.is_available():
+        present.insert(0, "mps")
+    if torch.cuda.is_available():
+        present.insert(0, "cuda")
+    if device is None:
+        return torch.device(present[0])
+    problem = (
+        f"expected a device of this machine ({', '.join(present)}), got "
+        f"{str(device)!r}; choose one of them, or none to take the first"
+    )
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigurationError(problem) from error
+    cards = torch.cuda.device_count() if chosen.type == "cuda" else 1
+    if chosen.type not in present or (chosen.index or 0) >= cards:
+        raise ConfigurationError(problem)
+    return chosen
+
+
+def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """Return the number format: what was asked for, else what suits the device.
+
+    Graphics cards take bfloat16 where they have it, since its range keeps large
+    activations finite where float16 gives black images. A CPU takes float32.
+
+    Args:
+        dtype: A floating-point format or its name, such as ``"float16"``.
+        device: Where the model will run.
+
+    Raises:
+        ConfigurationError: If there is no such floating-point format.
+    """
+    import torch  # noqa: PLC0415 - importing this package must not load torch
+
+    if dtype is not None:
+        chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+            message = (
+                "expected a floating-point dtype such as 'float32', 'float16' or "
+                f"'bfloat16', got {dtype!r}; choose one of them, or none"
+            )
+            raise ConfigurationError(message)
+        return chosen
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "mps":
+        native = torch.backends.mps.is_macos_or_newer(14, 0)
+        return torch.bfloat16 if native else torch.float16
+    return torch.float32

@@ -1,0 +1,266 @@
+"""Text to image with any diffusers pipeline, one seed for each image."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from socratic_agents.errors import BatchError, CandidateError
+from socratic_agents.history import Status
+from socratic_agents.models.devices import choose_device, choose_dtype
+from socratic_agents.models.loading import check_folder, local_folder, opening, quiet
+from socratic_agents.models.pipelines import (
+    INDEX,
+    check_no_code,
+    check_offload,
+    checked_call,
+    named_parameters,
+    open_pipeline,
+    place,
+    quantization_config,
+    token_limits,
+)
+from socratic_agents.models.sanity import image_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    import torch
+    from numpy.typing import NDArray
+
+__all__ = ("Diffusion",)
+
+PER_PROMPT = re.compile(r"negative_prompt(_\d+)?|prompt_\d+")
+"""Arguments that most pipelines want as a list as long as the batch."""
+
+
+class Diffusion:
+    """Draws images with a diffusers pipeline, each from a prompt and a seed.
+
+    A seed means the same image on every device and in every batch, up to
+    rounding, since the noise is drawn on the CPU, image by image.
+
+    The pipeline's progress bar is switched off. A pipeline is not safe to share
+    between threads: its scheduler counts steps, and some draw wrong images in
+    silence when two threads do so at once.
+
+    Args:
+        pipeline: A diffusers text-to-image pipeline, ready and on its device.
+        call: Arguments for every call of the pipeline; ``steps`` stands for
+            ``num_inference_steps``, and ``None`` for the pipeline's own default.
+
+    Raises:
+        ConfigurationError: If the pipeline does not take one of the arguments, or
+            is no text-to-image pipeline.
+    """
+
+    def __init__(self, pipeline: Any, **call: Any) -> None:
+        self._pipeline = pipeline
+        self._defaults = named_parameters(pipeline)
+        self._call = checked_call(call, self._defaults, type(pipeline).__name__)
+        self._encoders = token_limits(pipeline, self._call, self._defaults)
+        if callable(getattr(pipeline, "set_progress_bar_config", None)):
+            pipeline.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def load(
+        cls,
+        name: str,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        offload: str | None = None,
+        quantization: Mapping[str, Any] | Any | None = None,
+        **call: Any,
+    ) -> Self:
+        """Open a pipeline by name; safetensors only, and no code from the hub.
+
+        Args:
+            name: A hub id such as ``"stabilityai/sdxl-turbo"``, or a folder.
+            device: Where to draw; ``None`` takes the best of this machine.
+            dtype: Number format of the weights; ``None`` takes what suits the device.
+            revision: The hub's branch, tag or commit.
+            offload: ``"model"``, ``"sequential"`` or ``"group"`` keeps weights in
+                main memory while they are not used; each saves more and is slower.
+            quantization: A diffusers ``PipelineQuantizationConfig``, or its
+                arguments, such as ``{"quant_backend": "bitsandbytes_4bit"}``.
+            call: As in the constructor.
+
+        Raises:
+            ConfigurationError: If an argument does not fit the machine or pipeline.
+            LoadError: If there is no such pipeline, or it cannot be opened safely.
+        """
+        chosen = choose_device(device)
+        options: dict[str, Any] = {
+            "dtype": choose_dtype(dtype, chosen),
+            "use_safetensors": True,
+        }
+        check_offload(offload, chosen)
+        folder = local_folder(name)
+        if folder is not None:
+            check_folder(folder, INDEX)
+            check_no_code(folder)
+        elif revision is not None:
+            options["revision"] = revision
+        if quantization is not None:
+            options["quantization_config"] = quantization_config(quantization)
+        with quiet(), opening("a text-to-image model", name):
+            pipeline = open_pipeline(str(folder or name), options)
+            place(pipeline, chosen, offload)
+        return cls(pipeline, **call)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """How many tokens of a prompt are read, marks included; ``None``: unknown."""
+        limits = [limit for _, limit in self._encoders if limit is not None]
+        return max(limits) if len(limits) == len(self._encoders) > 0 else None
+
+    def __call__(
+        self, requests: Sequence[tuple[str, int]]
+    ) -> list[Image.Image | CandidateError]:
+        """Draw one image for each request, in order.
+
+        A single request that fails gives its error; a batch that fails raises
+        what the pipeline raised, so that the caller can split it.
+
+        Args:
+            requests: Prompts with their seeds.
+
+        Returns:
+            RGB images, whose ``info["truncated_tokens"]`` says how many tokens of
+            the prompt were not read; or why there is no image.
+
+        Raises:
+            BatchError: If the pipeline gave another number of images.
+        """
+        drawn: list[Image.Image | CandidateError] = []
+        for (prompt, _), pixels in zip(requests, self.arrays(requests), strict=True):
+            if isinstance(pixels, CandidateError):
+                drawn.append(pixels)
+                continue
+            image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+            image.info["truncated_tokens"] = self.truncated_tokens(prompt)
+            drawn.append(image)
+        return drawn
+
+    def arrays(
+        self, requests: Sequence[tuple[str, int]]
+    ) -> list[NDArray[np.float32] | CandidateError]:
+        """Draw as a call does, but give the numbers before they become bytes.
+
+        Args:
+            requests: Prompts with their seeds.
+
+        Returns:
+            Arrays ``(height, width, 3)`` of float32 in [0, 1], or why there is none.
+
+        Raises:
+            BatchError: If the pipeline gave another number of images.
+        """
+        if not requests:
+            return []
+        try:
+            output = self._draw(requests)
+        except Exception as error:
+            if len(requests) > 1:
+                raise
+            message = (
+                "expected an image, got an error of the generator "
+                f"({type(error).__name__}: {_one_line(error)}); see the generator's "
+                "settings"
+            )
+            # Without the traceback, whose frames would keep the batch in memory.
+            return [CandidateError(Status.GENERATION_FAILED, message)]
+        images = list(output.images)
+        if len(images) != len(requests):
+            message = (
+                f"expected {len(requests)} images of {type(self._pipeline).__name__}, "
+                f"got {len(images)}; use a pipeline that draws one image a prompt"
+            )
+            raise BatchError(message)
+        withheld = _withheld(output, len(images))
+        return [
+            _checked_pixels(image, filtered=flag)
+            for image, flag in zip(images, withheld, strict=True)
+        ]
+
+    def truncated_tokens(self, prompt: str) -> int:
+        """Count the tokens that no text encoder of the pipeline reads.
+
+        Of several encoders the most patient counts: FLUX reads 77 tokens with one
+        and 512 with the other. The count is exact for CLIP and T5, and a few too
+        low where the pipeline wraps the prompt in a chat template.
+
+        Args:
+            prompt: The text to draw.
+        """
+        with quiet():
+            cut = [
+                0
+                if limit is None
+                else max(0, len(tokenizer(prompt, verbose=False).input_ids) - limit)
+                for tokenizer, limit in self._encoders
+            ]
+        return min(cut, default=0)
+
+    def _draw(self, requests: Sequence[tuple[str, int]]) -> Any:
+        import torch  # noqa: PLC0415 - heavy
+
+        call = {
+            name: [value] * len(requests)
+            if isinstance(value, str) and PER_PROMPT.fullmatch(name)
+            else value
+            for name, value in self._call.items()
+        }
+        with quiet():
+            return self._pipeline(
+                # A fresh list: some pipelines (Z-Image) write into it.
+                prompt=[prompt for prompt, _ in requests],
+                generator=[
+                    torch.Generator("cpu").manual_seed(seed) for _, seed in requests
+                ],
+                output_type="np",
+                **call,
+            )
+
+
+def _withheld(output: Any, count: int) -> list[bool]:
+    """Return for each image whether the pipeline's own safety filter hid it.
+
+    The flag is the only evidence: the image itself was replaced.
+    """
+    for name in ("nsfw_content_detected", "nsfw_detected"):
+        flags = getattr(output, name, None)
+        if flags is not None:
+            return [bool(flag) for flag in flags]
+    return [False] * count
+
+
+def _checked_pixels(
+    image: Any, *, filtered: bool
+) -> NDArray[np.float32] | CandidateError:
+    """Return an image's numbers, or why it is none."""
+    if filtered:
+        message = (
+            "expected an image, got one that the generator's safety filter withheld; "
+            "try another seed or prompt"
+        )
+        return CandidateError(Status.SAFETY_FILTERED, message)
+    pixels = np.asarray(image, dtype=np.float32)
+    fault = image_fault(pixels)
+    if fault is not None:
+        message = (
+            f"expected an image, but {fault}; try dtype float32 or bfloat16, or "
+            "another seed"
+        )
+        return CandidateError(Status.NUMERICAL_FAILURE, message)
+    return pixels.clip(0.0, 1.0)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,179 @@
+"""How a model is opened: the true reason first, safetensors only, no remote code."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from socratic_agents.errors import LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ("check_folder", "local_folder", "opening", "quiet")
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+"""Endings of weight files that may run code when they are read."""
+
+
+def local_folder(name: str) -> Path | None:
+    """Return the folder that a name means, or ``None`` if it names a hub model.
+
+    Args:
+        name: A folder, or a hub id such as ``"stabilityai/sdxl-turbo"``.
+
+    Raises:
+        LoadError: If the name can only be a path, and there is no such folder.
+    """
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return path
+    if path.is_file():
+        message = (
+            f"expected the folder of a model, got the file {name!r}; give a folder"
+        )
+        raise LoadError(message)
+    if re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", name):
+        return None
+    message = (
+        f"expected a hub id such as 'owner/model' or the folder of a model, got "
+        f"{name!r}, and there is no such folder; check the path"
+    )
+    raise LoadError(message)
+
+
+def check_folder(folder: Path, index: str) -> None:
+    """Check that a folder holds a model whose weights can be read safely.
+
+    The libraries that read it say other things: a missing file sounds like a
+    broken connection, and a truncated one like a wrong model.
+
+    Args:
+        folder: The model's folder.
+        index: The file that every model of this kind has.
+
+    Raises:
+        LoadError: If the index is missing, a part has no weights but pickles, or
+            a weight file is truncated.
+    """
+    if not (folder / index).is_file():
+        message = (
+            f"expected the folder of a model with {index}, got {str(folder)!r} "
+            "without it; save a model there, or give another folder"
+        )
+        raise LoadError(message)
+    for part in (folder, *sorted(p for p in folder.iterdir() if p.is_dir())):
+        safe = sorted(part.glob("*.safetensors"))
+        pickles = sorted(p.name for p in part.iterdir() if p.suffix in PICKLES)
+        if pickles and not safe:
+            message = (
+                f"expected safetensors weights, got only pickles in {str(part)!r} "
+                f"({', '.join(pickles)}); convert them, since a pickle can run code"
+            )
+            raise LoadError(message)
+        for file in safe:
+            _check_safetensors(file)
+
+
+def _check_safetensors(file: Path) -> None:
+    """Check that a file is as long as its own header says."""
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length)) if length <= size else {}
+        ends = [
+            entry["data_offsets"][1]
+            for name, entry in header.items()
+            if name != "__metadata__"
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        length, ends = size, []
+    if 8 + length + max(ends, default=0) != size:
+        message = (
+            f"expected whole safetensors weights, got {str(file)!r}, which is "
+            "truncated or damaged; copy or download it again"
+        )
+        raise LoadError(message)
+
+
+@contextmanager
+def opening(what: str, name: str) -> Iterator[None]:
+    """Turn whatever a library raises while a model is opened into one line.
+
+    Args:
+        what: What was expected, such as ``"a text-to-image model"``.
+        name: What was asked for.
+
+    Raises:
+        LoadError: If anything went wrong.
+    """
+    try:
+        yield
+    except Exception as error:  # the libraries raise a dozen unrelated classes
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines)[:300]
+        message = (
+            f"expected {what}, got {name!r}, which cannot be opened "
+            f"({type(error).__name__}: {reason}); check the name, the files and the "
+            "network"
+        )
+        raise LoadError(message) from error
+
+
+class _Silence:
+    """Counts who wants silence, since several threads may load and draw at once."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wanted = 0
+        self._restore: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Silence the libraries, unless somebody did already."""
+        from diffusers.utils import logging as diffusers_log  # noqa: PLC0415 - heavy
+        from huggingface_hub.utils.tqdm import (  # noqa: PLC0415 - heavy
+            are_progress_bars_disabled,
+            enable_progress_bars,
+        )
+        from transformers.utils import logging as transformers_log  # noqa: PLC0415
+
+        with self._lock:
+            self._wanted += 1
+            if self._wanted > 1:
+                return
+            downloads_shown = not are_progress_bars_disabled()
+            for log in (diffusers_log, transformers_log):
+                self._restore.append(partial(log.set_verbosity, log.get_verbosity()))
+                if log.is_progress_bar_enabled():
+                    self._restore.append(log.enable_progress_bar)
+                log.set_verbosity_error()
+                log.disable_progress_bar()
+            # transformers hides downloads too; they take minutes and must be seen.
+            if downloads_shown:
+                enable_progress_bars()
+
+    def end(self) -> None:
+        """Let the libraries speak again once nobody wants silence."""
+        with self._lock:
+            self._wanted -= 1
+            while self._restore and not self._wanted:
+                self._restore.pop()()
+
+
+_SILENCE = _Silence()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' progress bars and warnings, downloads excepted."""
+    _SILENCE.begin()
+    try:
+        yield
+    finally:
+        _SILENCE.end()

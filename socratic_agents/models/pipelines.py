@@ -1,0 +1,201 @@
+"""How a diffusers pipeline is opened, placed, and asked what it takes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.errors import ConfigurationError, LoadError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import torch
+
+__all__ = (
+    "INDEX",
+    "check_no_code",
+    "check_offload",
+    "checked_call",
+    "named_parameters",
+    "open_pipeline",
+    "place",
+    "quantization_config",
+    "token_limits",
+)
+
+INDEX = "model_index.json"
+"""The file that every saved diffusers pipeline has."""
+
+OURS = ("prompt", "generator", "output_type", "num_images_per_prompt", "return_dict")
+"""Arguments of a pipeline's call that are set here, for each batch."""
+
+OFFLOADS = ("model", "sequential", "group")
+
+
+def named_parameters(pipeline: Any) -> dict[str, Any]:
+    """Return what the pipeline's call takes by name, with the defaults."""
+    try:
+        signature = inspect.signature(pipeline)
+    except (TypeError, ValueError):
+        parameters: dict[str, Any] = {}
+    else:
+        named = (
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.KEYWORD_ONLY,
+        )
+        parameters = {
+            name: parameter.default
+            for name, parameter in signature.parameters.items()
+            if parameter.kind in named
+        }
+    missing = {"prompt", "generator", "output_type"} - parameters.keys()
+    if missing:
+        message = (
+            "expected a diffusers text-to-image pipeline, got a "
+            f"{type(pipeline).__name__} whose call takes no "
+            f"{', '.join(sorted(missing))}; give another pipeline"
+        )
+        raise ConfigurationError(message)
+    return parameters
+
+
+def checked_call(
+    call: Mapping[str, Any], parameters: Mapping[str, Any], pipeline: str
+) -> dict[str, Any]:
+    """Return the arguments under the pipeline's names, or say what it takes."""
+    if "steps" in call and "num_inference_steps" in call:
+        message = "expected steps or num_inference_steps, got both; leave one out"
+        raise ConfigurationError(message)
+    given = {
+        "num_inference_steps" if name == "steps" else name: value
+        for name, value in call.items()
+        if value is not None
+    }
+    takes = sorted(parameters.keys() - set(OURS))
+    unknown = sorted(given.keys() - set(takes))
+    if unknown:
+        message = (
+            f"expected arguments that {pipeline} takes ({', '.join(takes)}), got "
+            f"{', '.join(unknown)}; leave out what it does not take"
+        )
+        raise ConfigurationError(message)
+    for name in ("num_inference_steps", "width", "height"):
+        value = given.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            message = f"expected {name} to be a whole number above 0, got {value!r}"
+            raise ConfigurationError(message)
+    return given
+
+
+def token_limits(
+    pipeline: Any, call: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> list[tuple[Callable[..., Any], int | None]]:
+    """Return the pipeline's tokenizers, each with how many tokens are read."""
+    encoders: list[tuple[Callable[..., Any], int | None]] = []
+    for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"):
+        tokenizer = getattr(pipeline, name, None)
+        if tokenizer is None:
+            continue
+        own = getattr(tokenizer, "model_max_length", None)
+        # Tokenizers without a limit say so with a huge number.
+        limit = own if isinstance(own, int) and own < 1_000_000 else None  # noqa: PLR2004 - explained above
+        if "CLIP" not in type(tokenizer).__name__:
+            limit = call.get(
+                "max_sequence_length", defaults.get("max_sequence_length", limit)
+            )
+        encoders.append((tokenizer, limit))
+    return encoders
+
+
+def check_offload(offload: str | None, device: torch.device) -> None:
+    """Check that an offload is known, and that there is something to offload from."""
+    if offload is None:
+        return
+    if offload not in OFFLOADS:
+        message = (
+            f"expected offload to be one of {', '.join(OFFLOADS)}, got {offload!r}; "
+            "choose one, or none"
+        )
+        raise ConfigurationError(message)
+    if device.type == "cpu":
+        message = (
+            f"expected a graphics card for offload {offload!r}, got the CPU, where "
+            "there is nothing to offload from; leave offload out"
+        )
+        raise ConfigurationError(message)
+
+
+def check_no_code(folder: Path) -> None:
+    """Check that a folder needs no Python code of its own.
+
+    Diffusers loads ``<part>/<module>.py`` for parts that name a module in the
+    folder, so its own refusal is not the only one that is wanted here.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        named = [index["_class_name"], *index.values()]
+        modules = [n[0] for n in named if isinstance(n, list) and n]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        message = (
+            f"expected a pipeline's {INDEX}, got one in {str(folder)!r} that cannot "
+            "be read; save the pipeline again"
+        )
+        raise LoadError(message) from error
+    files = {
+        file.stem for pattern in ("*.py", "*/*.py") for file in folder.glob(pattern)
+    }
+    code = [module for module in modules if module in files]
+    if code or isinstance(index["_class_name"], list):
+        message = (
+            f"expected a pipeline of diffusers itself, got {str(folder)!r}, which "
+            f"needs its own Python code ({', '.join(code) or index['_class_name']}); "
+            "load it yourself and give the pipeline object"
+        )
+        raise LoadError(message)
+
+
+def quantization_config(quantization: Mapping[str, Any] | Any) -> Any:
+    """Return a diffusers quantization config."""
+    if not isinstance(quantization, Mapping):
+        return quantization
+    from diffusers import PipelineQuantizationConfig  # noqa: PLC0415 - heavy
+
+    try:
+        return PipelineQuantizationConfig(**quantization)
+    except (TypeError, ValueError, ImportError) as error:
+        message = (
+            "expected arguments of diffusers' PipelineQuantizationConfig, got "
+            f"{dict(quantization)!r} ({error}); see its documentation"
+        )
+        raise ConfigurationError(message) from error
+
+
+def open_pipeline(name: str, options: Mapping[str, Any]) -> Any:
+    """Open a pipeline, also one of a family that has no text-to-image mapping."""
+    from diffusers import AutoPipelineForText2Image, DiffusionPipeline  # noqa: PLC0415
+
+    try:
+        return AutoPipelineForText2Image.from_pretrained(name, **options)
+    except ValueError:
+        # What else may be wrong is wrong for this one too, and is its to say.
+        return DiffusionPipeline.from_pretrained(name, **options)
+
+
+def place(pipeline: Any, device: torch.device, offload: str | None) -> None:
+    """Bring a pipeline to its device, whole or piece by piece as it is needed."""
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    elif offload == "sequential":
+        pipeline.enable_sequential_cpu_offload(device=device)
+    elif offload == "group":
+        pipeline.enable_group_offload(
+            onload_device=device,
+            offload_type="leaf_level",
+            use_stream=device.type == "cuda",
+        )
+    else:
+        pipeline.to(device)
