@@ -1,0 +1,293 @@
+"""The run directory: whole files, one writer, and nothing finished is done again.
+
+Invariants: what is saved is read back equal; a torn last line costs that line alone;
+no file's name comes from user text.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from socratic_agents.errors import ConfigurationError
+from socratic_agents.history import (
+    Candidate,
+    Failure,
+    History,
+    Place,
+    Refinement,
+    Round,
+    Status,
+    StopReason,
+    Verdict,
+)
+from socratic_agents.store import RunDirectory, read_object, read_outcomes, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTINGS = {"seed": 7, "rounds": 2, "in_flight": 8}
+
+
+def refinement(
+    prompt: str = "a red ball", index: int = 0, shade: int = 9
+) -> Refinement:
+    image = Image.new("RGB", (8, 8), (shade, 0, 0))
+    image.info["truncated_tokens"] = 3
+    drawn = Candidate(prompt=prompt, seed=7, image=image, caption="a ball")
+    failed = Candidate(
+        prompt=prompt, seed=8, status=Status.GENERATION_FAILED, error="out of memory"
+    )
+    verdict = Verdict(satisfied=True, reason="it is there")
+    return Refinement(
+        history=History(
+            user_prompt=prompt,
+            rounds=(Round(candidates=(drawn, failed), verdict=verdict),),
+        ),
+        best_place=Place(round=0, candidate=0),
+        stop=StopReason.SATISFIED,
+        settings=SETTINGS,
+        index=index,
+    )
+
+
+def failure(prompt: str = "a red ball", index: int = 0) -> Failure:
+    return Failure(user_prompt=prompt, error="no route", kind="CallError", index=index)
+
+
+def opened(path: Path, **changes: Any) -> RunDirectory:
+    return RunDirectory(path, settings=SETTINGS | changes)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_saving_gives_paths(tmp_path: Path) -> None:
+    """A saved refinement names its images, and they are there."""
+    with opened(tmp_path / "run") as run:
+        saved = run.save(refinement())
+        drawn, failed = saved.history.candidates
+        assert drawn.path is not None
+        assert (run.path / drawn.path).is_file()
+        assert failed.path is None
+        with Image.open(run.path / drawn.path) as image:
+            assert (9, 0, 0) == image.getpixel((0, 0))
+        assert saved.to_json() == json.loads((run.path / "results.jsonl").read_text())
+    files = {"config.json", "objects", "results.jsonl", "lock"}
+    assert files == names(tmp_path / "run") | {"lock"}
+    assert SETTINGS == json.loads((run.path / "config.json").read_text())["settings"]
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    """Outcomes come back as they were saved, in the order of their inputs."""
+    with opened(tmp_path) as run:
+        second = run.save(refinement(index=1))
+        first = run.save(failure())
+    read = read_outcomes(tmp_path)
+    assert [first.to_json(), second.to_json()] == [one.to_json() for one in read]
+
+
+def test_finished_work_is_found(tmp_path: Path) -> None:
+    """The same place, text and settings are finished; any other is not."""
+    with opened(tmp_path) as run:
+        saved = run.save(refinement())
+    with opened(tmp_path, in_flight=99) as run:
+        found = run.finished(0, "a red ball")
+        assert found is not None
+        assert saved.to_json() == found.to_json()
+        assert run.finished(1, "a red ball") is None
+        assert run.finished(0, "a blue ball") is None
+    with opened(tmp_path, seed=8) as run:
+        assert run.finished(0, "a red ball") is None
+
+
+def test_a_lost_image_is_drawn_again(tmp_path: Path) -> None:
+    """A result whose image is gone is not finished."""
+    with opened(tmp_path) as run:
+        path = run.save(refinement()).best.path
+        assert path is not None
+        (tmp_path / path).unlink()
+        assert run.finished(0, "a red ball") is None
+
+
+def test_a_failure_is_tried_again_and_replaced(tmp_path: Path) -> None:
+    """There is one line for each input: what came of it last."""
+    with opened(tmp_path) as run:
+        run.save(failure())
+    with opened(tmp_path) as run:
+        assert run.finished(0, "a red ball") is None
+        run.save(refinement())
+    assert ["ok"] == [one.to_json()["status"] for one in read_outcomes(tmp_path)]
+    assert 1 == (tmp_path / "results.jsonl").read_text().count("\n")
+
+
+def test_other_settings_lose_nothing(tmp_path: Path) -> None:
+    """Going on in a folder with other settings keeps what is there."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    with opened(tmp_path, seed=8) as run:
+        run.save(refinement())
+    assert 2 == len(read_outcomes(tmp_path))
+
+
+def test_images_of_a_failure_are_kept(tmp_path: Path) -> None:
+    """What was drawn before an error is saved too."""
+    history = refinement().history
+    with opened(tmp_path) as run:
+        saved = run.save(replace(failure(), history=history))
+    assert saved.history is not None
+    path = saved.history.candidates[0].path
+    assert path is not None
+    assert (tmp_path / path).is_file()
+
+
+def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path) -> None:
+    """Whatever is left of a line that was being written is dropped."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+        run.save(refinement(index=1))
+    whole = (tmp_path / "results.jsonl").read_bytes()
+    first = whole.index(b"\n") + 1
+    for end in range(first, len(whole) - 1, 97):
+        (tmp_path / "results.jsonl").write_bytes(whole[:end])
+        assert 1 == len(read_outcomes(tmp_path))
+        with opened(tmp_path) as run:
+            assert run.finished(0, "a red ball") is not None
+            assert run.finished(1, "a red ball") is None
+        assert whole[:first] == (tmp_path / "results.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "7", '{"status": "ok"}', "null"])
+def test_a_broken_line_is_an_error(tmp_path: Path, line: str) -> None:
+    """A line in the middle that is no result is told, and not thrown away."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    good = (tmp_path / "results.jsonl").read_text()
+    (tmp_path / "results.jsonl").write_text(f"{line}\n{good}")
+    with (
+        pytest.raises(ConfigurationError, match="expected line 1 of"),
+        opened(tmp_path),
+    ):
+        pass
+    assert line in (tmp_path / "results.jsonl").read_text()
+
+
+def test_one_process_writes(tmp_path: Path) -> None:
+    """A second process is refused in one line that names the first."""
+    code = (
+        "import sys; from socratic_agents.store import RunDirectory\n"
+        f"with RunDirectory({str(tmp_path)!r}, settings={{}}): pass"
+    )
+    with opened(tmp_path):
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+    assert 1 == run.returncode
+    last = run.stderr.splitlines()[-1]
+    assert "to be free, but process" in last
+
+
+def test_a_writer_without_a_number_is_refused_too(tmp_path: Path) -> None:
+    """Where the other's number cannot be read, it is refused all the same."""
+    with opened(tmp_path):
+        (tmp_path / "config.json").write_text("{}")
+        with (
+            pytest.raises(ConfigurationError, match="another process is writing"),
+            opened(tmp_path),
+        ):
+            pass
+
+
+def test_the_folder_is_free_afterwards(tmp_path: Path) -> None:
+    """Leaving the directory lets the next one in."""
+    for _ in range(2):
+        with opened(tmp_path) as run:
+            run.save(refinement())
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
+    """A folder that cannot be written is an error in one line, before any work."""
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ConfigurationError, match="expected to write in"),
+        opened(tmp_path / "file" / "run"),
+    ):
+        pass
+
+
+def test_nothing_is_left_of_nothing(tmp_path: Path) -> None:
+    """A folder that was made for a run that saved nothing is taken away again."""
+    with opened(tmp_path / "new"):
+        assert (tmp_path / "new" / "config.json").is_file()
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    """An existing folder is not removed, whatever is in it."""
+    (tmp_path / "note.txt").write_text("mine")
+    with opened(tmp_path):
+        pass
+    assert "note.txt" in names(tmp_path)
+
+
+def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
+    """A file that cannot be put into place leaves nothing behind."""
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_whole(tmp_path / "taken", b"x")
+    assert {"taken"} == names(tmp_path)
+
+
+def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+    """Reading from a folder that holds no run says how to make one."""
+    with pytest.raises(ConfigurationError, match=r"results\.jsonl.*socratic batch"):
+        read_outcomes(tmp_path)
+
+
+def test_a_changed_image_is_not_read(tmp_path: Path) -> None:
+    """An object is read only if its bytes are what its name says."""
+    with opened(tmp_path) as run:
+        path = run.save(refinement()).best.path
+    assert path is not None
+    assert read_object(tmp_path, path) is not None
+    (tmp_path / path).write_bytes(b"other")
+    assert read_object(tmp_path, path) is None
+    (tmp_path / path).unlink()
+    assert read_object(tmp_path, path) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "objects/../config.json", "lock", ""]
+)
+def test_no_other_file_is_read(tmp_path: Path, path: str) -> None:
+    """A path that is no object's is refused: results may come from somebody else."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    assert read_object(tmp_path, path) is None
+
+
+@settings(max_examples=25)
+@given(prompt=st.text(min_size=1), shade=st.integers(0, 255))
+def test_any_text_round_trips(
+    tmp_path_factory: pytest.TempPathFactory, prompt: str, shade: int
+) -> None:
+    """Any text survives, on one line, and names no file."""
+    folder = tmp_path_factory.mktemp("run")
+    with opened(folder) as run:
+        saved = run.save(refinement(prompt, shade=shade))
+    with opened(folder) as run:
+        found = run.finished(0, prompt)
+    assert found is not None
+    assert saved.to_json() == found.to_json()
+    assert 1 == len((folder / "results.jsonl").read_text().splitlines())
+    for path in (folder / "objects").iterdir():
+        assert set("0123456789abcdef") >= set(path.stem)
