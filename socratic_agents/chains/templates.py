@@ -131,6 +131,19 @@ class Template:
         )
         return prompt.format_messages(**variables)
 
+    def filled(self, offer: Mapping[str, Value]) -> list[BaseMessage]:
+        """Return the messages with what the template declares of a role's offer."""
+        return self.render(**{name: offer[name] for name in self.variables})
+
+    def expect(self, role: str) -> None:
+        """Raise ``TemplateError`` if the template was written for another role."""
+        if self.role != role:
+            message = (
+                f"expected a template for the {role}, got {self.name!r} for the "
+                f"{self.role}; choose one with find_template({role!r}, ...)"
+            )
+            raise TemplateError(message)
+
 
 def find_template(role: str, name: str | Path) -> Template:
     """Return a shipped template by its name, or the user's own by its path.

@@ -1,0 +1,1 @@
+"""The roles of the language model, and the one way in which they ask it."""

@@ -1,0 +1,169 @@
+"""The optimizer: writes the next prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from socratic_agents.chains.ask import ask
+from socratic_agents.chains.attempts import attempt, attempts, one_line
+from socratic_agents.chains.retries import Retries
+from socratic_agents.errors import ConfigurationError, TemplateError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from langchain_core.language_models import BaseChatModel
+
+    from socratic_agents.chains.templates import Template, Value
+    from socratic_agents.history import History
+
+__all__ = ("Rewrites", "optimizer")
+
+
+class Rewrites(BaseModel):
+    """New prompts for the text-to-image model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # The reason comes first: who explains before answering answers better.
+    reason: str = Field(
+        description="One sentence: what the last image lacked and what you change."
+    )
+    prompts: list[str] = Field(
+        description="As many new prompts as were asked for, each on one line."
+    )
+
+
+def optimizer(
+    llm: BaseChatModel,
+    template: Template,
+    *,
+    prompts: int = 1,
+    max_words: int | None = None,
+    example_selector: Any = None,
+    retries: Retries | None = None,
+) -> Callable[[History], Awaitable[tuple[str, ...]]]:
+    """Return the optimizer that writes with a language model from the incumbent.
+
+    One call asks for all prompts. What was already tried, what is said twice, what
+    is empty or too long is left out; if nothing is left, that is shown to the model
+    as its mistake.
+
+    The template may use these variables: ``user_prompt``; ``incumbent`` with
+    ``prompt``, ``caption`` and ``score``; ``missing``, a list of texts; ``history``,
+    a list with ``prompt``, ``caption`` and ``score``, the best last; ``examples``, a
+    list with ``user_prompt``, ``caption`` and ``prompt``; ``number_of_prompts``;
+    ``max_words``. What is unknown, a score for example, is empty.
+
+    Args:
+        llm: Any LangChain chat model.
+        template: Its words; see ``find_template``.
+        prompts: How many prompts to ask for, at least 1; there may come fewer.
+        max_words: Words of a prompt at most, at least 1; ``None`` means no limit.
+        example_selector: Chooses examples by the user prompt, in place of the
+            template's own; anything with LangChain's ``aselect_examples`` or
+            ``select_examples``.
+        retries: How patiently a failed request is sent again.
+
+    Raises:
+        ConfigurationError: If a number is below 1.
+        TemplateError: If it is no optimizer's template, if it shows examples and there
+            are none, or if there is a selector and it shows none.
+    """
+    for name, number in (("prompts", prompts), ("max_words", max_words)):
+        if number is not None and number < 1:
+            message = f"expected {name} of at least 1, got {number}; give 1 or more"
+            raise ConfigurationError(message)
+    template.expect("optimizer")
+    shows = "examples" in template.variables
+    if shows and not template.examples and example_selector is None:
+        message = (
+            f"expected examples for the optimizer template {template.name!r}, got "
+            "none; write some into the file or pass an example selector"
+        )
+        raise TemplateError(message)
+    if example_selector is not None and not shows:
+        message = (
+            f"expected a template that shows examples for the example selector, got "
+            f"{template.name!r}; use few_shot, or add {{{{#examples}}}} to it"
+        )
+        raise TemplateError(message)
+    retries = retries or Retries()
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        verdict, incumbent = history.verdict, history.incumbent
+        missing = verdict.missing if verdict is not None else ()
+        examples: Sequence[Mapping[str, str]] = template.examples
+        if example_selector is not None:
+            examples = await _chosen(example_selector, history.user_prompt, retries)
+        offer: dict[str, Value] = {
+            "user_prompt": history.user_prompt,
+            "incumbent": attempt(incumbent) if incumbent is not None else None,
+            "missing": [thing for thing in missing if thing.strip()],
+            "history": attempts(history),
+            "examples": examples,
+            "number_of_prompts": str(prompts),
+            "max_words": None if max_words is None else str(max_words),
+        }
+        tried = [history.user_prompt, *(c.prompt for c in history.candidates)]
+
+        def fresh(rewrites: Rewrites) -> tuple[str, ...]:
+            return _fresh(rewrites.prompts, tried, max_words)
+
+        messages = template.filled(offer)
+        rewrites = await ask(llm, messages, Rewrites, check=fresh, retries=retries)
+        return fresh(rewrites)[:prompts]
+
+    return optimize
+
+
+def _fresh(
+    prompts: Sequence[str], tried: Sequence[str], max_words: int | None
+) -> tuple[str, ...]:
+    """Return the prompts worth drawing, or raise why there are none."""
+    seen = {one_line(prompt).casefold() for prompt in tried}
+    kept, faults = [], []
+    for prompt in map(one_line, prompts):
+        words = len(prompt.split())
+        if not words:
+            faults.append("a prompt is empty")
+        elif prompt.casefold() in seen:
+            faults.append(f"{prompt!r} was already tried")
+        elif max_words is not None and words > max_words:
+            faults.append(f"a prompt has {words} words, more than {max_words}")
+        else:
+            kept.append(prompt)
+            seen.add(prompt.casefold())
+    if not kept:
+        reasons = "; ".join(dict.fromkeys(faults)) or "the list of prompts is empty"
+        message = f"prompts: expected at least one new prompt, got none ({reasons})"
+        raise ValueError(message)
+    return tuple(kept)
+
+
+async def _chosen(
+    selector: Any, user_prompt: str, retries: Retries
+) -> list[dict[str, str]]:
+    """Return the examples that a selector chooses for a user prompt."""
+    query = {"user_prompt": user_prompt}
+
+    async def request() -> Any:
+        # It may ask an embedding server, whose line may be bad like any other.
+        if hasattr(selector, "aselect_examples"):
+            return await selector.aselect_examples(query)
+        return await asyncio.to_thread(selector.select_examples, query)
+
+    examples = []
+    for example in await retries(request):
+        if not {"user_prompt", "prompt"} <= set(example):
+            message = (
+                "expected user_prompt and prompt in each example of the selector, got "
+                f"{', '.join(map(str, example)) or 'nothing'}; name its keys so"
+            )
+            raise TemplateError(message)
+        fields = ("user_prompt", "caption", "prompt")
+        examples.append({field: str(example.get(field) or "") for field in fields})
+    return examples
