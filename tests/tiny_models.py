@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from socratic_agents.models.loading import quiet
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
@@ -74,7 +76,8 @@ def tiny_stable_diffusion(path: Path) -> Path:
 
     It draws 16x16 images; its prompts may have 77 tokens, one for each letter.
     """
-    stable_diffusion().save_pretrained(path)
+    with quiet():
+        stable_diffusion().save_pretrained(path)
     return path
 
 
@@ -85,7 +88,7 @@ def tiny_blip2(path: Path, *, words: Iterable[str] = WORDS) -> Path:
     """
     from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Processor
 
-    tokenizer = _word_tokenizer(words)
+    tokenizer = word_tokenizer(words)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     torch.manual_seed(0)
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
@@ -130,7 +133,7 @@ def tiny_llava(path: Path) -> Path:
         LlavaProcessor,
     )
 
-    tokenizer = _word_tokenizer(WORDS)
+    tokenizer = word_tokenizer(WORDS)
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     torch.manual_seed(0)
     size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
@@ -616,7 +619,8 @@ def _byte_tokenizer(chat_template: str | None = None) -> Any:
     return tokenizer
 
 
-def _word_tokenizer(words: Iterable[str]) -> Any:
+def word_tokenizer(words: Iterable[str] = WORDS) -> Any:
+    """Build a tokenizer with one token for each word, and ``<unk>`` for others."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -644,5 +648,6 @@ def _image_processor(size: int) -> Any:
 
 
 def _save(path: Path, model: Any, processor: Any) -> None:
-    model.save_pretrained(path)
-    processor.save_pretrained(path)
+    with quiet():
+        model.save_pretrained(path)
+        processor.save_pretrained(path)

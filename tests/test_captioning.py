@@ -1,0 +1,379 @@
+"""What holds for every captioner.
+
+C1  A batch says what its images alone are said to show.
+C2  Nobody gets a caption of no use: it is tried again, and then it is an error.
+C3  An answer holds no word of the question.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from socratic_agents.errors import CandidateError, ConfigurationError, LoadError
+from socratic_agents.history import Status
+from socratic_agents.models.captioning import Captioner
+from socratic_agents.models.sanity import caption_fault
+from tests import tiny_models
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+QUESTIONS = ("is there a red circle", "what color", "is it a square at the left")
+
+FORMAT = "question : {question} ? answer :"
+
+
+def image(seed: int, mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 255, (20, 24, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+@pytest.fixture(scope="module", params=["blip2", "llava"])
+def captioner(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Captioner:
+    """A BLIP-2 model, and one that is spoken to through a chat template."""
+    save = {"blip2": tiny_models.tiny_blip2, "llava": tiny_models.tiny_llava}
+    folder = save[request.param](tmp_path_factory.mktemp("models") / request.param)
+    return Captioner.load(
+        str(folder), device="cpu", question_format=FORMAT, max_new_tokens=12
+    )
+
+
+class Speaker:
+    """Stands in for a model: says of each image what its script says.
+
+    Args:
+        script: For each image, told apart by its first red value, what is said at
+            the first and at the second try.
+        echo: Whether the prompt comes before what is said, as decoders do.
+    """
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+    config = SimpleNamespace(num_query_tokens=4)
+
+    def __init__(
+        self, script: dict[int, tuple[str, ...]], *, echo: bool = True
+    ) -> None:
+        self.script = script
+        self.echo = echo
+        self.calls: list[dict[str, Any]] = []
+        self.tokenizer = tiny_models.word_tokenizer()
+
+    def eval(self) -> Speaker:
+        return self
+
+    def generate(
+        self,
+        pixel_values: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        **decoding: Any,
+    ) -> torch.Tensor:
+        self.calls.append({"size": len(pixel_values), **decoding})
+        attempt = int(decoding["num_beams"] > 1)
+        said = [self.script[int(value)][attempt] for value in pixel_values]
+        tokens = self.tokenizer(
+            said, return_tensors="pt", padding=True, add_special_tokens=False
+        ).input_ids.long()
+        if input_ids is not None and self.echo:
+            return torch.cat([input_ids, tokens], dim=1)
+        return tokens
+
+
+class Inputs(dict[str, torch.Tensor]):
+    def to(self, *_: object) -> Inputs:
+        return self
+
+
+class Looker:
+    """Stands in for a processor: shows the model each image's first red value."""
+
+    num_query_tokens = None
+
+    def __init__(self, chat_template: str | None = None) -> None:
+        self.tokenizer = tiny_models.word_tokenizer()
+        self.chat_template = chat_template
+        self.texts: list[str] = []
+
+    def __call__(
+        self,
+        images: Sequence[Image.Image],
+        text: list[str] | None = None,
+        **options: Any,
+    ) -> Inputs:
+        assert {"RGB"} == {image.mode for image in images}
+        values = [image.getpixel((0, 0)) for image in images]
+        inputs = Inputs(pixel_values=torch.tensor([v[0] for v in values]))  # type: ignore[index]
+        if text is not None:
+            self.texts += text
+            inputs.update(self.tokenizer(text, padding=True, return_tensors="pt"))
+        return inputs
+
+    def apply_chat_template(
+        self, conversations: list[list[dict[str, Any]]], **options: Any
+    ) -> Inputs:
+        contents = [conversation[0]["content"] for conversation in conversations]
+        return self(
+            [content[0]["image"] for content in contents],
+            [content[1]["text"] for content in contents],
+        )
+
+
+def flat(value: int) -> Image.Image:
+    return Image.new("RGB", (2, 2), (value, 0, 0))
+
+
+def test_batch_says_what_single_images_get(captioner: Captioner) -> None:
+    """An image's neighbours change neither its caption nor its error."""
+    images = [image(seed) for seed in range(3)]
+
+    together = captioner.caption(images)
+    alone = [captioner.caption([image])[0] for image in images]
+
+    assert [str(caption) for caption in alone] == [str(c) for c in together]
+
+
+def test_batch_answers_what_single_questions_get(captioner: Captioner) -> None:
+    """Questions of different length are padded where it does no harm."""
+    asked = [(image(seed), question) for seed, question in enumerate(QUESTIONS)]
+
+    together = captioner.answer(asked)
+    alone = [captioner.answer([pair])[0] for pair in asked]
+
+    assert alone == together
+    for answer, question in zip(together, QUESTIONS, strict=True):
+        assert question not in answer
+        assert len(answer.split()) <= 12
+
+
+def test_every_mode_of_image_is_seen(captioner: Captioner) -> None:
+    """Grey, transparent, palette and one-bit images are looked at in RGB."""
+    images = [image(0, mode) for mode in ("L", "RGBA", "P", "1", "LA", "CMYK")]
+
+    assert (
+        len(images) == len(captioner.caption([*images, Image.new("RGB", (1, 1))])) - 1
+    )
+
+
+def test_nothing_asked_says_nothing(captioner: Captioner) -> None:
+    """Empty batches are answered without the model."""
+    assert [] == captioner.caption([])
+    assert [] == captioner.answer([])
+
+
+def test_useless_captions_are_tried_again_and_then_fail() -> None:
+    """Only what failed is tried again, with other decoding; then it is an error."""
+    speaker = Speaker(
+        {
+            1: ("a red circle",),
+            2: ("", "a blue square"),
+            3: ("a photo of", "a photo of a"),
+            4: ("red red red red", ""),
+        }
+    )
+    captions = Captioner(speaker, Looker()).caption([flat(n) for n in (1, 2, 3, 4)])
+
+    assert ["a red circle", "a blue square"] == captions[:2]
+    opening, empty = captions[2:]
+    assert isinstance(opening, CandidateError)
+    assert isinstance(empty, CandidateError)
+    assert Status.CAPTION_FAILED == opening.status == empty.status
+    assert "only an opening ('a photo of a'), at the second try too" in str(opening)
+    assert "it is empty" in str(empty)
+    assert [(4, 1), (3, 5)] == [(c["size"], c["num_beams"]) for c in speaker.calls]
+    assert 1.5 == speaker.calls[1]["repetition_penalty"]
+    assert not speaker.calls[0]["do_sample"]
+
+
+def test_echo_of_the_instruction_is_no_caption() -> None:
+    """A chat model that says what it was told has said nothing."""
+    told = "describe this image in one sentence ."
+    speaker = Speaker({1: (told, told), 2: ("a red circle",)})
+    looker = Looker(chat_template="a template")
+
+    echo, good = Captioner(speaker, looker, instruction=told).caption(
+        [flat(1), flat(2)]
+    )
+
+    assert isinstance(echo, CandidateError)
+    assert "it repeats the instruction" in str(echo)
+    assert "a red circle" == good
+    assert [told] * 3 == looker.texts
+
+
+@pytest.mark.parametrize("echo", [True, False], ids=["decoder", "encoder-decoder"])
+def test_answers_hold_no_prompt(echo: bool) -> None:
+    """The prompt is cut off where the model repeats it, and nothing else is."""
+    speaker = Speaker({1: ("yes",), 2: ("a circle to the left",)}, echo=echo)
+    looker = Looker()
+
+    answers = Captioner(speaker, looker).answer(
+        [(flat(1), "is  there {question}\na circle ?"), (flat(2), "what is there ?")]
+    )
+
+    assert ["yes", "a circle to the left"] == answers
+    assert "Question: is there {question} a circle ? Answer:" == looker.texts[0]
+
+
+def test_chat_models_are_asked_in_their_words() -> None:
+    """A chat model gets the question without BLIP-2's frame."""
+    looker = Looker(chat_template="a template")
+
+    Captioner(Speaker({1: ("yes",)}), looker).answer([(flat(1), "Is it red?")])
+
+    assert ["Is it red? Answer in a few words."] == looker.texts
+
+
+def test_old_checkpoints_get_their_number_of_queries() -> None:
+    """A BLIP-2 processor that lacks the number takes it from its model."""
+    looker = Looker()
+
+    Captioner(Speaker({}), looker)
+
+    assert 4 == looker.num_query_tokens
+    assert "left" == looker.tokenizer.padding_side
+
+
+def test_question_format_needs_a_place() -> None:
+    """A format that would ask every image the same is refused."""
+    with pytest.raises(ConfigurationError, match=r"expected a question format with"):
+        Captioner(Speaker({}), Looker(), question_format="Is it good?")
+
+
+@pytest.mark.parametrize(
+    ("caption", "fault"),
+    [
+        ("", "empty"),
+        (" .,!\n", "empty"),
+        ("a photo of", "opening"),
+        ("An image of the", "opening"),
+        ("A Picture.", "opening"),
+        ("a cat cat cat cat", "repeats itself"),
+        ("a cat on a mat on a mat on a mat", "repeats itself"),
+        ("Describe this image in one sentence. A cat", "repeats the instruction"),
+    ],
+)
+def test_faults_are_recognised(caption: str, fault: str) -> None:
+    """Empty, looping and echoing captions and mere openings tell nothing.
+
+    https://github.com/salesforce/LAVIS/issues/132
+    https://github.com/salesforce/LAVIS/issues/697
+    """
+    instruction = "Describe this image in one sentence."
+
+    assert fault in str(caption_fault(caption, instruction))
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a cat",
+        "cat",
+        "a photo of a cat",
+        "a red circle to the left of a red square on a red background",
+        "two dogs, two cats and two birds",
+        "very very very tall tower",
+        "a man and a woman and a child and a dog",
+        "猫",
+    ],
+)
+def test_captions_of_use_have_no_fault(caption: str) -> None:
+    """Short captions, lists and stressed words are left alone."""
+    assert caption_fault(caption, "Describe this image in one sentence.") is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "q_former"),
+    [("bfloat16", torch.bfloat16), ("float16", torch.float32)],
+)
+def test_number_format_is_taken(
+    tmp_path: Path, dtype: str, q_former: torch.dtype
+) -> None:
+    """Captions come although float16 leaves the Q-Former in float32.
+
+    That is where transformers pins it, since float16 overflows there.
+    """
+    folder = tiny_models.tiny_blip2(tmp_path)
+
+    captioner = Captioner.load(
+        str(folder), device="cpu", dtype=dtype, revision="main", max_new_tokens=5
+    )
+
+    assert getattr(torch, dtype) == captioner._model.language_model.dtype
+    parameters = captioner._model.qformer.parameters()
+    assert {q_former} == {parameter.dtype for parameter in parameters}
+    assert 1 == len(captioner.answer([(image(0), "is there a red circle")]))
+
+
+def test_loading_and_captioning_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The libraries' bars and hints stay out of the terminal."""
+    folder = tiny_models.tiny_blip2(tmp_path)
+    capfd.readouterr()
+
+    Captioner.load(str(folder), device="cpu").caption([image(0)])
+
+    assert ("", "") == capfd.readouterr()
+
+
+def _without_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def _with_pickles(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _of_another_kind(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+
+
+def _with_own_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model_type"] = "mine"
+    config["auto_map"] = {
+        "AutoConfig": "mine.Config",
+        "AutoModelForImageTextToText": "mine.Model",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "mine.py").write_text("raise SystemExit('ran')")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_without_config, "expected the folder of a model with config.json"),
+        (_with_pickles, "got only pickles in"),
+        (_of_another_kind, "which cannot be opened"),
+        (_with_own_code, "which cannot be opened"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_line(
+    tmp_path: Path, spoil: Callable[[Path], None], message: str
+) -> None:
+    """The true reason, and no code of the folder is run."""
+    folder = tiny_models.tiny_blip2(tmp_path / "model")
+    spoil(folder)
+
+    with pytest.raises(LoadError) as caught:
+        Captioner.load(str(folder), device="cpu")
+
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_hub_model_that_cannot_be_had_is_one_line() -> None:
+    """Offline, a name that is not cached is an error with the library's reason."""
+    with pytest.raises(LoadError, match="expected an image-text-to-text model"):
+        Captioner.load("nobody/no-such-model", device="cpu", revision="main")
