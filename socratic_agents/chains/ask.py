@@ -118,6 +118,8 @@ class _Reply:
     """Why the client could not read it, if it says so."""
     finish: str = ""
     """Why the model stopped writing, if it says so."""
+    refusal: str = ""
+    """What it says instead of an answer, if it refuses."""
 
 
 class _Mistake(Exception):  # noqa: N818 - the model's, not ours
@@ -200,24 +202,24 @@ async def _sent(send: Send, talk: list[BaseMessage], retries: Retries) -> _Reply
 
 
 def _reply(raw: AIMessage, parsed: Any, error: str) -> _Reply:
-    """Return what a message says, or raise if it is a refusal."""
+    """Return what a message says, with its cost counted."""
     current_meter().add_tokens(raw.usage_metadata)
     calls = [*raw.tool_calls, *raw.invalid_tool_calls]
     written = [call["args"] for call in calls]
     said = [args if isinstance(args, str) else json.dumps(args) for args in written]
     text = "\n".join([*filter(None, [raw.text]), *filter(None, said)])
     facts = raw.response_metadata
-    finish = facts.get("finish_reason") or facts.get("stop_reason") or ""
-    refusal = raw.additional_kwargs.get("refusal")
-    if refusal or finish in FILTERED:
-        raise _refused(str(refusal or finish), text)
+    finish = str(facts.get("finish_reason") or facts.get("stop_reason") or "")
+    refusal = str(raw.additional_kwargs.get("refusal") or "")
+    if finish in FILTERED:
+        refusal = refusal or finish
     if not calls and parsed is not None:
         # Clients mend JSON that breaks off, and would pass half a prompt as whole.
         try:
             parsed = _whole(raw.text)
         except ValueError as problem:
-            return _Reply(text, error=_line(problem), finish=str(finish))
-    return _Reply(text, parsed, error, str(finish))
+            parsed, error = None, _line(problem)
+    return _Reply(text, parsed, error, finish, refusal)
 
 
 def _whole(text: str) -> Any:
@@ -231,6 +233,8 @@ def _read(
     reply: _Reply, answer: type[AnswerT], check: Callable[[AnswerT], object] | None
 ) -> AnswerT:
     """Return the validated answer, or raise what is wrong with it."""
+    if reply.refusal:
+        raise _refused(reply.refusal, reply.text)
     if reply.finish in CUT:
         message = "it was cut off at the length limit; be shorter"
         raise _Mistake(message)

@@ -1,0 +1,108 @@
+"""Small real objects in the place of big ones."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import Field, PrivateAttr
+
+from socratic_agents.history import Candidate, History, Round, Status, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.callbacks import CallbackManagerForLLMRun
+    from langchain_core.runnables import Runnable
+
+
+class TextModel(BaseChatModel):
+    """Says one thing after another in plain text, and knows no tools.
+
+    An exception in the script is raised, a message is returned as it is, and
+    anything else is written as JSON. ``asked`` holds the messages of every call.
+    """
+
+    script: list[Any] = Field(default_factory=list)
+    _asked: list[list[BaseMessage]] = PrivateAttr(default_factory=list)
+
+    @property
+    def asked(self) -> list[list[BaseMessage]]:
+        return self._asked
+
+    @property
+    def last_question(self) -> str:
+        """The text of the last message of the last call."""
+        return self._asked[-1][-1].text
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def _message(self, said: Any) -> AIMessage:
+        text = said if isinstance(said, str) else json.dumps(said)
+        return AIMessage(text)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        self._asked.append(messages)
+        assert self.script, "expected no further call"
+        said = self.script.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        message = said if isinstance(said, AIMessage) else self._message(said)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+class ScriptedChatModel(TextModel):
+    """Calls the tool that it is given with one answer of its script after another.
+
+    Text in the script is what a model says that calls no tool.
+    """
+
+    _tool: str = PrivateAttr("")
+
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+    ) -> Runnable[Any, AIMessage]:
+        self._tool = tools[0]["title"]
+        return self.bind(**kwargs)
+
+    def _message(self, said: Any) -> AIMessage:
+        if isinstance(said, str):
+            return AIMessage(said)
+        call = {"name": self._tool, "args": said, "id": "call_1", "type": "tool_call"}
+        return AIMessage("", tool_calls=[call])
+
+
+def drawn(prompt: str, caption: str | None = "a thing", **facts: Any) -> Candidate:
+    """Return a candidate; ``score`` is its CLIP score."""
+    score = facts.pop("score", None)
+    scores = {} if score is None else {"clip": score}
+    return Candidate(prompt=prompt, seed=0, caption=caption, scores=scores, **facts)
+
+
+def failed(prompt: str) -> Candidate:
+    """Return a candidate that could not be drawn."""
+    status = Status.GENERATION_FAILED
+    return Candidate(prompt=prompt, seed=0, status=status, error="no")
+
+
+def history(
+    user_prompt: str, *rounds: Sequence[Candidate] | Candidate, **verdict: Any
+) -> History:
+    """Return a history of these rounds, the last one with the verdict, if given."""
+    groups = [[r] if isinstance(r, Candidate) else r for r in rounds]
+    past = History(
+        user_prompt=user_prompt,
+        rounds=tuple(Round(candidates=tuple(group)) for group in groups),
+    )
+    return past.judged(Verdict(**verdict)) if verdict else past

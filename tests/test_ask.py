@@ -1,0 +1,354 @@
+"""A typed answer comes back, or an error that says why; a mistake is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from pydantic import BaseModel, ConfigDict, Field
+
+from socratic_agents.chains.ask import ask
+from socratic_agents.chains.meter import metered
+from socratic_agents.chains.retries import Retries
+from socratic_agents.errors import AnswerError, CallError
+from tests.fakes import ScriptedChatModel, TextModel
+from tests.loopback import Loopback, Reply, chat, error
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+QUESTION = [HumanMessage("How well does it fit?")]
+
+
+async def no_sleep(seconds: float) -> None:
+    """Wait for nothing."""
+
+
+class Answer(BaseModel):
+    """How well it fits."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    reason: str
+    score: int
+
+
+class Bounded(BaseModel):
+    """How well it fits, within limits that only we check."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    score: int = Field(ge=0, le=10)
+
+
+GOOD = '{"reason": "it fits", "score": 3}'
+
+
+def openai_model(server: Loopback, **settings: Any) -> BaseChatModel:
+    """Return the real client, pointed at the loopback."""
+    from langchain_openai import ChatOpenAI
+
+    options = {"max_retries": 0, "timeout": 20, **settings}
+    return ChatOpenAI(
+        model="m", api_key="sk-sentinel", base_url=server.base_url, **options
+    )
+
+
+async def asked(server: Loopback, answer: type[BaseModel] = Answer) -> BaseModel:
+    retries = Retries(sleep=no_sleep)
+    return await ask(openai_model(server), QUESTION, answer, retries=retries)
+
+
+async def test_the_schema_is_sent_strictly() -> None:
+    """The server gets the JSON schema of the answer, without defaults, as strict."""
+    with Loopback(chat(GOOD)) as server:
+        assert Answer(reason="it fits", score=3) == await asked(server)
+    (request,) = server.requests
+    sent = request.body["response_format"]
+    assert "json_schema" == sent["type"]
+    assert sent["json_schema"]["strict"]
+    assert not sent["json_schema"]["schema"]["additionalProperties"]
+    assert ["reason", "score"] == sent["json_schema"]["schema"]["required"]
+
+
+WRONG = {
+    "not JSON": (chat("it fits well"), "Invalid json output: it fits well"),
+    "a wrong type": (chat('{"reason": "r", "score": "3"}'), "score: Input should be"),
+    "a missing field": (chat('{"score": 3}'), "reason: Field required"),
+    "an extra field": (chat('{"reason": "", "score": 3, "x": 1}'), "x: Extra inputs"),
+    "cut off": (chat('{"reason": "it', finish_reason="length"), "length limit"),
+    "cut off, unsaid": (chat('{"score": 3, "reason": "it'), "Unterminated string"),
+    "a list": (chat("[3]"), "valid dictionary"),
+    "null": (chat("null"), "JSON schema"),
+    "a number that is none": (chat('{"reason": "r", "score": NaN}'), "score: Input"),
+    "truth for a number": (chat('{"reason": "r", "score": true}'), "score: Input"),
+    "empty": (chat(""), "it is empty"),
+    "a tool call": (chat(None, arguments=GOOD), "Invalid json output"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_a_wrong_answer_is_shown_with_what_is_wrong(case: str) -> None:
+    """The second request holds the model's own words and the error; it may mend."""
+    reply, told = WRONG[case]
+    with Loopback(reply, chat(GOOD)) as server, metered() as meter:
+        assert Answer(reason="it fits", score=3) == await asked(server)
+    first, second = (request.body["messages"] for request in server.requests)
+    assert first == second[:1]
+    assert ["user", "assistant", "user"] == [m["role"] for m in second]
+    assert told in second[2]["content"]
+    assert "http" not in second[2]["content"], "an address of a manual helps no model"
+    assert 2 == meter.llm_calls
+    assert (22, 14) == (meter.input_tokens, meter.output_tokens)
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_what_stays_wrong_is_an_error_with_the_raw_answer(case: str) -> None:
+    """After two repairs, three requests in all, the error keeps the last words."""
+    reply, told = WRONG[case]
+    with Loopback(reply) as server, pytest.raises(AnswerError) as caught:
+        await asked(server)
+    assert 3 == len(server.requests)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+    raws = {"empty": "", "a tool call": '{"reason": "it fits", "score": 3}'}
+    assert raws.get(case, _content(reply)) == caught.value.raw
+
+
+def _content(reply: Reply) -> str:
+    import json
+
+    content: str = json.loads(reply.body)["choices"][0]["message"]["content"]
+    return content
+
+
+async def test_limits_are_checked_here() -> None:
+    """A score of 99 passes the client but not us, and no client error escapes."""
+    with Loopback(chat('{"score": 99}'), chat('{"score": 9}')) as server:
+        assert Bounded(score=9) == await asked(server, Bounded)
+    told = server.requests[1].body["messages"][-1]["content"]
+    assert "score: Input should be less than or equal to 10" in told
+
+
+REFUSED = {
+    "a refusal": (chat(None, refusal="I cannot help"), "I cannot help"),
+    "a content filter": (chat("", finish_reason="content_filter"), "content filter"),
+    "a policy": (error(400, "content_policy_violation"), "400"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_a_refusal_is_not_asked_again(case: str) -> None:
+    """A refusal costs one request and is an answer, not a broken line."""
+    reply, told = REFUSED[case]
+    with Loopback(reply) as server, pytest.raises(AnswerError, match=told) as caught:
+        await asked(server)
+    assert 1 == len(server.requests)
+    assert "reword the user prompt" in str(caught.value)
+
+
+async def test_a_fenced_answer_is_read() -> None:
+    """JSON in a Markdown fence is JSON."""
+    with Loopback(chat(f"```json\n{GOOD}\n```")) as server:
+        assert Answer(reason="it fits", score=3) == await asked(server)
+
+
+async def test_a_server_without_schemas_is_asked_in_words() -> None:
+    """A server that knows no response format gets the schema in the message."""
+    refusal = error(400, message="This response_format type is unavailable now")
+    with Loopback(refusal, chat("well"), chat(GOOD)) as server:
+        assert Answer(reason="it fits", score=3) == await asked(server)
+    first, second, third = (request.body for request in server.requests)
+    assert "response_format" in first
+    assert "response_format" not in second
+    assert "Here is the output schema" in second["messages"][0]["content"]
+    assert "Here is the output schema" in third["messages"][2]["content"]
+
+
+async def test_another_bad_request_of_a_plain_model_is_fatal() -> None:
+    """The way out is tried once, and never for another complaint."""
+    refusal = error(400, message="response_format is unavailable")
+    with Loopback(refusal, refusal) as server, pytest.raises(CallError):
+        await asked(server)
+    assert 2 == len(server.requests)
+
+
+async def test_a_function_calling_model_is_used_as_it_can() -> None:
+    """A model that only calls functions gives the same answer."""
+    llm = ScriptedChatModel(script=[{"reason": "r", "score": 3}])
+    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+
+
+BROKEN_CALL = AIMessage(
+    "",
+    invalid_tool_calls=[
+        {"type": "invalid_tool_call", "id": "1", "name": "Answer", "args": '{"sc'}
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("it fits", "it fits"),
+        (GOOD, GOOD),
+        ("", "(empty)"),
+        (BROKEN_CALL, '{"sc'),
+        ({"reason": "r", "score": "3"}, '{"reason": "r", "score": "3"}'),
+    ],
+    ids=["text", "JSON without a call", "empty", "a broken call", "a wrong type"],
+)
+async def test_no_call_is_a_failure(said: Any, shown: str) -> None:
+    """A function-calling model that calls nothing has not answered; it is told so."""
+    llm = ScriptedChatModel(script=[said, {"reason": "r", "score": 3}])
+    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+    assert shown == llm.asked[1][1].text
+    assert "cannot be used" in llm.last_question
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens"])
+async def test_a_call_that_was_cut_off_is_a_failure(reason: str) -> None:
+    """What a provider calls cut off is not trusted, even where it can be read."""
+    call = {"name": "Answer", "args": {"reason": "", "score": 3}, "id": "1"}
+    facts = {"stop_reason": reason}
+    cut = AIMessage("", tool_calls=[call], response_metadata=facts)
+    llm = ScriptedChatModel(script=[cut, {"reason": "r", "score": 3}])
+    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+
+
+async def test_a_model_that_only_writes_gets_the_schema_in_words() -> None:
+    """Without tools the form is described, and the answer is validated the same."""
+    llm = TextModel(script=["it fits", GOOD])
+    assert Answer(reason="it fits", score=3) == await ask(llm, QUESTION, Answer)
+    assert "Here is the output schema" in llm.asked[0][0].text
+    assert "cannot be used" in llm.last_question
+    assert "Here is the output schema" in llm.last_question
+    assert "How well does it fit?" == QUESTION[0].text, "the question stays as it was"
+
+
+async def test_a_question_with_parts_keeps_them() -> None:
+    """The description of the form becomes one more part of the last message."""
+    llm = TextModel(script=[GOOD])
+    await ask(llm, [HumanMessage([{"type": "text", "text": "How well?"}])], Answer)
+    content = llm.asked[0][0].content
+    assert isinstance(content, list)
+    first, second = content
+    assert {"type": "text", "text": "How well?"} == first
+    assert isinstance(second, dict)
+    assert "Here is the output schema" in second["text"]
+
+
+class NarrowModel(ScriptedChatModel):
+    """Its structured output takes a schema and nothing of OpenAI's."""
+
+    def with_structured_output(  # type: ignore[override]
+        self, schema: Any, *, include_raw: bool = False
+    ) -> Any:
+        return super().with_structured_output(schema, include_raw=include_raw)
+
+
+class StubbornModel(TextModel):
+    """Its structured output knows no schema at all."""
+
+    def with_structured_output(self, schema: Any, **kwargs: Any) -> Any:
+        message = "expected a class"
+        raise ValueError(message)
+
+
+async def test_a_model_with_a_narrow_signature_is_used_as_it_can() -> None:
+    """What a model's structured output does not take is not insisted on."""
+    narrow = NarrowModel(script=[{"reason": "r", "score": 3}])
+    assert Answer(reason="r", score=3) == await ask(narrow, QUESTION, Answer)
+    stubborn = StubbornModel(script=[GOOD])
+    assert Answer(reason="it fits", score=3) == await ask(stubborn, QUESTION, Answer)
+
+
+async def test_errors_of_validation_that_escape_are_mistakes() -> None:
+    """Some clients raise on a wrong answer; it is repaired all the same."""
+    from langchain_core.exceptions import OutputParserException
+
+    with pytest.raises(ValueError) as caught:
+        Answer.model_validate({})
+    parser = OutputParserException("no JSON", llm_output="it fits")
+    good = {"reason": "r", "score": 3}
+    llm = ScriptedChatModel(script=[caught.value, parser, good])
+    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+    talk = [message.text for message in llm.asked[2]]
+    assert ["(empty)", "it fits"] == talk[1::2]
+    assert "no JSON" in talk[4]
+
+
+async def test_a_check_of_the_caller_is_shown_too() -> None:
+    """A further condition on the answer is a mistake like any other."""
+
+    def odd(answer: Answer) -> None:
+        if answer.score % 2 == 0:
+            message = "expected an odd score"
+            raise ValueError(message)
+
+    even, good = {"reason": "r", "score": 4}, {"reason": "r", "score": 3}
+    llm = ScriptedChatModel(script=[even, good])
+    got = await ask(llm, QUESTION, Answer, check=odd)
+    assert 3 == got.score
+    assert "expected an odd score" in llm.last_question
+
+
+async def test_a_long_wrong_answer_is_shown_in_part() -> None:
+    """A megabyte is not sent back; the error keeps it whole."""
+    llm = ScriptedChatModel(script=["x" * 1_000_000] * 2)
+    with pytest.raises(AnswerError) as caught:
+        await ask(llm, QUESTION, Answer, repairs=1)
+    assert 4_000 == len(llm.asked[1][1].text)
+    assert 1_000_000 == len(caught.value.raw)
+
+
+async def test_a_broken_model_is_a_failed_call() -> None:
+    """Whatever a model raises ends in our tree, with the cause kept, after one try."""
+    llm = ScriptedChatModel(script=[RuntimeError("out of memory")])
+    with metered() as meter, pytest.raises(CallError, match="out of memory") as caught:
+        await ask(llm, QUESTION, Answer)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert (1, 1) == (caught.value.attempts, meter.llm_calls)
+
+
+async def test_a_cut_off_description_of_an_error_is_one_line() -> None:
+    """An error's words are bounded and on one line."""
+    llm = ScriptedChatModel(script=[RuntimeError("a\nb" * 1_000)])
+    with pytest.raises(CallError) as caught:
+        await ask(llm, QUESTION, Answer)
+    assert "\n" not in str(caught.value)
+    assert 400 > len(str(caught.value))
+
+
+async def test_calls_in_tasks_count_into_the_same_meter() -> None:
+    """Tasks started inside count; calls outside do not."""
+    good = {"reason": "r", "score": 3}
+    llm = ScriptedChatModel(script=[good] * 4)
+    with metered() as meter:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(ask(llm, QUESTION, Answer))
+    await ask(llm, QUESTION, Answer)
+    assert 3 == meter.llm_calls
+    with metered(meter) as same:
+        assert meter is same
+
+
+async def test_a_cancelled_call_is_cancelled() -> None:
+    """Cancelling is not a failure of the call; it passes through."""
+    llm = ScriptedChatModel(script=[])
+    started = asyncio.Event()
+
+    class Hanging(ScriptedChatModel):
+        async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+            started.set()
+            await asyncio.Event().wait()
+
+    llm = Hanging()
+    task = asyncio.create_task(ask(llm, QUESTION, Answer))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
