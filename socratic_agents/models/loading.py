@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from contextlib import contextmanager
 from functools import partial
@@ -154,6 +155,11 @@ class _Silence:
                     self._restore.append(log.enable_progress_bar)
                 log.set_verbosity_error()
                 log.disable_progress_bar()
+            # open_clip logs to the root logger in a way that would give it a handler
+            # which prints, from then on, what every library warns of.
+            sink, root = logging.NullHandler(), logging.getLogger()
+            root.addHandler(sink)
+            self._restore.append(partial(root.removeHandler, sink))
             # transformers hides downloads too; they take minutes and must be seen.
             if downloads_shown:
                 enable_progress_bars()
