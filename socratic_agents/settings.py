@@ -22,14 +22,14 @@ from pydantic_settings import (
 )
 
 from socratic_agents.errors import ConfigurationError
+from socratic_agents.profiles import PROFILES, ProfileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-__all__ = ("PROFILES", "Settings", "unknown_variables")
+__all__ = ("Settings", "unknown_variables")
 
 PREFIX = "SOCRATIC_"
 TOML = "socratic.toml"
@@ -38,65 +38,8 @@ JUDGES = ("caption", "score:THRESHOLD", "never")
 SELECTORS = ("caption", "clip", "first", "last")
 OPTIMIZERS = ("llm",)
 
-PROFILES: dict[str, dict[str, Any]] = {
-    "pocket": {},
-    "local": {
-        "generator": "stabilityai/sdxl-turbo",
-        "captioner": "Salesforce/blip2-opt-2.7b",
-        "scorer": "ViT-B-32-quickgelu/openai",
-        "llm": "openai:gpt-5-mini",
-        "steps": 4,
-        "guidance_scale": 0.0,
-        "width": 512,
-        "height": 512,
-    },
-    "api": {
-        "generator": "https://api.openai.com/v1",
-        "image_model": "gpt-image-1",
-        "captioner": "HuggingFaceTB/SmolVLM-256M-Instruct",
-        "scorer": "ViT-B-32-quickgelu/openai",
-        "llm": "openai:gpt-5-mini",
-        "width": 1024,
-        "height": 1024,
-        "in_flight": 16,
-    },
-    "classic": {
-        "scorer": None,
-        "judge": "caption",
-        "selector": "caption",
-        "optimizer_template": "classic",
-        "prompts_per_round": 1,
-        "seeds_per_prompt": 1,
-    },
-}
-"""What each profile sets; the rest is each field's own default, the pocket world."""
-
 _SECRETS = frozenset(("api_key",))
 _NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
-
-_GENERATOR_DETAILS = ("image_model", "steps", "guidance_scale", "width", "height")
-"""What a profile says of its own generator, and of no other."""
-
-
-class _ProfileSource(PydanticBaseSettingsSource):
-    """The profile's values; asked last, so that everything else wins."""
-
-    def get_field_value(
-        self,
-        field: FieldInfo,  # noqa: ARG002 - the signature is given
-        field_name: str,
-    ) -> tuple[Any, str, bool]:
-        """Return nothing: the values come together, from ``__call__``."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        name = self.current_state.get("profile", "pocket")
-        values = dict(PROFILES.get(name, {})) if isinstance(name, str) else {}
-        generator = self.current_state.get("generator", values.get("generator"))
-        if generator != values.get("generator"):
-            for detail in _GENERATOR_DETAILS:
-                values.pop(detail, None)
-        return values
 
 
 class Settings(BaseSettings):
@@ -177,9 +120,9 @@ class Settings(BaseSettings):
     that is there."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Number format of the weights; ``None``: what suits the device."""
-    offload: Literal["model", "sequential"] | None = None
-    """Keep what does not run in the main memory: whole models, or layer by layer
-    (slowest, smallest). ``None``: everything stays on the device."""
+    offload: Literal["model", "sequential", "group"] | None = None
+    """Keep in the main memory what does not run: whole models, all layers, or groups
+    of layers. ``None``: everything stays on the device."""
     quantization: Literal["4bit", "8bit"] | None = None
     """Bits of a weight, through bitsandbytes; ``None``: as ``dtype`` says."""
 
@@ -216,7 +159,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where settings come from, the strongest first."""
         toml = TomlConfigSettingsSource(settings_cls)
-        return init_settings, env_settings, toml, _ProfileSource(settings_cls)
+        return init_settings, env_settings, toml, ProfileSource(settings_cls)
 
     @field_validator("*", mode="before")
     @classmethod

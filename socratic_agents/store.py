@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
     from socratic_agents.history import Candidate
 
-__all__ = ("RunDirectory", "read_object", "read_outcomes", "write_whole")
+__all__ = ("RunDirectory", "read_object", "read_outcomes", "write_page", "write_whole")
 
 RESULTS = "results.jsonl"
 CONFIG = "config.json"
 LOCK = "lock"
+REPORT = "report.html"
 OBJECTS = "objects"
 
-OutcomeT = TypeVar("OutcomeT", Refinement, Failure)
+OutcomeT = TypeVar("OutcomeT", bound=Refinement | Failure)
 
 _OBJECT = re.compile(rf"{OBJECTS}/([0-9a-f]{{64}})\.png")
 _HOW_FAST = frozenset(("device", "in_flight", "offload", "timeout"))
@@ -195,6 +196,18 @@ def read_object(folder: Path, path: str) -> bytes | None:
     except OSError:
         return None
     return data if hashlib.sha256(data).hexdigest() == named[1] else None
+
+
+def write_page(folder: Path, page: str) -> Path:
+    """Write the report of a run directory and return where it is.
+
+    Raises:
+        ConfigurationError: If the disk is full or the folder is not writable.
+    """
+    with _writable(folder):
+        # Half a surrogate pair is no character; it is shown as a question mark.
+        write_whole(folder / REPORT, page.encode("utf-8", "replace"))
+    return folder / REPORT
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -17,6 +17,9 @@ HEAVY = ("torch", "diffusers", "transformers", "open_clip", "langchain_openai")
 
 LAYERS: dict[str, int] = {
     "errors": 0,
+    "bridge": 1,
+    "options": 1,
+    "profiles": 1,
     "prompt": 1,
     "report": 1,
     "history": 2,
@@ -25,12 +28,17 @@ LAYERS: dict[str, int] = {
     "store": 3,
     "chains": 3,
     "models": 3,
+    "callables": 4,
     "pocket": 4,
-    "tools": 5,
     "loop": 5,
-    "refiner": 6,
-    "cli": 7,
-    "lab": 7,
+    "roles": 5,
+    "tools": 5,
+    "doctor": 6,
+    "parts": 6,
+    "progress": 6,
+    "refiner": 7,
+    "cli": 8,
+    "lab": 8,
 }
 """How high each part stands; a part imports only what stands lower, or itself."""
 

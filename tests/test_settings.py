@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from socratic_agents.errors import ConfigurationError, PromptError
+from socratic_agents.profiles import PROFILES
 from socratic_agents.prompt import checked
-from socratic_agents.settings import PROFILES, Settings, unknown_variables
+from socratic_agents.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,309 @@
+"""The command line: ``socratic refine | batch | report | doctor``.
+
+Machine output goes to stdout and nothing else does. Exit codes: 0 done, 1 some
+prompts failed, 2 wrong usage or configuration, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import sys
+from contextlib import aclosing, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from socratic_agents.errors import ConfigurationError, PromptError, SocraticError
+from socratic_agents.options import with_settings
+from socratic_agents.prompt import checked, printable, read_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from socratic_agents.history import Failure, Refinement
+    from socratic_agents.progress import Progress
+    from socratic_agents.prompt import Line
+    from socratic_agents.refiner import Refiner
+    from socratic_agents.settings import Settings
+    from socratic_agents.store import RunDirectory
+
+    OpenRefiner = Callable[[Settings], Refiner]
+
+__all__ = ("main",)
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Refine text-to-image prompts by looking at what was drawn.",
+    pretty_exceptions_enable=False,
+)
+
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where images and results go.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print results as JSON on stdout.")
+]
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, open_refiner: OpenRefiner | None = None
+) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: What follows the program's name; ``None`` takes the process's own.
+        open_refiner: Makes the refiner of a command, for programs that bring theirs.
+    """
+    try:
+        code: int | None = app(
+            None if arguments is None else list(arguments),
+            prog_name="socratic",
+            standalone_mode=False,
+            obj=open_refiner or _open_refiner,
+        )
+    except TyperException as error:
+        return _failed(f"{error.format_message()} See 'socratic --help'.", 2)
+    except ConfigurationError as error:
+        return _failed(str(error), 2)
+    except SocraticError as error:
+        return _failed(str(error), 1)
+    if code == INTERRUPTED:
+        message = "interrupted; run the same command again to go on"
+        return _failed(message, INTERRUPTED)
+    return code or 0
+
+
+def _failed(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {printable(message)}\n")
+    return code
+
+
+def _open_refiner(settings: Settings) -> Refiner:
+    from socratic_agents.refiner import Refiner  # noqa: PLC0415 - keeps help quick
+
+    return Refiner(settings)
+
+
+@app.callback(invoke_without_command=True)
+def _socratic(
+    ctx: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.")
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of  # noqa: PLC0415 - rarely needed
+
+        typer.echo(version_of("socratic-agents"))
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        with redirect_stdout(sys.stderr):
+            typer.echo(ctx.get_help())
+        raise typer.Exit(2)
+
+
+@app.command("refine")
+@with_settings
+def _refine(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    *,
+    out: Out = Path("socratic-run"),
+    as_json: AsJson = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Refine one prompt and keep the best image seen."""
+    from socratic_agents.history import Failure  # noqa: PLC0415 - keeps help quick
+
+    prompt = checked(prompt)
+    settings = _settings(overrides)
+    run, progress = _run(out, settings), _progress(settings, total=1)
+    with run, progress:
+        with redirect_stdout(sys.stderr):  # libraries may print
+            try:
+                work = _refine_one(ctx.obj, settings, prompt, progress)
+                outcome: Refinement | Failure = asyncio.run(work)
+            except ConfigurationError:
+                raise
+            except SocraticError as error:
+                outcome = Failure(
+                    user_prompt=prompt,
+                    error=str(error),
+                    kind=type(error).__name__,
+                    history=error.history,
+                )
+        saved = run.save(outcome)
+        progress.finish(saved)
+        _print_json(saved, as_json=as_json)
+        if isinstance(saved, Failure):
+            return 1
+        progress.say(f"best image: {out / (saved.best.path or '')}")
+        progress.say(f"its prompt: {saved.best.prompt}")
+    return 0
+
+
+@app.command("batch")
+@with_settings
+def _batch(
+    ctx: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="Prompts, one a line: .txt, .jsonl, or - for stdin.")
+    ],
+    *,
+    out: Out = Path("socratic-run"),
+    in_flight: Annotated[
+        str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
+    ] = None,
+    as_json: AsJson = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Refine many prompts; the same command again goes on where it stopped."""
+    from socratic_agents.history import Failure  # noqa: PLC0415 - keeps help quick
+
+    lines = read_prompts(file)
+    if in_flight is not None:
+        overrides["in_flight"] = in_flight
+    settings = _settings(overrides)
+    with _run(out, settings) as run:
+        finished, bad, pending = _sorted(lines, run)
+        failures: list[Failure] = []
+        stdout = sys.stdout
+
+        def keep(outcome: Refinement | Failure) -> None:
+            saved = run.save(outcome)
+            progress.finish(saved)
+            if isinstance(saved, Failure):
+                failures.append(saved)
+            with redirect_stdout(stdout):
+                _print_json(saved, as_json=as_json)
+
+        progress = _progress(settings, total=len(lines), done=len(finished))
+        with progress, redirect_stdout(sys.stderr):
+            if finished:
+                progress.say(f"{len(finished)} of {len(lines)} were finished before")
+            for refinement in finished:
+                with redirect_stdout(stdout):
+                    _print_json(refinement, as_json=as_json)
+            for failure in bad:
+                keep(failure)
+            if pending:
+                work = _refine_many(ctx.obj, settings, pending, progress, keep)
+                asyncio.run(work)
+        progress.say(f"{len(lines) - len(failures)} of {len(lines)} done, in {out}")
+        for failure in sorted(failures, key=lambda one: one.index):
+            shown = printable(failure.user_prompt, longest=60)
+            progress.say(
+                f"failed: prompt {failure.index + 1} ({shown}): {failure.error}"
+            )
+    return 1 if failures else 0
+
+
+@app.command("report")
+def _report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)
+    ],
+) -> int:
+    """Write one page about a run that opens offline: DIR/report.html."""
+    from socratic_agents.report import report_html  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.store import read_object, read_outcomes, write_page  # noqa: PLC0415 - keeps help quick
+
+    outcomes = read_outcomes(directory)
+    read = functools.partial(read_object, directory)
+    page = write_page(directory, report_html(outcomes, read=read))
+    sys.stderr.write(f"report: {printable(str(page.resolve()))}\n")
+    return 0
+
+
+@app.command("doctor")
+def _doctor() -> int:
+    """Look at this installation: versions, device, settings, keys, weights."""
+    from socratic_agents.doctor import examine  # noqa: PLC0415 - keeps help quick
+
+    worst = 0
+    for finding in examine():
+        mark = {"ok": "ok     ", "warning": "warning"}.get(finding.state, "PROBLEM")
+        typer.echo(printable(f"{mark} {finding.name}: {finding.detail}"))
+        worst = max(worst, 2 if finding.state == "problem" else 0)
+    return worst
+
+
+async def _refine_one(
+    open_refiner: OpenRefiner, settings: Settings, prompt: str, progress: Progress
+) -> Refinement:
+    refiner = open_refiner(settings)
+    refiner.check(prompt)  # before the models are loaded
+    async with refiner:
+        observe = functools.partial(progress.observe, 0)
+        return await refiner.refine(prompt, on_event=observe)
+
+
+async def _refine_many(
+    open_refiner: OpenRefiner,
+    settings: Settings,
+    pending: Sequence[tuple[int, str]],
+    progress: Progress,
+    keep: Callable[[Refinement | Failure], None],
+) -> None:
+    """Refine prompts; each outcome gets the index of its line in the file."""
+    places = [index for index, _ in pending]
+    async with open_refiner(settings) as refiner:
+        outcomes = refiner.refine_many(
+            [prompt for _, prompt in pending],
+            on_event=lambda place, event: progress.observe(places[place], event),
+        )
+        async with aclosing(outcomes) as stream:
+            async for outcome in stream:
+                keep(replace(outcome, index=places[outcome.index]))
+
+
+def _sorted(
+    lines: Iterable[Line], run: RunDirectory
+) -> tuple[list[Refinement], list[Failure], list[tuple[int, str]]]:
+    """Return what is finished, what is no prompt, and what is to do."""
+    from socratic_agents.history import Failure  # noqa: PLC0415 - keeps help quick
+
+    finished, bad, pending = [], [], []
+    for index, line in enumerate(lines):
+        if line.error is not None:
+            kind = PromptError.__name__
+            failure = Failure(
+                user_prompt=line.text, error=line.error, kind=kind, index=index
+            )
+            bad.append(failure)
+        elif refinement := run.finished(index, line.text):
+            finished.append(refinement)
+        else:
+            pending.append((index, line.text))
+    return finished, bad, pending
+
+
+def _settings(overrides: dict[str, Any]) -> Settings:
+    from socratic_agents.settings import Settings  # noqa: PLC0415 - keeps help quick
+
+    return Settings(**overrides)
+
+
+def _run(out: Path, settings: Settings) -> RunDirectory:
+    from socratic_agents.store import RunDirectory  # noqa: PLC0415 - keeps help quick
+
+    return RunDirectory(out, settings=settings.public())
+
+
+def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:
+    from socratic_agents.progress import Progress  # noqa: PLC0415 - keeps help quick
+
+    return Progress(total=total, done=done, rounds=settings.rounds)
+
+
+def _print_json(outcome: Refinement | Failure, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(f"{json.dumps(outcome.to_json(), allow_nan=False)}\n")
+        sys.stdout.flush()

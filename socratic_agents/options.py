@@ -1,0 +1,68 @@
+"""The settings as options of the command line."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("with_settings",)
+
+SETTINGS = {
+    "profile": (
+        "NAME",
+        "Where the other settings start from: pocket, local, api, classic.",
+    ),
+    "generator": ("NAME", "Text to image: pocket, hub id, folder, or http(s)://…/v1."),
+    "captioner": ("NAME", "Image to text: pocket, hub id, or folder."),
+    "scorer": (
+        "NAME",
+        "Image and text to score: pocket, open_clip model/tag, or none.",
+    ),
+    "llm": ("NAME", "Language model: pocket, or provider:model."),
+    "judge": ("NAME", "When to stop: caption, score:0.8, or never."),
+    "selector": ("NAME", "What to return: caption, clip, first, or last."),
+    "optimizer_template": ("NAME", "Shipped template, or a YAML file."),
+    "judge_template": ("NAME", "Shipped template, or a YAML file."),
+    "selector_template": ("NAME", "Shipped template, or a YAML file."),
+    "rounds": ("N", "Rounds at most; the first draws the user prompt."),
+    "prompts_per_round": ("N", "Rewrites in each round."),
+    "seeds_per_prompt": ("N", "Images of each prompt."),
+    "max_images": ("N", "Images of one refinement at most."),
+    "seed": ("N", "Where all noise comes from."),
+}
+"""Settings that are options: metavar and help. Settings itself checks the values."""
+
+
+def with_settings(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command every setting as an option; they arrive as ``overrides``."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> int:
+        given = {name: kwargs.pop(name) for name in SETTINGS}
+        overrides = {name: value for name, value in given.items() if value is not None}
+        return command(*args, overrides=overrides, **kwargs)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.name != "overrides"]
+    options = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                str | None,
+                typer.Option(metavar=metavar, help=text, rich_help_panel="Settings"),
+            ],
+        )
+        for name, (metavar, text) in SETTINGS.items()
+    ]
+    parameters = [*own, *options]
+    wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
