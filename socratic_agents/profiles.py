@@ -64,6 +64,7 @@ class ProfileSource(PydanticBaseSettingsSource):
         )  # pragma: no cover - pydantic-settings asks __call__
 
     def __call__(self) -> dict[str, Any]:
+        """Return what the profile sets, of which stronger sources change parts."""
         name = self.current_state.get("profile", "pocket")
         values = dict(PROFILES.get(name, {})) if isinstance(name, str) else {}
         generator = self.current_state.get("generator", values.get("generator"))
