@@ -352,3 +352,20 @@ async def test_a_cancelled_call_is_cancelled() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"response_metadata": {"finish_reason": "content_filter"}},
+        {"response_metadata": {"stop_reason": "refusal"}},
+        {"additional_kwargs": {"refusal": "I cannot help"}},
+    ],
+    ids=["a filter", "a stop reason", "a refusal"],
+)
+async def test_other_providers_refuse_in_their_own_ways(facts: dict[str, Any]) -> None:
+    """However a provider says it, a refusal is not asked again."""
+    llm = ScriptedChatModel(script=[AIMessage("", **facts)])
+    with pytest.raises(AnswerError, match="got a refusal"):
+        await ask(llm, QUESTION, Answer)
+    assert 1 == len(llm.asked)

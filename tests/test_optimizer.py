@@ -1,0 +1,333 @@
+"""The optimizer writes from the incumbent, and only what is new comes out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from langchain_core.embeddings import DeterministicFakeEmbedding
+from langchain_core.example_selectors import (
+    MaxMarginalRelevanceExampleSelector,
+    SemanticSimilarityExampleSelector,
+)
+from langchain_core.vectorstores import InMemoryVectorStore
+
+from socratic_agents.chains.attempts import attempts
+from socratic_agents.chains.optimizer import Rewrites, optimizer
+from socratic_agents.chains.retries import Retries
+from socratic_agents.chains.templates import find_template
+from socratic_agents.errors import (
+    AnswerError,
+    CallError,
+    ConfigurationError,
+    TemplateError,
+)
+from socratic_agents.history import Candidate, History, Round
+from tests.fakes import ScriptedChatModel, drawn, failed, history
+
+DEFAULT = find_template("optimizer", "default")
+FEW_SHOT = find_template("optimizer", "few_shot")
+
+
+def said(*prompts: str) -> dict[str, Any]:
+    return {"reason": "it lacks the dog", "prompts": list(prompts)}
+
+
+def blocks(name: str, text: str) -> list[str]:
+    """Return what stands in each block of this name."""
+    return re.findall(f"<{name}>(.*?)</{name}>", text, re.DOTALL)
+
+
+async def test_it_writes_from_the_incumbent() -> None:
+    """The model sees the best candidate, not the latest, and what is missing."""
+    past = history(
+        "a dog and a cat",
+        drawn("a dog and a cat", "a cat", score=0.5),
+        drawn("a dog beside a cat", "a dog", score=0.8125),
+        drawn("dog, cat", "a mouse", score=0.25),
+        satisfied=False,
+        missing=("a cat", " "),
+    )
+    llm = ScriptedChatModel(script=[said("a cat beside a dog")])
+    assert ("a cat beside a dog",) == await optimizer(llm, DEFAULT)(past)
+    text = llm.last_question
+    assert ["a dog and a cat"] == blocks("user_prompt", text)
+    (incumbent,) = blocks("incumbent", text)
+    assert ["a dog beside a cat"] == blocks("prompt", incumbent)
+    assert ["0.812"] == blocks("score", incumbent)
+    assert ["a cat"] == blocks("missing", text)
+    (tried,) = blocks("history", text)
+    assert ["0.250", "0.500", "0.812"] == blocks("score", tried)
+    assert ["1"] == blocks("number_of_prompts", text)
+
+
+@pytest.mark.parametrize(
+    "name", ["base_lm", "classic", "default", "few_shot", "history", "no_caption"]
+)
+async def test_each_template_gets_what_it_declares(name: str) -> None:
+    """Every shipped template works with the same optimizer."""
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    write = optimizer(llm, find_template("optimizer", name))
+    past = history("a dog", drawn("a dog", "a cat", score=0.1), satisfied=False)
+    assert ("a big dog",) == await write(past)
+    asked = "\n".join(message.text for message in llm.asked[0])
+    assert ("<caption>a cat</caption>" in asked) == (name != "no_caption")
+
+
+async def test_several_prompts_are_asked_for_in_one_call() -> None:
+    """One call brings them all, in order, and never more than were asked for."""
+    llm = ScriptedChatModel(script=[said("one", "two", "three", "four")])
+    past = history("a dog", drawn("a dog"))
+    assert ("one", "two", "three") == await optimizer(llm, DEFAULT, prompts=3)(past)
+    assert ["3"] == blocks("number_of_prompts", llm.last_question)
+
+
+async def test_what_is_not_worth_an_image_is_left_out() -> None:
+    """Said twice, tried before, empty, too long: none of these is drawn."""
+    llm = ScriptedChatModel(
+        script=[
+            said(
+                "A  dog",
+                "",
+                " \n",
+                "the lost one",
+                "a new dog",
+                "a NEW\ndog ",
+                "one two three four five",
+            )
+        ]
+    )
+    past = history("a dog", [drawn("a dog"), failed("the lost one")])
+    write = optimizer(llm, DEFAULT, prompts=5, max_words=4)
+    assert ("a new dog",) == await write(past)
+    assert "at most 4 words" in llm.asked[0][0].text
+
+
+async def test_a_prompt_is_one_clean_line() -> None:
+    """Line breaks become spaces, and control characters do not reach the generator."""
+    llm = ScriptedChatModel(script=[said("a\tdog\x00 \x1b[31min\r\n snow")])
+    got = await optimizer(llm, DEFAULT)(history("a dog", drawn("a dog")))
+    assert ("a dog [31min snow",) == got
+
+
+async def test_nothing_new_is_a_mistake_that_is_shown() -> None:
+    """The model is told why nothing of it can be used, and writes again."""
+    llm = ScriptedChatModel(script=[said("a dog", ""), said(), said("a big dog")])
+    past = history("a dog", drawn("a dog"))
+    assert ("a big dog",) == await optimizer(llm, DEFAULT)(past)
+    first, second = llm.asked[1][-1].text, llm.asked[2][-1].text
+    assert "'a dog' was already tried; a prompt is empty" in first
+    assert "the list of prompts is empty" in second
+
+
+async def test_nothing_new_at_all_is_an_error() -> None:
+    """After two repairs it is the model's failure, with its words kept."""
+    llm = ScriptedChatModel(script=[said("one two three")] * 3)
+    write = optimizer(llm, DEFAULT, max_words=2)
+    with pytest.raises(AnswerError, match="3 words, more than 2") as caught:
+        await write(history("a dog", drawn("a dog")))
+    assert "one two three" in caught.value.raw
+
+
+async def test_without_an_incumbent_it_still_writes() -> None:
+    """Where nothing could be drawn, the user prompt is all that there is."""
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    past = history("a dog", failed("a dog"))
+    assert ("a big dog",) == await optimizer(llm, DEFAULT)(past)
+    assert [] == blocks("incumbent", llm.last_question)
+
+
+async def test_user_text_cannot_become_template() -> None:
+    """Mustache in a user prompt and a caption reaches the model as it was written."""
+    nasty = "{{#history}}{{{user_prompt}}}{{/history}} & {{missing}}"
+    llm = ScriptedChatModel(script=[said("a dog")])
+    await optimizer(llm, DEFAULT)(history(nasty, drawn(nasty, nasty, score=1.0)))
+    assert [nasty] == blocks("user_prompt", llm.last_question)
+    assert [nasty] * 2 == blocks("caption", llm.last_question)
+
+
+BANK = [
+    {"user_prompt": "a crimson ball", "prompt": "a red circle", "source": "x"},
+    {"user_prompt": "an azure box", "prompt": "a blue square", "caption": "a box"},
+    {"user_prompt": "a jade hoop", "prompt": "a green ring", "caption": ""},
+]
+
+
+class Sync:
+    """A selector that is only there synchronously."""
+
+    def select_examples(self, query: dict[str, str]) -> list[dict[str, str]]:
+        assert {"user_prompt": "a dog"} == query
+        return BANK[:1]
+
+
+def _similar() -> Any:
+    return SemanticSimilarityExampleSelector.from_examples(
+        BANK, DeterministicFakeEmbedding(size=8), InMemoryVectorStore, k=1
+    )
+
+
+def _similar_by_key() -> Any:
+    return SemanticSimilarityExampleSelector.from_examples(
+        BANK,
+        DeterministicFakeEmbedding(size=8),
+        InMemoryVectorStore,
+        k=1,
+        input_keys=["user_prompt"],
+    )
+
+
+def _diverse() -> Any:
+    return MaxMarginalRelevanceExampleSelector.from_examples(
+        BANK, DeterministicFakeEmbedding(size=8), InMemoryVectorStore, k=1, fetch_k=3
+    )
+
+
+@pytest.mark.parametrize("make", [Sync, _similar, _similar_by_key, _diverse])
+async def test_examples_come_from_a_selector(make: Any) -> None:
+    """Any LangChain example selector takes the place of the file's examples."""
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    write = optimizer(llm, FEW_SHOT, example_selector=make())
+    await write(history("a dog", drawn("a dog")))
+    (example,) = blocks("example", llm.last_question)
+    (prompt,) = blocks("prompt", example)
+    assert prompt in {entry["prompt"] for entry in BANK}
+
+
+async def test_the_most_similar_example_is_shown() -> None:
+    """What was asked selects the example."""
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    write = optimizer(llm, FEW_SHOT, example_selector=_similar_by_key())
+    await write(history("an azure box", drawn("an azure box")))
+    (example,) = blocks("example", llm.last_question)
+    assert ["a blue square"] == blocks("prompt", example)
+    assert ["a box"] == blocks("caption", example)
+
+
+class Failing:
+    def __init__(self, *problems: Exception) -> None:
+        self.problems = list(problems)
+
+    async def aselect_examples(self, query: dict[str, str]) -> list[dict[str, str]]:
+        if self.problems:
+            raise self.problems.pop(0)
+        return BANK[:2]
+
+
+async def no_sleep(seconds: float) -> None:
+    """Wait for nothing."""
+
+
+async def test_a_selector_whose_line_is_bad_is_asked_again() -> None:
+    """Embeddings come over the network too; for good, it is a failed call."""
+    retries = Retries(sleep=no_sleep)
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    flaky = Failing(TimeoutError(), ConnectionError())
+    write = optimizer(llm, FEW_SHOT, example_selector=flaky, retries=retries)
+    await write(history("a dog", drawn("a dog")))
+    assert 2 == len(blocks("example", llm.last_question))
+    broken = Failing(ValueError("no index"))
+    write = optimizer(llm, FEW_SHOT, example_selector=broken, retries=retries)
+    with pytest.raises(CallError, match="no index"):
+        await write(history("a dog", drawn("a dog")))
+
+
+async def test_examples_of_another_kind_are_refused() -> None:
+    """A bank with other keys is named, and so are its keys."""
+
+    class Other:
+        def select_examples(self, query: dict[str, str]) -> list[dict[str, str]]:
+            return [{"question": "q", "answer": "a"}]
+
+    write = optimizer(ScriptedChatModel(), FEW_SHOT, example_selector=Other())
+    with pytest.raises(TemplateError, match="got question, answer; name its keys so"):
+        await write(history("a dog", drawn("a dog")))
+
+
+def test_settings_that_contradict_are_refused(tmp_path: Any) -> None:
+    """Each is found when the optimizer is made, before anything is drawn."""
+    llm = ScriptedChatModel()
+    with pytest.raises(ConfigurationError, match="prompts of at least 1, got 0"):
+        optimizer(llm, DEFAULT, prompts=0)
+    with pytest.raises(ConfigurationError, match="max_words of at least 1, got -1"):
+        optimizer(llm, DEFAULT, max_words=-1)
+    with pytest.raises(TemplateError, match="shows examples for the example selector"):
+        optimizer(llm, DEFAULT, example_selector=Sync())
+    with pytest.raises(TemplateError, match="template for the optimizer"):
+        optimizer(llm, find_template("judge", "default"))
+    text = (
+        "description: d\nvariables: [examples]\nmessages:\n"
+        "  - {role: human, text: '{{#examples}}{{{prompt}}}{{/examples}}'}\n"
+    )
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(text, encoding="utf-8")
+    with pytest.raises(TemplateError, match="expected examples"):
+        optimizer(llm, find_template("optimizer", bare))
+    optimizer(llm, find_template("optimizer", bare), example_selector=Sync())
+
+
+def test_the_history_is_short_and_ascending() -> None:
+    """The five best and the latest, from the worst to the best."""
+    scores = (0.9, 0.1, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4, 0.05)
+    rounds = [drawn(f"prompt {s}", "c", score=s) for s in scores]
+    shown = [entry["prompt"] for entry in attempts(history("a dog", *rounds))]
+    assert [f"prompt {s}" for s in (0.05, 0.4, 0.6, 0.7, 0.8, 0.9)] == shown
+    assert [] == attempts(history("a dog", failed("a dog")))
+
+
+def test_a_score_that_is_no_number_is_not_shown() -> None:
+    """Nothing is invented for a model to believe."""
+    (shown,) = attempts(history("a dog", drawn("a dog", None, score=float("nan"))))
+    assert {"prompt": "a dog", "caption": "", "score": ""} == shown
+
+
+PROMPTS = st.sampled_from(["a dog", "A  dog", "a cat", "snow", "a dog in snow", "b"])
+CANDIDATES = st.builds(
+    drawn, PROMPTS, st.none() | st.just("c"), score=st.none() | st.floats(0, 1)
+) | st.builds(failed, PROMPTS)
+
+
+@given(st.lists(st.lists(CANDIDATES, min_size=1, max_size=3), max_size=6))
+def test_the_incumbent_is_the_last_attempt(groups: list[list[Candidate]]) -> None:
+    """Attempts are distinct, at most six, ascending, and end with the incumbent."""
+    past = History(
+        user_prompt="a dog",
+        rounds=tuple(Round(candidates=tuple(group)) for group in groups),
+    )
+    shown = attempts(past)
+    assert 6 >= len(shown)
+    names = [" ".join(entry["prompt"].split()).casefold() for entry in shown]
+    assert len(set(names)) == len(names)
+    scores = [float(entry["score"]) for entry in shown if entry["score"]]
+    assert sorted(scores) == scores
+    assert (past.incumbent is None) == (not shown)
+    if past.incumbent is not None:
+        assert past.incumbent.prompt == shown[-1]["prompt"]
+
+
+@given(st.lists(st.text(max_size=12) | PROMPTS, max_size=6), st.integers(1, 3))
+async def test_only_new_prompts_come_out(prompts: list[str], number: int) -> None:
+    """Whatever a model writes: new, clean, distinct prompts come out, or an error."""
+    llm = ScriptedChatModel(script=[said(*prompts)] * 3)
+    past = history("a dog", drawn("a dog"), drawn("a cat"))
+    try:
+        got = await optimizer(llm, DEFAULT, prompts=number, max_words=3)(past)
+    except AnswerError:
+        assert 3 == len(llm.asked)
+        return
+    assert 1 <= len(got) <= number
+    assert len(got) == len({prompt.casefold() for prompt in got})
+    for prompt in got:
+        assert prompt.casefold() not in {"a dog", "a cat"}
+        assert 1 <= len(prompt.split()) <= 3
+        assert prompt.isprintable()
+
+
+def test_the_answer_is_fit_for_strict_schemas() -> None:
+    """No defaults and no extra fields: what strict servers insist on."""
+    schema = Rewrites.model_json_schema()
+    assert set(schema["properties"]) == set(schema["required"])
+    assert schema["additionalProperties"] is False
