@@ -181,13 +181,12 @@ def test_bad_images_fail_alone() -> None:
     got = draw([("a", seed) for seed in range(6)])
 
     bad = Status.NUMERICAL_FAILURE
-    expected = [Status.OK, bad, bad, bad, Status.SAFETY_FILTERED, Status.OK]
+    expected = [Status.OK, bad, bad, Status.OK, Status.SAFETY_FILTERED, Status.OK]
     assert expected == statuses(got)
     assert isinstance(got[0], Image.Image)
     assert np.array_equal((noise(1) * 255).round(), np.asarray(got[0]))
     assert "not finite" in str(got[1])
     assert "black" in str(got[2])
-    assert "one flat colour" in str(got[3])
     assert "safety filter" in str(got[4])
 
 
@@ -202,12 +201,13 @@ def test_weights_that_are_not_finite_are_a_numerical_failure() -> None:
 
 
 def test_dark_and_noisy_images_are_no_fault() -> None:
-    """500 dark, pale and low-contrast images pass."""
+    """500 dark, pale and low-contrast images pass, and so does a red wall."""
     for seed in range(500):
         random = np.random.default_rng(seed)
-        pixels = random.uniform(0, 0.9) + random.uniform(0.02, 0.1) * noise(seed)
+        pixels = random.uniform(0, 0.9) + random.uniform(0.01, 0.1) * noise(seed)
 
         assert image_fault(pixels) is None
+    assert image_fault(noise() * 0 + np.array([1, 0, 0])) is None
 
 
 @pytest.mark.parametrize("flag", ["nsfw_content_detected", "nsfw_detected"])

@@ -1,21 +1,32 @@
-"""What is wrong with an image or a caption, said in words; ``None`` if nothing is."""
+"""What is wrong with an image or a caption, said in words."""
 
 from __future__ import annotations
 
+import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
+
+from socratic_agents.errors import CandidateError
+from socratic_agents.history import Status
 
 if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
 
-__all__ = ("caption_fault", "image_fault")
+__all__ = ("caption_fault", "decoded_image", "image_fault")
 
-MINIMAL_RANGE = 1.5 / 255
-"""An image whose values differ by less shows one flat colour."""
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+MAX_PIXELS = 2**26
+"""The largest image that is decoded: 8192x8192."""
+
+DARKEST = 1.5 / 255
+"""An image without a brighter value is black, up to rounding."""
 
 ONLY_AN_OPENING = re.compile(
     r"(an?|the|this is an?)?\s*(close[- ]?up |black and white )?"
@@ -27,20 +38,15 @@ ONLY_AN_OPENING = re.compile(
 def image_fault(pixels: NDArray[np.floating[Any]]) -> str | None:
     """Say why an image cannot be what a generator meant to draw.
 
-    Numbers that are not finite become black when they are cast to bytes, and
-    infinite ones become black or white when they are clamped, all in silence.
+    Numbers that are not finite become black when they are cast to bytes, in
+    silence. An image of one other colour may well be what was asked for.
 
     Args:
         pixels: ``(height, width, channels)``, values in [0, 1] before any cast.
     """
     if not np.isfinite(pixels).all():
         return "some of its numbers are not finite"
-    spread = (pixels.max(axis=(0, 1)) - pixels.min(axis=(0, 1))).max()
-    if spread >= MINIMAL_RANGE:
-        return None
-    if pixels.max() < MINIMAL_RANGE:
-        return "it is black all over"
-    return "it is one flat colour all over"
+    return "it is black all over" if pixels.max() < DARKEST else None
 
 
 def caption_fault(caption: str, instruction: str = "") -> str | None:
@@ -61,6 +67,33 @@ def caption_fault(caption: str, instruction: str = "") -> str | None:
     if _loops(words):
         return "it repeats itself"
     return None
+
+
+def decoded_image(content: bytes) -> Image.Image:
+    """Decode an image whole, and take nothing from its file but the pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            file = Image.open(io.BytesIO(content), formats=FORMATS)
+        if file.width * file.height > MAX_PIXELS:
+            message = f"the image has {file.width}x{file.height} pixels, which are many"
+            raise ValueError(message)
+        image = file.convert("RGB")
+    except (
+        OSError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        message = f"the answer is no whole {', '.join(FORMATS)} image ({error})"
+        raise ValueError(message) from error
+    # A file's own notes could pass for ours, such as the number of cut tokens.
+    image.info.clear()
+    fault = image_fault(np.asarray(image) / 255)
+    if fault is not None:
+        message = f"expected an image, but {fault}; try another seed or prompt"
+        raise CandidateError(Status.NUMERICAL_FAILURE, message)
+    return image
 
 
 def _loops(words: list[str]) -> bool:
