@@ -1,0 +1,83 @@
+"""socratic_agents: refines a text-to-image prompt by looking at what was drawn.
+
+The public names are loaded when they are first used, so that importing the package
+costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from socratic_agents.errors import SocraticError
+    from socratic_agents.history import (
+        Candidate,
+        Failure,
+        History,
+        Refinement,
+        Round,
+        Status,
+        StopReason,
+        Usage,
+        Verdict,
+    )
+    from socratic_agents.loop import Agents, Event, EventKind, refine_prompt
+    from socratic_agents.refiner import Refiner, refine, refine_many, refine_sync
+    from socratic_agents.settings import Settings
+    from socratic_agents.tools import image_tools
+
+__all__ = (
+    "Agents",
+    "Candidate",
+    "Event",
+    "EventKind",
+    "Failure",
+    "History",
+    "Refinement",
+    "Refiner",
+    "Round",
+    "Settings",
+    "SocraticError",
+    "Status",
+    "StopReason",
+    "Usage",
+    "Verdict",
+    "image_tools",
+    "refine",
+    "refine_many",
+    "refine_prompt",
+    "refine_sync",
+)
+
+_HOMES = {
+    "errors": ("SocraticError",),
+    "history": (
+        "Candidate",
+        "Failure",
+        "History",
+        "Refinement",
+        "Round",
+        "Status",
+        "StopReason",
+        "Usage",
+        "Verdict",
+    ),
+    "loop": ("Agents", "Event", "EventKind", "refine_prompt"),
+    "refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
+    "settings": ("Settings",),
+    "tools": ("image_tools",),
+}
+"""Module to the public names that it owns."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

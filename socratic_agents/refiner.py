@@ -1,0 +1,361 @@
+"""The refiner: opens everything for some settings, owns it, refines one or many."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import get_config_list
+
+from socratic_agents.bridge import Bridge
+from socratic_agents.chains.meter import metered
+from socratic_agents.errors import ClosedError, SocraticError
+from socratic_agents.history import Failure, Refinement
+from socratic_agents.loop import refine_prompt
+from socratic_agents.parts import check_keys, open_parts
+from socratic_agents.prompt import checked
+from socratic_agents.roles import find_templates
+from socratic_agents.scheduler import Worker
+from socratic_agents.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+    from typing import Self
+
+    from langchain_core.runnables import RunnableConfig
+
+    from socratic_agents.loop import Agents, Event
+    from socratic_agents.parts import Parts
+    from socratic_agents.scheduler import Statistics
+
+__all__ = ("Refiner", "refine", "refine_many", "refine_sync", "seed_bank")
+
+Result = TypeVar("Result")
+
+
+def seed_bank(seed: int) -> Iterator[int]:
+    """Yield the seeds of one refinement: the seed itself, then derived ones, endless.
+
+    They depend on nothing but the seed, so a prompt is refined alike wherever it
+    stands in a list and whatever stands beside it.
+
+    Args:
+        seed: At least 0.
+    """
+    yield seed
+    for number in itertools.count(1):
+        digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
+        yield int.from_bytes(digest[:4], "big") >> 1
+
+
+class Refiner(Runnable[str, Refinement]):
+    """Refines prompts with everything that its settings name.
+
+    ``async with`` opens the models and closes them; without it they are opened by the
+    first prompt, and ``close`` or the end of the program closes them. As a LangChain
+    runnable it takes a user prompt and returns a ``Refinement``.
+
+    Args:
+        settings: What to refine with; resolved from the surroundings by default.
+        overrides: Settings by name; they win.
+
+    Raises:
+        ConfigurationError: If a setting cannot be used, a template is not found, or a
+            key is missing; nothing is loaded before.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        if settings is None:
+            settings = Settings(**overrides)
+        elif overrides:
+            settings = settings.but(**overrides)
+        self.settings = settings
+        self._templates = find_templates(settings)
+        check_keys(settings, speaks=bool(self._templates))
+        self._lock = threading.Lock()
+        self._bridge = Bridge()
+        self._worker: Worker | None = None
+        self._parts: Parts | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.agents()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def agents(self) -> Agents:
+        """Return the voices, opened by the first who asks; others wait for him.
+
+        Raises:
+            ConfigurationError: If something that the settings name cannot be opened.
+            ClosedError: If the refiner is closed.
+        """
+        with self._lock:
+            if self._closed:
+                message = "expected an open refiner, got a closed one; make a new one"
+                raise ClosedError(message)
+            if self._worker is None:
+                self._worker = Worker()
+                self._worker.open()
+            worker = self._worker
+        if (parts := self._parts) is None:
+            parts = await worker.call(partial(self._open, worker))
+        return parts.agents
+
+    def _open(self, worker: Worker) -> Parts:
+        # In the worker's thread, of which there is one: no two can open at once.
+        if self._parts is None:
+            self._parts = open_parts(self.settings, self._templates, worker)
+        return self._parts
+
+    async def aclose(self) -> None:
+        """Close everything; who still waits is answered with a ``ClosedError``."""
+        with self._lock:
+            self._closed = True
+        if self._worker is not None:
+            await self._worker.__aexit__()
+        for close in self._parts.closers if self._parts else ():
+            await close()
+        await asyncio.to_thread(self._bridge.close)
+
+    def close(self) -> None:
+        """Close everything, for those who cannot await."""
+        with Bridge() as bridge:
+            bridge.run(self.aclose())
+
+    def statistics(self) -> Statistics | None:
+        """Return what the worker has done; ``None`` before anything is opened."""
+        return self._worker.statistics() if self._worker else None
+
+    def check(self, user_prompt: str) -> str:
+        """Return the prompt as it will be refined, if it can be.
+
+        Raises:
+            PromptError: If it is blank, too long, has control characters, or has a
+                word that the pocket world does not know.
+        """
+        user_prompt = checked(user_prompt)
+        if self.settings.generator == "pocket":
+            from socratic_agents.pocket import check  # noqa: PLC0415 - slow
+
+            check(user_prompt)
+        return user_prompt
+
+    async def refine(
+        self, prompt: str, *, on_event: Callable[[Event], None] | None = None
+    ) -> Refinement:
+        """Refine one user prompt.
+
+        The result depends only on the prompt and the settings, the seed among them.
+
+        Args:
+            prompt: What to draw.
+            on_event: Called for every candidate and every verdict.
+
+        Raises:
+            SocraticError: If it cannot be refined; ``error.history`` keeps what was
+                done until then.
+        """
+        user_prompt = self.check(prompt)
+        agents = await self.agents()
+        settings, start = self.settings, time.perf_counter()
+        with metered() as meter:
+            refinement = await refine_prompt(
+                user_prompt,
+                agents,
+                rounds=settings.rounds,
+                seeds=seed_bank(settings.seed),
+                seeds_per_prompt=settings.seeds_per_prompt,
+                max_images=settings.max_images,
+                on_event=on_event or _unobserved,
+            )
+        usage = replace(
+            refinement.usage,
+            llm_calls=meter.llm_calls,
+            input_tokens=meter.input_tokens,
+            output_tokens=meter.output_tokens,
+            seconds=time.perf_counter() - start,
+        )
+        return replace(
+            refinement,
+            usage=usage,
+            settings=settings.public(),
+            templates={
+                role: {"name": template.name, "sha256": template.sha256}
+                for role, template in self._templates.items()
+            },
+        )
+
+    async def refine_many(
+        self,
+        prompts: Iterable[str],
+        *,
+        on_event: Callable[[int, Event], None] | None = None,
+    ) -> AsyncGenerator[Refinement | Failure, None]:
+        """Refine many user prompts at once, and yield each outcome when it is there.
+
+        At most ``settings.in_flight`` prompts are on their way at a time; more are
+        taken from the iterable only then. A prompt that fails is a value, and the
+        others go on. Leaving the iteration cancels what still runs.
+
+        Args:
+            prompts: What to draw; ``outcome.index`` tells an outcome's place in it.
+            on_event: Called with that place for every candidate and every verdict.
+
+        Raises:
+            ConfigurationError: If something that the settings name cannot be opened.
+        """
+        await self.agents()
+        numbered, done = enumerate(prompts), deque[Refinement | Failure]()
+        tasks = set[asyncio.Task[Refinement | Failure]]()
+        try:
+            while True:
+                room = self.settings.in_flight - len(tasks)
+                for index, prompt in itertools.islice(numbered, room):
+                    outcome = self._outcome(index, prompt, on_event)
+                    tasks.add(asyncio.create_task(outcome))
+                if done:
+                    yield done.popleft()
+                    continue
+                if not tasks:
+                    return
+                first, tasks = await asyncio.wait(
+                    tasks, return_when=asyncio.FIRST_COMPLETED
+                )
+                results = [task.result() for task in first]
+                done.extend(sorted(results, key=lambda outcome: outcome.index))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outcome(
+        self, index: int, prompt: str, on_event: Callable[[int, Event], None] | None
+    ) -> Refinement | Failure:
+        observe = partial(on_event, index) if on_event else None
+        try:
+            return replace(await self.refine(prompt, on_event=observe), index=index)
+        except SocraticError as problem:
+            error, history = str(problem), problem.history
+            kind = type(problem).__name__
+        except Exception as problem:  # noqa: BLE001 - a bug fails its prompt, not all
+            kind = type(problem).__name__
+            error, history = " ".join(f"{kind}: {problem}".split()), None
+        return Failure(
+            user_prompt=prompt, error=error, kind=kind, history=history, index=index
+        )
+
+    # The LangChain runnable
+
+    async def ainvoke(
+        self,
+        input: str,  # noqa: A002 - the runnable's own name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Refinement:
+        """Refine one user prompt."""
+        return await self._acall_with_config(self.refine, input, config)
+
+    def invoke(
+        self,
+        input: str,  # noqa: A002 - the runnable's own name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Refinement:
+        """Refine one user prompt; blocks, also inside a running event loop."""
+        return self.wait(self.ainvoke(input, config))
+
+    async def abatch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **_: Any,
+    ) -> list[Refinement]:
+        """Refine many user prompts; in order, at most ``in_flight`` at a time."""
+        configs = get_config_list(config, len(inputs))
+        for one in configs:
+            if one.get("max_concurrency") is None:
+                one["max_concurrency"] = self.settings.in_flight
+        return await super().abatch(
+            inputs, configs, return_exceptions=return_exceptions
+        )
+
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **_: Any,
+    ) -> list[Refinement]:
+        """Refine many user prompts; blocks, also inside a running event loop."""
+        return self.wait(
+            self.abatch(inputs, config, return_exceptions=return_exceptions)
+        )
+
+    def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Return what a coroutine returns, for those who cannot await it."""
+        return self._bridge.run(coroutine)
+
+
+async def refine(
+    prompt: str,
+    settings: Settings | None = None,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **overrides: Any,
+) -> Refinement:
+    """Refine one user prompt with models of its own; see ``Refiner`` for many."""
+    refiner = Refiner(settings, **overrides)
+    refiner.check(prompt)  # before the models are loaded
+    async with refiner:
+        return await refiner.refine(prompt, on_event=on_event)
+
+
+async def refine_many(
+    prompts: Iterable[str],
+    settings: Settings | None = None,
+    *,
+    on_event: Callable[[int, Event], None] | None = None,
+    **overrides: Any,
+) -> AsyncGenerator[Refinement | Failure, None]:
+    """Refine many user prompts at once, and yield each outcome when it is there."""
+    async with Refiner(settings, **overrides) as refiner:
+        outcomes = refiner.refine_many(prompts, on_event=on_event)
+        try:
+            async for outcome in outcomes:
+                yield outcome
+        finally:
+            await outcomes.aclose()
+
+
+def refine_sync(
+    prompt: str,
+    settings: Settings | None = None,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **overrides: Any,
+) -> Refinement:
+    """Refine one user prompt in a script or notebook; blocks until it is done."""
+    with Bridge() as bridge:
+        return bridge.run(refine(prompt, settings, on_event=on_event, **overrides))
+
+
+def _unobserved(event: Event) -> None:
+    """Let an event pass."""
