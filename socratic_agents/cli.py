@@ -10,6 +10,7 @@ import asyncio
 import functools
 import json
 import sys
+import warnings
 from contextlib import aclosing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,9 @@ def _failed(message: str, code: int) -> int:
 def _open_refiner(settings: Settings) -> Refiner:
     from socratic_agents.refiner import Refiner  # noqa: PLC0415 - keeps help quick
 
+    if not sys.warnoptions:
+        # What libraries tell programmers is not for those who type a command.
+        warnings.simplefilter("ignore")
     return Refiner(settings)
 
 
