@@ -1,0 +1,188 @@
+"""The parts with real classes: tiny models, an images server, a chat server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from socratic_agents import Refiner, StopReason
+from socratic_agents.errors import ConfigurationError, LoadError, NothingDrawnError
+from socratic_agents.history import History, Status
+from socratic_agents.models.captioning import Captioner
+from socratic_agents.models.clip import Clip
+from socratic_agents.models.diffusion import Diffusion
+from tests import tiny_models
+from tests.loopback import Loopback, Reply, chat, error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def optimize(history: History) -> tuple[str, ...]:
+    return (f"red {history.user_prompt}", f"blue {history.user_prompt}")
+
+
+async def caption(image: Image.Image) -> str:
+    return "a red circle"
+
+
+async def generate(prompt: str, seed: int) -> Image.Image:
+    return Image.new("RGB", (1, 1), (seed, 0, 0))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "generator": str(tiny_models.tiny_stable_diffusion(folder / "generator")),
+        "captioner": str(tiny_models.tiny_blip2(folder / "captioner")),
+        "scorer": str(tiny_models.tiny_clip(folder / "scorer")),
+    }
+
+
+def _refiner(**overrides: Any) -> Refiner:
+    fakes: dict[str, Any] = {
+        "generator": generate,
+        "captioner": caption,
+        "scorer": None,
+        "optimizer": optimize,
+        "judge": "never",
+        "selector": "last",
+        "rounds": 2,
+        "device": "cpu",
+        "seed": 7,
+    }
+    return Refiner(**(fakes | overrides))
+
+
+async def test_folders_are_opened_as_models(models: dict[str, str]) -> None:
+    """Names of folders drive real classes, and the same seed is the same image."""
+    runs = []
+    for _ in range(2):
+        async with _refiner(**models, steps=2, selector="clip") as refiner:
+            runs.append(await refiner.refine("circle"))
+    first, second = runs
+    assert first.history == second.history  # images, captions and scores, every bit
+    assert 3 == first.usage.images
+    for candidate in first.history.candidates:
+        assert candidate.image is not None
+        assert (16, 16) == candidate.image.size
+        assert set(candidate.scores) == {"clip"}
+    assert first.best.score == max(c.score or 0 for c in first.history.candidates)
+
+
+async def test_neighbours_do_not_change_a_result(models: dict[str, str]) -> None:
+    """A prompt among others gives what it gives alone."""
+    async with _refiner(**models, steps=2, selector="clip") as refiner:
+        alone = await refiner.refine("circle")
+        prompts = ["square", "circle", "triangle"]
+        many = {o.index: o async for o in refiner.refine_many(prompts)}
+    assert alone.history == many[1].history
+
+
+async def test_opened_objects_are_taken_as_they_are(models: dict[str, str]) -> None:
+    """A pipeline, and our own classes, need no name."""
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(models["generator"])
+    opened = {
+        "captioner": Captioner.load(models["captioner"], device="cpu"),
+        "scorer": Clip.load(models["scorer"], device="cpu"),
+    }
+    for generator in (pipeline, Diffusion(pipeline, steps=2)):
+        steps = None if isinstance(generator, Diffusion) else 2
+        async with _refiner(generator=generator, steps=steps, **opened) as refiner:
+            outcome = await refiner.refine("circle")
+        assert "StableDiffusionPipeline" == type(pipeline).__name__
+        assert 3 == outcome.usage.images
+        assert type(generator).__name__ == outcome.settings["generator"]
+
+
+async def test_the_prompt_is_short_enough_for_the_generator(
+    models: dict[str, str],
+) -> None:
+    """The optimizer is told how many words the text encoder reads."""
+    llm_says = json.dumps({"reason": "", "prompts": ["word " * 80, "a red circle"]})
+    with Loopback(chat(llm_says)) as server:
+        async with _refiner(
+            generator=models["generator"],
+            steps=1,
+            optimizer="llm",
+            llm="openai:loopback",
+            base_url=server.base_url,
+        ) as refiner:
+            outcome = await refiner.refine("circle")
+    assert ["circle", "a red circle"] == [c.prompt for c in outcome.history.candidates]
+
+
+@pytest.mark.parametrize("part", ["generator", "captioner", "scorer"])
+async def test_a_folder_that_is_no_model_is_told(part: str, tmp_path: Path) -> None:
+    """The error comes when the refiner is opened, in one line."""
+    refiner = _refiner(**{part: str(tmp_path)})
+    with pytest.raises(LoadError, match="expected the folder of a model") as caught:
+        await refiner.__aenter__()
+    assert "\n" not in str(caught.value)
+
+
+async def test_offloading_is_refused_where_there_is_nothing_to_offload(
+    models: dict[str, str],
+) -> None:
+    """Settings reach the pipeline's loader, and its word comes back."""
+    refiner = _refiner(generator=models["generator"], offload="model", device=None)
+    with pytest.raises(ConfigurationError, match="leave offload out"):
+        await refiner.__aenter__()
+
+
+async def test_an_images_server_draws() -> None:
+    """An address is an images server; size, model and seed reach it."""
+    png = io.BytesIO()
+    Image.effect_noise((8, 8), 90).convert("RGB").save(png, "PNG")
+    data = [{"b64_json": base64.b64encode(png.getvalue()).decode()}]
+    with Loopback(Reply(json.dumps({"created": 1, "data": data}))) as server:
+        async with _refiner(
+            generator=server.base_url, image_model="tiny", height=64, rounds=1
+        ) as refiner:
+            outcome = await refiner.refine("a cat")
+    assert Status.OK is outcome.best.status
+    (request,) = server.requests
+    assert ("64x64", "tiny", 7, "a cat") == (
+        request.body["size"],
+        request.body["model"],
+        request.body["seed"],
+        request.body["prompt"],
+    )
+
+
+async def test_an_images_server_that_fails_is_told() -> None:
+    """Its error is the candidate's."""
+    with Loopback(error(400)) as server:
+        async with _refiner(generator=server.base_url) as refiner:
+            with pytest.raises(NothingDrawnError, match="generation_failed"):
+                await refiner.refine("a cat")
+
+
+def test_a_chat_server_serves_one_loop_after_another() -> None:
+    """Connections of a loop that ended are not used in the next one."""
+    says = json.dumps({"reason": "", "missing": [], "satisfied": True})
+    with Loopback(chat(says)) as server:
+        refiner = _refiner(
+            judge="caption", llm="openai:loopback", base_url=server.base_url
+        )
+        outcomes = [asyncio.run(refiner.ainvoke("a cat")) for _ in range(3)]
+        outcomes += [refiner.invoke("a cat")]
+        outcomes += refiner.batch(["a cat", "a dog"])
+        refiner.close()
+    for outcome in outcomes:
+        assert StopReason.SATISFIED is outcome.stop
+        assert (1, 11, 7) == (
+            outcome.usage.llm_calls,
+            outcome.usage.input_tokens,
+            outcome.usage.output_tokens,
+        )
+    assert 6 == len(server.requests)
