@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from socratic_agents.chains.ask import ask
+from socratic_agents.chains.failures import Kind, classify, server_hint
 from socratic_agents.chains.meter import metered
-from socratic_agents.chains.retries import (
-    Kind,
-    Retries,
-    classify,
-    server_hint,
-    single_attempt,
+from socratic_agents.chains.retries import Retries, single_attempt
+from socratic_agents.errors import (
+    AgentError,
+    AnswerError,
+    CallError,
+    ConfigurationError,
 )
-from socratic_agents.errors import AnswerError, CallError, ConfigurationError
 from tests.fakes import TextModel
 from tests.loopback import (
     ERROR_OBJECT,
@@ -474,13 +474,16 @@ async def test_an_index_error_of_ones_own_model_is_a_bug() -> None:
     assert 1 == caught.value.attempts
 
 
-async def test_the_key_stays_out_of_the_message() -> None:
-    """A server that repeats the key in its error is not quoted."""
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 200])
+@pytest.mark.parametrize("code", [None, "content_policy_violation"])
+async def test_the_key_stays_out_of_the_message(status: int, code: str | None) -> None:
+    """A server that repeats the key in its error is not quoted with it."""
     with (
-        Loopback(error(401, message=f"wrong key {KEY}")) as server,
-        pytest.raises(CallError) as caught,
+        Loopback(error(status, code, message=f"wrong key {KEY}")) as server,
+        pytest.raises(AgentError) as caught,
     ):
         await ask_at(server.base_url)
+    assert f"Bearer {KEY}" == server.requests[0].headers["authorization"]
     assert KEY not in str(caught.value)
 
 

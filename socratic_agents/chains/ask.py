@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from socratic_agents.chains.failures import Kind, classify, describe
 from socratic_agents.chains.meter import current_meter
-from socratic_agents.chains.retries import Kind, Retries, classify, single_attempt
+from socratic_agents.chains.retries import Retries, single_attempt
 from socratic_agents.errors import AnswerError, CallError
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ async def _sent(send: Send, talk: list[BaseMessage], retries: Retries) -> _Reply
         written = choices[0].message.content if choices else None
         text = written or getattr(problem, "llm_output", None) or ""
         if classify(problem) is Kind.CONTENT:
-            raise _refused(_line(problem), text) from problem
+            raise _refused(describe(problem), text) from problem
         finish = "length" if "LengthFinish" in type(problem).__name__ else ""
         return _Reply(text, error=_line(problem), finish=finish)
 
