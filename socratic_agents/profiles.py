@@ -9,7 +9,7 @@ from pydantic_settings import PydanticBaseSettingsSource
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-__all__ = ("PROFILES", "ProfileSource")
+__all__ = ("PROFILES", "REVISIONS", "ProfileSource")
 
 PROFILES: dict[str, dict[str, Any]] = {
     "pocket": {},
@@ -43,6 +43,13 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 """What each profile sets; the rest is each field's own default, the pocket world."""
+
+REVISIONS = {
+    "HuggingFaceTB/SmolVLM-256M-Instruct": "7e3e67edbbed1bf9888184d9df282b700a323964",
+    "Salesforce/blip2-opt-2.7b": "59a1ef6c1e5117b3f65523d1c6066825bcf315e3",
+    "stabilityai/sdxl-turbo": "71153311d3dbb46851df1931d3ca6e939de83304",
+}
+"""The commit of each hub model that we name, so that it stays what it is."""
 
 _GENERATOR_DETAILS = ("image_model", "steps", "guidance_scale", "width", "height")
 """What a profile says of its own generator, and of no other."""

@@ -549,6 +549,17 @@ def test_the_console_script_answers() -> None:
     assert "error: expected a prompt, got blank text; say what to draw\n" == run.stderr
 
 
+def test_the_real_refiner_is_the_default(
+    capfd: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    """What it refuses before any model is loaded is one line, and leaves nothing."""
+    assert 2 == main(["refine", "a zeppelin"])
+    caught = capfd.readouterr()
+    assert "zeppelin" in caught.err
+    assert 1 == caught.err.count("\n")
+    assert [] == list(folder.iterdir())
+
+
 def test_an_error_without_a_home_fails(capfd: pytest.CaptureFixture[str]) -> None:
     """An error of ours outside of any prompt is one line and exit 1."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from socratic_agents.errors import ConfigurationError, PromptError
-from socratic_agents.profiles import PROFILES
+from socratic_agents.profiles import PROFILES, REVISIONS
 from socratic_agents.prompt import checked
 from socratic_agents.settings import Settings, unknown_variables
 
@@ -50,6 +50,15 @@ def test_every_profile_is_valid(profile: str) -> None:
     assert profile == settings.public()["profile"]
     for name, value in PROFILES[profile].items():
         assert value == getattr(settings, name)
+
+
+def test_every_hub_model_that_we_name_is_pinned() -> None:
+    """A profile's model stays what it is, whatever happens to its repository."""
+    roles = {"generator", "captioner"}
+    named = {
+        values[role] for values in PROFILES.values() for role in roles & values.keys()
+    }
+    assert set(REVISIONS) == {name for name in named if ":" not in name}
 
 
 def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
