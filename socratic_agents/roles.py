@@ -72,12 +72,14 @@ def open_language_model(settings: Settings) -> BaseChatModel:
     key: Any = settings.api_key
     if settings.base_url and key is None and not os.environ.get("OPENAI_API_KEY"):
         key = "none"  # a server of one's own asks for none, but the client does
-    options = {
+    options: dict[str, Any] = {
         "temperature": settings.temperature,
         "base_url": settings.base_url,
         "api_key": key,
     }
     options = {name: value for name, value in options.items() if value is not None}
+    if given.startswith("openai:"):
+        options["http_async_client"] = _loopless_client(settings.timeout)
     try:
         # Retrying is the chains' own matter; two layers would multiply.
         return cast(
@@ -91,6 +93,18 @@ def open_language_model(settings: Settings) -> BaseChatModel:
             "and that its integration is installed"
         )
         raise ConfigurationError(message) from problem
+
+
+def _loopless_client(timeout: float) -> Any:
+    """Return a client that keeps no connection, to be used from any event loop.
+
+    A kept connection belongs to the loop that opened it, and fails or hangs in
+    another. LangChain's own client is shared by the whole program, and keeps them.
+    """
+    import openai  # noqa: PLC0415 - slow
+
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_keepalive_connections=0)
+    return openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
 
 
 def open_judge(

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -167,8 +168,15 @@ async def test_an_images_server_that_fails_is_told() -> None:
                 await refiner.refine("a cat")
 
 
-def test_a_chat_server_serves_one_loop_after_another() -> None:
-    """Connections of a loop that ended are not used in the next one."""
+def test_a_chat_server_serves_one_loop_after_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connections of a loop that ended are not used in the next one.
+
+    Real servers keep connections open; this one must not wait for them for ever.
+    """
+    monkeypatch.setattr(BaseHTTPRequestHandler, "protocol_version", "HTTP/1.1")
+    monkeypatch.setattr(BaseHTTPRequestHandler, "timeout", 5)
     says = json.dumps({"reason": "", "missing": [], "satisfied": True})
     with Loopback(chat(says)) as server:
         refiner = _refiner(
