@@ -1,0 +1,53 @@
+"""The pocket world: small models of our own, a little world, and its exact oracle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any, Literal
+
+    from socratic_agents.pocket.chat import PocketChatModel
+    from socratic_agents.pocket.oracle import read_scene
+    from socratic_agents.pocket.phrases import sample_prompts
+    from socratic_agents.pocket.wishes import check
+from socratic_agents.pocket.world import Scene, Thing, render
+
+__all__ = (
+    "PocketChatModel",
+    "Scene",
+    "Thing",
+    "check",
+    "read_scene",
+    "render",
+    "sample_prompts",
+    "weights_folder",
+)
+
+_HOMES = {
+    "PocketChatModel": "chat",
+    "Scene": "world",
+    "Thing": "world",
+    "check": "wishes",
+    "read_scene": "oracle",
+    "render": "world",
+    "sample_prompts": "phrases",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used; scipy and LangChain take a while."""
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def weights_folder(role: Literal["generator", "captioner", "scorer"]) -> Path:
+    """Return the folder of a pocket model's weights."""
+    from pathlib import Path  # noqa: PLC0415
+
+    return Path(__file__).parent / "weights" / role

@@ -1,0 +1,104 @@
+"""The exact oracle: what an image of the pocket world really shows."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from socratic_agents.pocket.world import PALETTE, RADII, SIDE, Scene, Thing, distance
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ("read_scene",)
+
+CONTRAST = 40.0
+"""How far from the background a pixel of an object is, in steps of 255."""
+SMALLEST = 40
+"""Fewest pixels of an object; anything smaller is a speck."""
+LIKENESS = 0.6
+"""Least overlap (intersection over union) with a shape to be called one."""
+_SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
+
+
+def read_scene(image: Image.Image) -> Scene:
+    """Read what an image shows, by colour segmentation and shape matching.
+
+    Args:
+        image: Any mode and size; it is read as RGB at ``SIDE`` x ``SIDE`` pixels.
+
+    Returns:
+        The background and every object of at least ``SMALLEST`` pixels, from left
+        to right. A shape that resembles none is called ``unknown``.
+    """
+    image = image.convert("RGB")
+    if image.size != (SIDE, SIDE):
+        image = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+    pixels = np.asarray(image, np.float32)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    ground = np.median(border, axis=0)
+    away = np.abs(pixels - ground).max(axis=2) > CONTRAST
+    labels, count = ndimage.label(away, structure=np.ones((3, 3)))
+    masks = [labels == number for number in range(1, count + 1)]
+    things = [_thing(pixels, mask) for mask in masks if mask.sum() >= SMALLEST]
+    return Scene(
+        tuple(sorted(things, key=lambda thing: (thing.x, thing.y))),
+        _nearest(ground, BACKGROUNDS),
+    )
+
+
+def _thing(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> Thing:
+    rows, columns = np.nonzero(mask)
+    y = (rows.min() + rows.max() + 1) / 2
+    x = (columns.min() + columns.max() + 1) / 2
+    inner = ndimage.binary_erosion(mask)
+    core = inner if inner.any() else mask
+    stamps, names = _stamps()
+    window = _window(mask, round(x), round(y))
+    both = (stamps & window).sum(axis=(1, 2))
+    either = (stamps | window).sum(axis=(1, 2))
+    overlap = both / either
+    best = int(overlap.argmax())
+    shape, size = names[best]
+    return Thing(
+        shape if overlap[best] >= LIKENESS else "unknown",
+        _nearest(np.median(pixels[core], axis=0), COLOURS),
+        size,
+        float(x),
+        float(y),
+    )
+
+
+def _window(mask: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
+    """Return the mask moved so that (x, y) stands in the middle."""
+    half = SIDE // 2
+    padded = np.pad(mask, half)
+    return padded[y : y + SIDE, x : x + SIDE]
+
+
+@cache
+def _stamps() -> tuple[NDArray[np.bool_], list[tuple[str, str]]]:
+    """Return every shape in every size, at several offsets from the middle."""
+    middle = np.arange(SIDE, dtype=np.float32) + 0.5 - SIDE / 2
+    x, y = np.meshgrid(middle, middle)
+    stamps, names = [], []
+    for shape in SHAPES:
+        for size in SIZES:
+            for right in _SHIFTS:
+                for down in _SHIFTS:
+                    edge = distance(shape, x - right, y - down, RADII[size])
+                    stamps.append(edge < 0)
+                    names.append((shape, size))
+    return np.stack(stamps), names
+
+
+def _nearest(colour: NDArray[np.float32], names: Sequence[str]) -> str:
+    palette = np.array([PALETTE[name] for name in names], np.float32)
+    return names[int(((palette - colour) ** 2).sum(axis=1).argmin())]

@@ -1,0 +1,246 @@
+"""The captioner: a BLIP-2 that describes scenes and answers questions about them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import (
+    Blip2Config,
+    Blip2ForConditionalGeneration,
+    Blip2QFormerConfig,
+    Blip2VisionConfig,
+    OPTConfig,
+)
+
+from socratic_agents.pocket.phrases import caption
+from socratic_agents.pocket.train.data import draw_scenes, pixels
+from socratic_agents.pocket.train.fitting import fit
+from socratic_agents.pocket.train.questions import QUESTION_WORDS, ask_about
+from socratic_agents.pocket.train.tokenizers import EVERY, GLUE, build_tokenizer
+from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from socratic_agents.pocket.world import RADII, SIDE, Scene, distance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ("build_captioner", "captioner_tokenizer", "train_captioner")
+
+WIDTH, PATCH, QUERIES, LENGTH = 96, 8, 8, 32
+BATCH = 48
+LABELS = {
+    "shape": len(SHAPES) + 1,
+    "colour": len(COLOURS) + 1,
+    "size": len(SIZES) + 1,
+    "background": len(BACKGROUNDS),
+}
+
+
+def captioner_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the captioner's tokenizer; a text is not closed, so that it goes on."""
+    tokenizer = build_tokenizer(
+        (*EVERY, *GLUE, *QUESTION_WORDS), LENGTH, end=False, side="left"
+    )
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    return tokenizer
+
+
+def build_captioner() -> Blip2ForConditionalGeneration:
+    """Return the untrained captioner."""
+    tokenizer = captioner_tokenizer()
+    shared = {"hidden_size": WIDTH, "num_attention_heads": 4}
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(
+            **shared,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=4,
+            image_size=SIDE,
+            patch_size=PATCH,
+            initializer_range=0.02,
+        ),
+        qformer_config=Blip2QFormerConfig(
+            **shared,
+            vocab_size=4,
+            intermediate_size=2 * WIDTH,
+            num_hidden_layers=2,
+            cross_attention_frequency=1,
+            encoder_hidden_size=WIDTH,
+            max_position_embeddings=LENGTH,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        text_config=OPTConfig(
+            **shared,
+            vocab_size=len(tokenizer),
+            ffn_dim=2 * WIDTH,
+            num_hidden_layers=2,
+            max_position_embeddings=QUERIES + LENGTH,
+            word_embed_proj_dim=WIDTH,
+            dropout=0.0,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=3,
+        ),
+        num_query_tokens=QUERIES,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    model = Blip2ForConditionalGeneration(config)
+    # The stock queries start at zero, all alike, and then stay alike for ever.
+    torch.nn.init.normal_(model.query_tokens, std=0.5)
+    return model
+
+
+def train_captioner(folder: Path, *, steps: int) -> Blip2ForConditionalGeneration:
+    """Train the captioner on captions and questions at the same time.
+
+    Every patch is also asked what it shows: without that a small vision transformer
+    never learns shapes from captions alone.
+    """
+    torch.manual_seed(41)
+    model, tokenizer = build_captioner(), captioner_tokenizer()
+    heads = torch.nn.ModuleDict(
+        {name: torch.nn.Linear(WIDTH, classes) for name, classes in LABELS.items()}
+    )
+    both = torch.nn.ModuleDict({"model": model, "heads": heads})
+    rng = random.Random(41)
+
+    def loss(_: int) -> torch.Tensor:
+        scenes = draw_scenes(rng, BATCH)
+        seen = model.vision_model(pixels(scenes)).last_hidden_state
+        queries = model.qformer(
+            query_embeds=model.query_tokens.expand(BATCH, -1, -1),
+            encoder_hidden_states=seen,
+        ).last_hidden_state
+        prefix = model.language_projection(queries)
+        said = _said(model, prefix, *_texts(tokenizer, scenes, rng))
+        truth = _patches(scenes)
+        patches = [
+            torch.nn.functional.cross_entropy(
+                head(seen[:, 1:]).flatten(0, 1), truth[name].flatten()
+            )
+            for name, head in heads.items()
+        ]
+        return said + torch.stack(patches).mean()
+
+    @torch.no_grad()
+    def watch(_: int) -> dict[str, float]:
+        model.eval()
+        judge = random.Random(42)
+        scenes = draw_scenes(judge, 200)
+        images = pixels(scenes)
+        captions = _generate(model, tokenizer, images, [""] * len(scenes))
+        words = [
+            sum(a == b for a, b in zip(c.split(), t.split(), strict=False))
+            / len(t.split())
+            for c, t in zip(captions, map(caption, scenes), strict=True)
+        ]
+        exact = sum(_same(c, s) for c, s in zip(captions, scenes, strict=True))
+        asked = [ask_about(scene, judge) for scene in scenes]
+        prompts = [f"question : {question} answer :" for question, _ in asked]
+        answers = _generate(model, tokenizer, images, prompts)
+        right = sum(a == t for a, (_, t) in zip(answers, asked, strict=True))
+        model.train()
+        return {
+            "words": sum(words) / len(words),
+            "exact": exact / len(scenes),
+            "answers": right / len(scenes),
+        }
+
+    fit(both, loss, folder, steps=steps, rate=2e-3, decay=0.01, exact=1.0, watch=watch)
+    return model.eval()
+
+
+def _same(text: str, scene: Scene) -> bool:
+    return text in {
+        caption(scene),
+        caption(Scene(scene.things[::-1], scene.background)),
+    }
+
+
+def _texts(
+    tokenizer: PreTrainedTokenizerFast, scenes: list[Scene], rng: random.Random
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and labels of a caption and a question for every scene."""
+    rows, labels = [], []
+    for scene in scenes:
+        ordered = Scene(
+            tuple(sorted(scene.things, key=lambda t: (round(t.x / 8), t.y))),
+            scene.background,
+        )
+        question, answer = ask_about(scene, rng)
+        for given, wanted in (
+            ("", caption(ordered)),
+            (f"question : {question} answer :", answer),
+        ):
+            before = tokenizer(given).input_ids
+            after = [*tokenizer(wanted, add_special_tokens=False).input_ids, 1]
+            fill = LENGTH - len(before) - len(after)
+            rows.append(before + after + [3] * fill)
+            labels.append([-100] * len(before) + after + [-100] * fill)
+    return torch.tensor(rows), torch.tensor(labels)
+
+
+def _said(
+    model: Blip2ForConditionalGeneration,
+    prefix: torch.Tensor,
+    rows: torch.Tensor,
+    labels: torch.Tensor,
+) -> torch.Tensor:
+    """Return the language model's loss: a caption and a question for every prefix."""
+    prefix = prefix.repeat_interleave(2, dim=0)
+    embedded = torch.cat([prefix, model.get_input_embeddings()(rows)], dim=1)
+    mask = torch.cat([torch.ones(prefix.shape[:2]), (rows != 3).float()], dim=1)
+    logits = model.language_model(
+        inputs_embeds=embedded, attention_mask=mask.long()
+    ).logits[:, QUERIES - 1 : -1]
+    return torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), labels.flatten(), ignore_index=-100
+    )
+
+
+def _patches(scenes: list[Scene]) -> dict[str, torch.Tensor]:
+    """Return what every patch shows: class numbers of shape (n, patches)."""
+    middle = torch.arange(PATCH / 2, SIDE, PATCH).numpy()
+    x = middle[None, :].repeat(len(middle), 0)
+    truth: dict[str, list[torch.Tensor]] = {name: [] for name in LABELS}
+    for scene in scenes:
+        labels = {
+            "shape": torch.full((x.size,), len(SHAPES)),
+            "colour": torch.full((x.size,), len(COLOURS)),
+            "size": torch.full((x.size,), len(SIZES)),
+        }
+        for thing in scene.things:
+            edge = distance(thing.shape, x - thing.x, x.T - thing.y, RADII[thing.size])
+            near = torch.from_numpy(edge < PATCH / 2).flatten()
+            labels["shape"][near] = SHAPES.index(thing.shape)
+            labels["colour"][near] = COLOURS.index(thing.colour)
+            labels["size"][near] = SIZES.index(thing.size)
+        for name, label in labels.items():
+            truth[name].append(label)
+        ground = BACKGROUNDS.index(scene.background)
+        truth["background"].append(torch.full((x.size,), ground))
+    return {name: torch.stack(label) for name, label in truth.items()}
+
+
+def _generate(
+    model: Blip2ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    images: torch.Tensor,
+    prompts: list[str],
+) -> list[str]:
+    """Return what the model says after each prompt."""
+    tokens = tokenizer(prompts, padding=True, return_tensors="pt")
+    count = len(prompts)
+    image = torch.full((count, QUERIES), model.config.image_token_index)
+    given = torch.cat([image, tokens.input_ids], dim=1)
+    out = model.generate(
+        pixel_values=images,
+        input_ids=given,
+        attention_mask=torch.cat([torch.ones_like(image), tokens.attention_mask], 1),
+        max_new_tokens=22,
+        do_sample=False,
+    )
+    return tokenizer.batch_decode(out[:, given.shape[1] :], skip_special_tokens=True)

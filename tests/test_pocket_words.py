@@ -1,0 +1,110 @@
+"""The pocket world's words: every word is understood, or refused by name."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from socratic_agents.errors import PromptError, UnknownWordError
+from socratic_agents.pocket.wishes import ThingWish, Wish, check, read_wish
+from socratic_agents.pocket.words import FOREIGN, LEXICON
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wish"),
+    [
+        (
+            "a crimson ball above an azure box",
+            Wish(
+                (ThingWish("circle", "red"), ThingWish("square", "blue")), "above", None
+            ),
+        ),
+        ("A Red CIRCLE!", Wish((ThingWish("circle", "red"),))),
+        (
+            "two small rings on a grey background",
+            Wish((ThingWish("ring", None, "small"),) * 2, None, "gray"),
+        ),
+        (
+            "on a white background, a ring that is large",
+            Wish((ThingWish("ring", None, "large"),), None, "white"),
+        ),
+        (
+            "something pink to the left of a green thing",
+            Wish((ThingWish(None, "pink"), ThingWish(None, "green")), "left"),
+        ),
+        (
+            "a red and a blue square",
+            Wish((ThingWish(None, "red"), ThingWish("square", "blue"))),
+        ),
+        ("a cross on a plain background", Wish((ThingWish("cross"),))),
+    ],
+)
+def test_reads_what_is_asked(prompt: str, wish: Wish) -> None:
+    """A prompt's words are read in any order that people write them in."""
+    assert wish == read_wish(prompt)
+
+
+@given(st.sampled_from(sorted(FOREIGN)), st.integers(0, 2))
+def test_foreign_words_mean_their_canonical_word(canonical: str, which: int) -> None:
+    """Each of the foreign words is understood as the generator's own word."""
+    assert LEXICON[canonical] == LEXICON[FOREIGN[canonical][which]]
+
+
+def test_no_foreign_word_has_two_meanings() -> None:
+    """A foreign word stands for one canonical word only."""
+    words = [word for three in FOREIGN.values() for word in three]
+
+    assert len(words) == len(set(words))
+    assert not set(words) & set(FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a dragon", "does not know the word 'dragon'"),
+        ("a cirle", "did you mean 'circle'?"),
+        ("a red circle in Zürich", "does not know the word 'zürich'"),
+    ],
+)
+def test_an_unknown_word_is_named(prompt: str, expected: str) -> None:
+    """The error names the word, a likely spelling, and the profiles to use instead."""
+    with pytest.raises(UnknownWordError) as caught:
+        check(prompt)
+
+    assert expected in str(caught.value)
+    assert "--profile local" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("three", "does not know the word 'three'"),
+        ("", "one or two objects, not 0"),
+        ("on a white background", "one or two objects, not 0"),
+        ("a circle, a square and a ring", "one or two objects, not 3"),
+        ("a ring left of", "two objects where there is a relation"),
+        ("a ring left of a cross above", "one relation at most"),
+        ("a white circle", "'white' before 'background' only"),
+        ("a circle on a red background", "a background of white, black"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(prompt: str, expected: str) -> None:
+    """A prompt of known words that the world cannot show says what it can show."""
+    with pytest.raises(PromptError) as caught:
+        check(prompt)
+
+    assert expected in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    """No text whatever ends in anything but a wish or a clear error."""
+    wish = None
+    with contextlib.suppress(PromptError):
+        wish = read_wish(text)
+
+    assert wish is None or 1 <= len(wish.things) <= 2
