@@ -46,11 +46,6 @@ LOOP_NEEDS = {"errors", "history", "loop"}
 """All that the loop may know."""
 
 
-def _rank(name: str) -> tuple[bool, bool, str]:
-    """Return where a name stands in ``__all__``: constants, classes, functions."""
-    return not name.isupper(), not name[0].isupper(), name
-
-
 def _sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
