@@ -259,7 +259,10 @@ class Refiner(Runnable[str, Refinement]):
             user_prompt=prompt, error=error, kind=kind, history=history, index=index
         )
 
-    # The LangChain runnable
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 - the runnable's own name
+        """Anything, as far as a JSON schema can say: an image has none."""
+        return Any
 
     async def ainvoke(
         self,

@@ -33,6 +33,7 @@ from socratic_agents.errors import (
     NothingDrawnError,
     PromptError,
     TemplateError,
+    UnknownWordError,
 )
 from socratic_agents.history import History, Status, Verdict
 from socratic_agents.loop import Event, EventKind
@@ -573,6 +574,13 @@ class TestRunnable:
             state = await graph.compile().ainvoke({"prompt": "a cat"})
         assert "an image of a cat, round 1" == state["best"]
 
+    def test_it_describes_itself(self) -> None:
+        """Its schemas and its graph can be asked for, as servers and studios do."""
+        refiner = _refiner()
+        assert "string" == refiner.get_input_jsonschema()["type"]
+        assert "RefinerOutput" == refiner.get_output_jsonschema()["title"]
+        assert "Refiner" in refiner.get_graph().draw_mermaid()
+
     async def test_callbacks_see_it(self) -> None:
         """Tracing shows a refinement as a chain, with its input."""
         from langchain_core.callbacks import AsyncCallbackHandler
@@ -638,3 +646,22 @@ async def test_an_unreachable_language_model_fails_its_prompt() -> None:
         failure.kind,
         len(failure.history.rounds if failure.history else ()),
     )
+
+
+class TestPocket:
+    def test_an_unknown_word_is_told_before_anything(self) -> None:
+        """The pocket world names the word, and nothing is loaded for it."""
+        refiner = _refiner(generator="pocket")
+        assert "a red circle" == refiner.check(" a red circle ")
+        with pytest.raises(UnknownWordError, match="zebra"):
+            refiner.check("a zebra")
+        assert refiner.statistics() is None
+
+    async def test_the_pocket_chat_model_plays_all_roles(self) -> None:
+        """Offline, the rule-based model judges, writes and selects by the templates."""
+        async with _refiner(
+            llm="pocket", judge="caption", selector="caption", optimizer="llm"
+        ) as refiner:
+            outcome = await refiner.refine("a crimson ball")
+        assert outcome.usage.llm_calls > 0
+        assert all(r.verdict and r.verdict.judged for r in outcome.rounds)
