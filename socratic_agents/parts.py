@@ -11,6 +11,7 @@ from socratic_agents.callables import called, drawn, guarded
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import Status
 from socratic_agents.loop import Agents
+from socratic_agents.profiles import REVISIONS
 from socratic_agents.roles import (
     open_judge,
     open_language_model,
@@ -120,6 +121,10 @@ def _generator(
         return api.generate, None, (api.aclose,)
     from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
 
+    if given == POCKET:
+        from socratic_agents.pocket import SAMPLING  # noqa: PLC0415 - slow
+
+        call = {name: value or SAMPLING.get(name) for name, value in call.items()}
     if isinstance(given, str):
         quantization = settings.quantization and {
             "quant_backend": f"bitsandbytes_{settings.quantization}",
@@ -131,6 +136,7 @@ def _generator(
             dtype=settings.dtype,
             offload=settings.offload,
             quantization=quantization,
+            revision=REVISIONS.get(given),
             **call,
         )
     elif isinstance(given, Diffusion):
@@ -157,6 +163,7 @@ def _captioner(settings: Settings, worker: Worker) -> Any:
             _folder(given, "captioner"),
             device=settings.device,
             dtype=settings.dtype,
+            revision=REVISIONS.get(given),
             **(pocket if given == POCKET else {}),
         )
     if not hasattr(given, "caption"):

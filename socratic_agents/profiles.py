@@ -14,14 +14,13 @@ __all__ = ("PROFILES", "REVISIONS", "ProfileSource")
 PROFILES: dict[str, dict[str, Any]] = {
     "pocket": {},
     "local": {
-        "generator": "stabilityai/sdxl-turbo",
+        "generator": "stabilityai/stable-diffusion-xl-base-1.0",
         "captioner": "Salesforce/blip2-opt-2.7b",
         "scorer": "ViT-B-32-quickgelu/openai",
         "llm": "openai:gpt-5-mini",
-        "steps": 4,
-        "guidance_scale": 0.0,
-        "width": 512,
-        "height": 512,
+        "steps": 25,
+        "width": 1024,
+        "height": 1024,
     },
     "api": {
         "generator": "https://api.openai.com/v1",
@@ -47,7 +46,9 @@ PROFILES: dict[str, dict[str, Any]] = {
 REVISIONS = {
     "HuggingFaceTB/SmolVLM-256M-Instruct": "7e3e67edbbed1bf9888184d9df282b700a323964",
     "Salesforce/blip2-opt-2.7b": "59a1ef6c1e5117b3f65523d1c6066825bcf315e3",
-    "stabilityai/sdxl-turbo": "71153311d3dbb46851df1931d3ca6e939de83304",
+    "stabilityai/stable-diffusion-xl-base-1.0": (
+        "462165984030d82259a11f4367a4eed129e94a7b"
+    ),
 }
 """The commit of each hub model that we name, so that it stays what it is."""
 

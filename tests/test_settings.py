@@ -63,7 +63,7 @@ def test_every_hub_model_that_we_name_is_pinned() -> None:
 
 def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument beats the environment, that the file, and that the profile."""
-    assert 4 == Settings(profile="local").steps
+    assert 25 == Settings(profile="local").steps
     (folder / "socratic.toml").write_text('profile = "local"\nsteps = 5\nseed = 5')
     assert (5, 5) == (Settings().steps, Settings().seed)
     monkeypatch.setenv("SOCRATIC_STEPS", "6")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 from socratic_agents.pocket.world import Scene, Thing, render
 
 __all__ = (
+    "SAMPLING",
     "PocketChatModel",
     "Scene",
     "Thing",
@@ -24,6 +25,9 @@ __all__ = (
     "sample_prompts",
     "weights_folder",
 )
+
+SAMPLING = {"steps": 12, "guidance_scale": 3.0}
+"""With what the pocket generator was trained to be drawn from."""
 
 _HOMES = {
     "PocketChatModel": "chat",

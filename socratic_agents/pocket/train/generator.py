@@ -11,6 +11,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from socratic_agents.pocket import SAMPLING
 from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.phrases import sample_prompts
 from socratic_agents.pocket.train.data import SLOTS, draw_scenes, pixels, say
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 __all__ = (
-    "GUIDANCE",
     "LENGTH",
-    "STEPS",
     "build_denoiser",
     "build_pipeline",
     "build_scheduler",
@@ -41,7 +40,6 @@ __all__ = (
 WIDTH = 128
 LENGTH = 24
 """Tokens of a prompt; the longest canonical one has 18."""
-STEPS, GUIDANCE = 12, 3.0
 BATCH = 64
 DROPPED = 0.1
 """Share of empty prompts in training, for classifier-free guidance."""
@@ -207,8 +205,8 @@ def train_denoiser(
         images = pipeline(
             prompts,
             generator=seeds,
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE,
+            num_inference_steps=int(SAMPLING["steps"]),
+            guidance_scale=SAMPLING["guidance_scale"],
         ).images
         save_grid(images[:48], folder / f"samples-{step}.png")
         scores = [
