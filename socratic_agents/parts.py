@@ -38,6 +38,9 @@ POCKET = "pocket"
 
 BATCHES: dict[PartName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
 """Items of one call on an accelerator."""
+CPU_BATCH = 4
+"""Items of every call on a CPU: twice the images of single calls where many prompts
+share it, and the same seed is the same image down to the last bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +148,7 @@ def _generator(
         model = Diffusion(given, **call)
     else:
         return called(given, "generator", worker), None, ()
-    stage = Stage(name="generator", run=model, max_batch=_batch("generator", settings))
+    stage = Stage(name="generator", run=model, **_batch("generator", settings))
 
     async def generate(prompt: str, seed: int) -> Image.Image:
         return cast("Image.Image", await worker.submit(stage, (prompt, seed)))
@@ -171,7 +174,7 @@ def _captioner(settings: Settings, worker: Worker) -> Any:
     stage: Stage[Image.Image, str] = Stage(
         name="captioner",
         run=given.caption,
-        max_batch=_batch("captioner", settings),
+        **_batch("captioner", settings),
         priority=1,
     )
 
@@ -200,7 +203,7 @@ def _scorer(settings: Settings, worker: Worker) -> Any:
         stage: Stage[tuple[str, Image.Image], float] = Stage(
             name="scorer",
             run=given.score,
-            max_batch=_batch("scorer", settings),
+            **_batch("scorer", settings),
             priority=1,
         )
 
@@ -254,9 +257,10 @@ def _folder(name: str, part: PartName) -> str:
     return str(weights_folder(part))
 
 
-def _batch(part: PartName, settings: Settings) -> int:
+def _batch(part: PartName, settings: Settings) -> dict[str, Any]:
+    """Return how a stage forms its batches on the device."""
     from socratic_agents.models.devices import choose_device  # noqa: PLC0415 - slow
 
-    # The last bits of a row depend on the size of its batch. On a CPU there is little
-    # to gain from batches, so the same seed is the same image down to the last bit.
-    return 1 if choose_device(settings.device).type == "cpu" else BATCHES[part]
+    if choose_device(settings.device).type == "cpu":
+        return {"max_batch": CPU_BATCH, "padded": True}
+    return {"max_batch": BATCHES[part]}

@@ -42,6 +42,10 @@ class Stage(Generic[Item, Output]):
     that is an exception is raised where its item was submitted, and only there."""
     max_batch: int = 8
     """Items of one call, at least 1."""
+    padded: bool = False
+    """Fill every call up to ``max_batch`` with copies of its last item. The last bits
+    of an output depend on the size of its batch, but not on its neighbours: with one
+    size for all calls, an item's output is the same whatever else is on its way."""
     priority: int = 0
     """The highest goes first: stages whose answer sets loops free to think (captions,
     scores) before the one that keeps the device busy for long (images)."""
@@ -239,22 +243,25 @@ class Worker:
         jobs = [job for job in jobs if not job.answer.done()]
         if not jobs or self._closed:
             return
+        items = [job.item for job in jobs]
+        if stage.padded:
+            items += items[-1:] * (stage.max_batch - len(items))
         outputs: list[Any] | None
         try:
-            outputs = list(stage.run([job.item for job in jobs]))
+            outputs = list(stage.run(list(items)))
         except BaseException as problem:  # noqa: BLE001 - it is raised at the caller's
-            outputs = [problem] if len(jobs) == 1 else None
+            outputs = [problem] * len(items) if len(jobs) == 1 else None
         # Outside of the "except": there, the traceback would keep the tensors alive.
         if outputs is None:
             half = len(jobs) // 2
             self._run(stage, jobs[:half])
             self._run(stage, jobs[half:])
-        elif len(outputs) != len(jobs):
+        elif len(outputs) != len(items):
             # Before anyone is answered: nobody can say whose output is whose.
             for job in jobs:
-                job.settle(_miscounted(stage, len(jobs), len(outputs)))
+                job.settle(_miscounted(stage, len(items), len(outputs)))
         else:
-            for job, output in zip(jobs, outputs, strict=True):
+            for job, output in zip(jobs, outputs, strict=False):  # no copies
                 job.settle(_raisable(stage, output))
 
 

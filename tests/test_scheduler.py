@@ -495,3 +495,49 @@ async def test_closing_twice_is_closing() -> None:
         pass
     worker.close()
     Worker().close()
+
+
+async def test_a_padded_stage_always_gets_as_many_items() -> None:
+    """Every call has one size, and nobody is answered with a copy's output."""
+    sizes = []
+
+    def run(items: list[int]) -> list[int]:
+        sizes.append(len(items))
+        return [item * 10 + place for place, item in enumerate(items)]
+
+    stage = Stage(name="padded", run=run, max_batch=4, padded=True)
+    async with Worker() as worker:
+        outputs = await asyncio.gather(*(worker.submit(stage, n) for n in range(6)))
+
+    assert {4} == set(sizes)
+    assert [0, 1, 2, 3, 4, 5] == [output // 10 for output in outputs]
+
+
+async def test_a_padded_stage_counts_its_copies() -> None:
+    """One output for two items is no answer, also where one of them is a copy."""
+    stage: Stage[int, int] = Stage(
+        name="short", run=lambda items: items[:1], max_batch=2, padded=True
+    )
+    async with Worker() as worker:
+        with pytest.raises(BatchError, match="expected 2 outputs"):
+            await worker.submit(stage, 1)
+
+
+async def test_a_padded_stage_fails_one_item_alone() -> None:
+    """The halves of a failed batch are filled up again."""
+
+    def run(items: list[int]) -> list[int]:
+        assert 4 == len(items)
+        if 2 in items:
+            message = "two"
+            raise ValueError(message)
+        return items
+
+    stage = Stage(name="picky", run=run, max_batch=4, padded=True)
+    async with Worker() as worker:
+        outputs = await asyncio.gather(
+            *(worker.submit(stage, n) for n in range(4)), return_exceptions=True
+        )
+
+    assert [0, 1, 3] == [output for output in outputs if isinstance(output, int)]
+    assert isinstance(outputs[2], ValueError)
