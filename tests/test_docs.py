@@ -1,0 +1,118 @@
+"""The documentation tells the truth: every block in it is run or compared.
+
+``python tests/test_docs.py`` puts the sources into the pages that show them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from socratic_agents.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SOURCE = re.compile(r"<!-- source: (\S+) (\w+) -->\n```(\w+)\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+
+
+def _blocks(*languages: str) -> list[tuple[Path, str]]:
+    """Return the blocks of all pages in these languages, but for shown sources."""
+    return [
+        (page, text)
+        for page in PAGES
+        for language, text in BLOCK.findall(SOURCE.sub("", page.read_text("utf-8")))
+        if language in languages
+    ]
+
+
+def _shown(file: str, name: str) -> str:
+    """Return what a page shows of a file: a function, or the tree in its docstring."""
+    text = (ROOT / file).read_text("utf-8")
+    tree = ast.parse(text)
+    if name == "tree":
+        return (ast.get_docstring(tree) or "").partition("\n\n")[2] + "\n"
+    (node,) = [n for n in tree.body if getattr(n, "name", "") == name]
+    return (ast.get_source_segment(text, node) or "") + "\n"
+
+
+def _name(value: object) -> str:
+    return value.name if isinstance(value, Path) else ""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("page", "code"), _blocks("python"), ids=_name)
+def test_python_blocks_run(page: Path, code: str, folder: Path) -> None:
+    """Every Python block runs as it stands."""
+    script = folder / f"{page.stem}.py"
+    script.write_text(code, "utf-8")
+    runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize(("page", "text"), _blocks("sh"), ids=_name)
+def test_shell_blocks_run(page: Path, text: str, folder: Path) -> None:
+    """Every socratic command works, and every make target exists."""
+    for language, block in BLOCK.findall(page.read_text("utf-8")):
+        if language == "yaml":
+            (folder / "short.yaml").write_text(block, "utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in text.splitlines():
+        program, *arguments = shlex.split(line, comments=True) or [""]
+        if program.endswith("socratic"):
+            assert 0 == main(arguments), line
+        elif program == "make":
+            assert f"\n{arguments[0]}:" in makefile, line
+        else:
+            assert program in {"", "git", "cd", "python"}, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_shown_sources_are_the_sources(page: Path) -> None:
+    """Code that a page shows is the code that runs."""
+    for file, name, _, text in SOURCE.findall(page.read_text("utf-8")):
+        assert _shown(file, name) == text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file leads to a file."""
+    for target in LINK.findall(page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=_name)
+def test_examples_run_and_are_short(
+    example: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every example runs, says something, and can be read at a glance."""
+    runpy.run_path(str(example), run_name="__main__")
+
+    assert capsys.readouterr().out
+    assert len(example.read_text("utf-8").splitlines()) < 50
+    assert folder.exists()
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        old = page.read_text("utf-8")
+        new = SOURCE.sub(
+            lambda m: (
+                f"<!-- source: {m[1]} {m[2]} -->\n```{m[3]}\n{_shown(m[1], m[2])}```"
+            ),
+            old,
+        )
+        page.write_text(new, "utf-8")
+    sys.exit()
