@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ("PROFILES", "REVISIONS", "ProfileSource")
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "pocket": {},
+    "pocket": {"rounds": 5, "prompts_per_round": 4},
     "local": {
         "generator": "stabilityai/stable-diffusion-xl-base-1.0",
         "captioner": "Salesforce/blip2-opt-2.7b",

@@ -84,19 +84,46 @@ async def test_tries_what_an_untaught_word_could_mean() -> None:
     assert {"circle"} == {prompt.split()[2] for prompt in prompts}
 
 
-async def test_goes_on_from_the_best_attempt_with_what_is_untried() -> None:
-    """What scored best is kept while another word is tried; no colour comes twice."""
+async def test_tries_other_meanings_than_before() -> None:
+    """As long as little was tried, all words take meanings that they had not yet."""
     past = history(
         "a salmon loop",
         ("a green circle", "a green circle", 0.2),
         ("a pink square", "a pink square", 0.6),
     )
-    prompts = await rewritten(past, n=4)
+    prompts = await rewritten(past, n=3)
 
     for prompt in prompts:
         colour, shape = prompt.split()[1:]
-        assert (colour == "pink") != (shape == "square")
-        assert colour != "green"
+        assert colour not in {"green", "pink"}
+        assert shape not in {"circle", "square"}
+
+
+async def test_puts_together_what_scored_best() -> None:
+    """Meanings that did well in different prompts are tried in one."""
+    past = history(
+        "a salmon loop",
+        ("a red circle", "a red circle", 0.2),
+        ("a blue cross", "a blue cross", 0.2),
+        ("a cyan triangle", "a cyan triangle", 0.2),
+        ("a green ring", "a green ring", 1.1),
+        ("a pink square", "a pink square", 1.2),
+    )
+    prompts = await rewritten(past, n=4)
+
+    assert {"a pink ring", "a green square"} == set(prompts[:2])
+
+
+async def test_draws_the_best_guess_again_when_there_is_no_other() -> None:
+    """When all meanings were tried, the best one is said in other words."""
+    shapes = ("circle", "square", "triangle", "cross", "ring")
+    past = history(
+        "a red loop",
+        *((f"a red {s}", f"a red {s}", 0.9 if s == "ring" else 0.1) for s in shapes),
+    )
+    prompts = await rewritten(past, n=3)
+
+    assert all({"red", "ring"} <= set(prompt.split()) for prompt in prompts)
 
 
 async def test_an_attempt_that_was_not_drawn_tells_nothing() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any, Literal
+    from typing import Literal
 
     from socratic_agents.pocket.chat import PocketChatModel
     from socratic_agents.pocket.oracle import read_scene
@@ -26,7 +26,7 @@ __all__ = (
     "weights_folder",
 )
 
-SAMPLING = {"steps": 12, "guidance_scale": 3.0}
+SAMPLING: dict[str, Any] = {"steps": 12, "guidance_scale": 3.0}
 """With what the pocket generator was trained to be drawn from."""
 
 _HOMES = {

@@ -39,7 +39,7 @@ class PocketChatModel(BaseChatModel):
     the history. On purpose it is wrong now and then.
     """
 
-    error_rate: float = Field(default=0.02, ge=0.0, le=1.0)
+    error_rate: float = Field(default=0.01, ge=0.0, le=1.0)
     """Share of the answers that are wrong on purpose."""
     seed: int = 0
     """The same seed and messages give the same answer."""

@@ -6,10 +6,11 @@ its answer. ``astray`` asks for an answer that is wrong in a plausible way.
 
 from __future__ import annotations
 
-import random
+import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.pocket.guesses import Trial, guesses
 from socratic_agents.pocket.phrases import phrase
 from socratic_agents.pocket.thesaurus import (
     CHOICES,
@@ -24,7 +25,7 @@ from socratic_agents.pocket.wishes import Wish
 from socratic_agents.pocket.world import Scene, Thing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import random
 
 __all__ = ("judge", "optimize", "select")
 
@@ -46,7 +47,7 @@ def _without(text: str, name: str) -> str:
 def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
     """Write prompts in canonical words; try meanings for the words it lacks.
 
-    Twice as many as were asked for, the best first: some may have been tried.
+    More than were asked for, the best first: some may have been tried before.
     """
     asked = read(_block(_without(text, "examples"), "user_prompt"))
     if asked is None:
@@ -55,20 +56,24 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
     wanted = int(_block(text, "number_of_prompts") or 1)
     meanings = _taught(text, asked)
     open_words = {w: k for w, k in unknowns(asked).items() if w not in meanings}
-    attempts = [_Attempt(block, asked) for block in _all_blocks(text, "attempt")]
-    incumbent = _Attempt(_block(text, "incumbent"), asked)
-    best = next((a for a in reversed(attempts) if a.meanings), incumbent)
-    tried = {
-        word: [a.meanings[word] for a in attempts if word in a.meanings]
-        for word in open_words
-    }
-    prompts = [
-        phrase(variant)
-        for guess in _guesses(open_words, best.meanings, tried, wanted, chance)
-        for variant in list(variants(translate(asked, meanings | guess)))[
-            : 1 if open_words else None
+    blocks = _all_blocks(text, "attempt")
+    drawn = {_block(block, "prompt") for block in blocks}
+    if open_words:
+        trials = [_trial(block, asked) for block in blocks]
+        guessed = [
+            phrase(translate(asked, meanings | guess))
+            for guess in guesses(open_words, trials, wanted)
         ]
-    ]
+        told = [trial for trial in trials if trial.meanings]
+        best = max(told, key=lambda trial: trial.score, default=Trial({}, 0.0))
+        known, again = best.meanings, []
+        if known.keys() >= open_words.keys():
+            again = _sayings(translate(asked, {**meanings, **known}))
+        fresh = [prompt for prompt in guessed if prompt not in drawn]
+        prompts = _mixed(fresh, again)
+    else:
+        prompts = _sayings(translate(asked, meanings))
+    prompts = [p for p in dict.fromkeys(prompts) if p not in drawn]
     if astray:
         prompts = [_slip(prompt, chance) for prompt in prompts]
     reason = (
@@ -76,63 +81,35 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
         if open_words
         else "I say it in the words that the generator knows."
     )
-    return {"reason": reason, "prompts": list(dict.fromkeys(prompts))[: 2 * wanted]}
+    return {"reason": reason, "prompts": prompts[: 6 * wanted]}
 
 
-def _guesses(
-    words: Mapping[str, str],
-    best: Mapping[str, str],
-    tried: Mapping[str, list[str]],
-    wanted: int,
-    chance: random.Random,
-) -> list[dict[str, str]]:
-    """Return meanings to try for the open words, twice as many as are wanted.
-
-    At first all words change at once; once something was tried, one word changes and
-    the others keep their best meaning.
-    """
-    if not words:
-        return [{}]
-    orders = {}
-    for word, kind in words.items():
-        order = list(CHOICES[kind])
-        random.Random(word).shuffle(order)
-        fresh = [meaning for meaning in order if meaning not in tried[word]]
-        orders[word] = fresh or order
-    names = list(words)
-    guesses = []
-    for number in range(2 * wanted):
-        if all(word in best for word in names):
-            word = names[number % len(names)]
-            step = number // len(names)
-            new = orders[word][step % len(orders[word])]
-            guesses.append({**best, word: new})
-        else:
-            guesses.append(
-                {word: orders[word][number % len(orders[word])] for word in names}
-            )
-    if not any(tried.values()):
-        return guesses
-    return guesses + [{w: chance.choice(orders[w]) for w in names} for _ in names]
+def _mixed(guessed: list[str], again: list[str]) -> list[str]:
+    """Return three guesses, then one more saying of the best one, and so on."""
+    pairs = itertools.zip_longest(*(guessed[i::3] for i in range(3)), again)
+    return [prompt for group in pairs for prompt in group if prompt]
 
 
-class _Attempt:
-    """What one attempt tells of the open words."""
+def _sayings(wish: Wish) -> list[str]:
+    """Return prompts that mean the same, the plainest first."""
+    wishes = list(variants(wish))
+    plain = [phrase(variant) for variant in wishes]
+    terse = [phrase(variant, articles=False) for variant in wishes]
+    return [*plain, *terse, *(f"a picture of {text}" for text in plain)]
 
-    def __init__(self, block: str, asked: Wish) -> None:
-        drawn = read(_block(block, "caption"))
-        written = read(_block(block, "prompt"))
-        self.meanings: dict[str, str] = {}
-        if written and len(written.things) == len(asked.things):
-            self.meanings = learn(asked, written)
-        if drawn:
-            # What the generator did not draw says nothing about the word.
-            shown = set(slots(drawn).values())
-            self.meanings = {
-                word: meaning
-                for word, meaning in self.meanings.items()
-                if meaning in shown or meaning in CHOICES["relation"]
-            }
+
+def _trial(block: str, asked: Wish) -> Trial:
+    """Return what one attempt tells of the open words."""
+    drawn = read(_block(block, "caption"))
+    written = read(_block(block, "prompt"))
+    meanings: dict[str, str] = {}
+    if written and len(written.things) == len(asked.things):
+        meanings = learn(asked, written)
+    if drawn:
+        # What the generator did not draw says nothing about the word.
+        shown = set(slots(drawn).values())
+        meanings = {word: m for word, m in meanings.items() if m in shown}
+    return Trial(meanings, float(_block(block, "score") or 0))
 
 
 def _taught(text: str, asked: Wish) -> dict[str, str]:

@@ -24,7 +24,7 @@ from socratic_agents.pocket.words import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = (
     "CHOICES",
@@ -165,19 +165,18 @@ def translate(wish: Wish, meanings: Mapping[str, str]) -> Wish:
     )
 
 
-def variants(wish: Wish) -> Iterable[Wish]:
-    """Yield wishes that ask for the same and for more, to be said in other words."""
-    yield wish
-    yield _reversed(wish)
-    for background in BACKGROUNDS if wish.background is None else ():
-        yield replace(wish, background=background)
+def variants(wish: Wish) -> Iterator[Wish]:
+    """Yield wishes that ask for the same, and then for more where that is open."""
+    sizes = [wish]
     for size in reversed(SIZES):
         sized = tuple(replace(t, size=t.size or size) for t in wish.things)
-        if sized != wish.things:
-            yield replace(wish, things=sized)
-            yield _reversed(replace(wish, things=sized))
-    for relation in RELATIONS if len(wish.things) > 1 and not wish.relation else ():
-        yield replace(wish, relation=relation)
+        sizes += [replace(wish, things=sized)] if sized != wish.things else []
+    grounds = [wish.background, *(BACKGROUNDS if wish.background is None else ())]
+    for ground in grounds:
+        for sized_wish in sizes:
+            grounded = replace(sized_wish, background=ground)
+            yield grounded
+            yield _reversed(grounded)
 
 
 def _reversed(wish: Wish) -> Wish:

@@ -35,9 +35,9 @@ ModelT = TypeVar("ModelT", bound=Any)
 STEPS = {
     "autoencoder": 3200,
     "text": 2500,
-    "denoiser": 4000,
+    "denoiser": 7500,
     "scorer": 12_000,
-    "captioner": 6500,
+    "captioner": 11_000,
 }
 """Stage to its steps; about two hours in all on two cores."""
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
     folder, out = options.folder, options.out
-    steps = {stage: max(1, int(n * options.effort)) for stage, n in STEPS.items()}
+    steps = {stage: max(1, round(n * options.effort)) for stage, n in STEPS.items()}
     if options.stage in {"generator", "all"}:
         autoencoder = _kept(
             folder / "autoencoder" / "model",

@@ -77,7 +77,8 @@ def build_captioner() -> Blip2ForConditionalGeneration:
             vocab_size=len(tokenizer),
             ffn_dim=2 * WIDTH,
             num_hidden_layers=2,
-            max_position_embeddings=QUERIES + LENGTH,
+            # More than is trained: a model that does not stop must not break.
+            max_position_embeddings=4 * LENGTH,
             word_embed_proj_dim=WIDTH,
             dropout=0.0,
             bos_token_id=0,
@@ -196,9 +197,11 @@ def _said(
     logits = model.language_model(
         inputs_embeds=embedded, attention_mask=mask.long()
     ).logits[:, QUERIES - 1 : -1]
-    return torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), labels.flatten(), ignore_index=-100
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), labels, ignore_index=-100, reduction="none"
     )
+    # Every text weighs the same: an answer has two tokens, a caption fifteen.
+    return (losses.sum(1) / (labels != -100).sum(1)).mean()
 
 
 def _patches(scenes: list[Scene]) -> dict[str, torch.Tensor]:

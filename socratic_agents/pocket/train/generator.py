@@ -200,8 +200,8 @@ def train_denoiser(
     pipeline.set_progress_bar_config(disable=True)
 
     def watch(step: int) -> dict[str, float]:
-        prompts = sample_prompts(96, 5, "canonical")
-        seeds = [torch.Generator().manual_seed(seed) for seed in range(96)]
+        prompts = sample_prompts(min(96, scenes // 10), 5, "canonical")
+        seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
         images = pipeline(
             prompts,
             generator=seeds,

@@ -1,0 +1,55 @@
+"""Draw the README's picture from a real refinement: ``python docs/picture.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw, ImageFont
+
+from socratic_agents import refine
+
+if TYPE_CHECKING:
+    from socratic_agents import Candidate
+
+PROMPT, SEED, ROUNDS = "a tiny salmon loop atop a jade wedge", 7, 4
+SIDE, GAP, TEXT = 176, 20, 74
+INK, PALE, MARK = "#1c2330", "#5b6675", "#0a7d4f"
+
+
+def _cell(draw: ImageDraw.ImageDraw, candidate: Candidate, x: int, y: int) -> None:
+    font = ImageFont.load_default(size=13)
+    lines = textwrap.wrap(candidate.prompt, 28)[:3]
+    draw.multiline_text((x, y + SIDE + 6), "\n".join(lines), INK, font, spacing=2)
+    score = "" if candidate.score is None else f"score {candidate.score:.2f}"
+    draw.text((x, y + SIDE + 54), score, PALE, font)
+
+
+async def main() -> None:
+    """Refine a prompt, and put every round in a row."""
+    result = await refine(PROMPT, seed=SEED, rounds=ROUNDS)
+    columns = max(len(round_.candidates) for round_ in result.rounds)
+    width = GAP + columns * (SIDE + GAP)
+    height = 64 + len(result.rounds) * (SIDE + TEXT + GAP)
+    picture = Image.new("RGB", (width, height), "#f6f7f9")
+    draw = ImageDraw.Draw(picture)
+    title = f"asked: {PROMPT}"
+    draw.text((GAP, 20), title, INK, ImageFont.load_default(size=22))
+    for row, round_ in enumerate(result.rounds):
+        for column, candidate in enumerate(round_.candidates):
+            x = GAP + column * (SIDE + GAP)
+            y = 64 + row * (SIDE + TEXT + GAP)
+            if candidate.image is not None:
+                shown = candidate.image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+                picture.paste(shown, (x, y))
+            if candidate is result.best:
+                frame = (x - 5, y - 5, x + SIDE + 4, y + SIDE + 4)
+                draw.rectangle(frame, outline=MARK, width=5)
+            _cell(draw, candidate, x, y)
+    picture.save(Path(__file__).parent / "refinement.png", optimize=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,150 @@
+"""The figures of the pocket models' card: ``python -m socratic_agents.pocket.card``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.history import Refinement
+from socratic_agents.pocket import SAMPLING, weights_folder
+from socratic_agents.pocket.oracle import read_scene
+from socratic_agents.pocket.phrases import sample_prompts
+from socratic_agents.pocket.wishes import read_wish
+from socratic_agents.pocket.world import render, sample_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from PIL.Image import Image
+
+    from socratic_agents.errors import CandidateError
+    from socratic_agents.pocket.world import Scene
+
+__all__ = ("caption_figures", "generator_figures", "main", "refinement_figures")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the figures as one JSON object."""
+    parser = argparse.ArgumentParser(prog="python -m socratic_agents.pocket.card")
+    parser.add_argument("-n", type=int, default=100, help="prompts of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts and noise")
+    parser.add_argument("--rounds", type=int, default=5, help="of a refinement")
+    options = parser.parse_args(arguments)
+    figures = {
+        "n": options.n,
+        "seed": options.seed,
+        "megabytes": round(_megabytes(), 2),
+        "generator": generator_figures(options.n, options.seed),
+        "captioner": caption_figures(options.n, options.seed),
+        "refinement": asyncio.run(
+            refinement_figures(options.n, options.seed, options.rounds)
+        ),
+    }
+    print(json.dumps(figures, indent=2))  # noqa: T201 - that is what it is for
+
+
+def generator_figures(n: int, seed: int) -> dict[str, Any]:
+    """Draw one image of ``n`` prompts of each kind, and let the oracle read them."""
+    from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
+
+    draw = Diffusion.load(str(weights_folder("generator")), device="cpu", **SAMPLING)
+    figures: dict[str, Any] = {}
+    for kind in ("canonical", "terse", "foreign"):
+        prompts = sample_prompts(n, seed, kind)
+        requests = [(prompt, seed + place) for place, prompt in enumerate(prompts)]
+        images: list[Image | CandidateError] = []
+        began = time.perf_counter()
+        for start in range(0, n, 8):
+            images += draw(requests[start : start + 8])
+        shown = [image for image in images if not isinstance(image, Exception)]
+        seconds = (time.perf_counter() - began) / n
+        agreements = [
+            read_scene(image).agreement(prompt)
+            for image, prompt in zip(shown, prompts, strict=True)
+        ]
+        figures[kind] = _summary(agreements)
+        figures["seconds_per_image"] = round(seconds, 3)
+    return figures
+
+
+def caption_figures(n: int, seed: int) -> dict[str, float]:
+    """Caption ``n`` rendered scenes, and count the attributes that are right."""
+    from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
+
+    captioner = Captioner.load(str(weights_folder("captioner")), device="cpu")
+    rng = random.Random(f"captions {seed}")
+    scenes = [sample_scene(rng) for _ in range(n)]
+    captions = captioner.caption([render(scene) for scene in scenes])
+    shares = [
+        _attributes(caption, scene) if isinstance(caption, str) else 0.0
+        for caption, scene in zip(captions, scenes, strict=True)
+    ]
+    return {
+        "attributes": round(sum(shares) / n, 4),
+        "whole": round(sum(share == 1 for share in shares) / n, 4),
+    }
+
+
+async def refinement_figures(n: int, seed: int, rounds: int) -> dict[str, Any]:
+    """Refine ``n`` prompts of each kind, and compare first and returned images."""
+    from socratic_agents.refiner import Refiner  # noqa: PLC0415 - slow
+
+    figures: dict[str, Any] = {}
+    async with Refiner(profile="pocket", rounds=rounds, seed=seed) as refiner:
+        for kind in ("canonical", "terse", "foreign"):
+            prompts = sample_prompts(n, seed, kind)
+            began = time.perf_counter()
+            outcomes = [o async for o in refiner.refine_many(prompts)]
+            done = [o for o in outcomes if isinstance(o, Refinement)]
+            first = [o.rounds[0].candidates[0] for o in done]
+            below = sum(
+                (o.best.score or 0) < (f.score or 0)
+                for o, f in zip(done, first, strict=True)
+            )
+            figures[kind] = {
+                "first": _summary(_agreements(zip(first, done, strict=True))),
+                "returned": _summary(_agreements((o.best, o) for o in done)),
+                "below_first": below,
+                "failed": n - len(done),
+                "images": round(sum(o.usage.images for o in done) / len(done), 2),
+                "llm_calls": round(sum(o.usage.llm_calls for o in done) / len(done), 2),
+                "seconds": round(time.perf_counter() - began, 1),
+            }
+    return figures
+
+
+def _agreements(pairs: Iterable[tuple[Any, Refinement]]) -> list[float]:
+    return [
+        read_scene(candidate.image).agreement(outcome.user_prompt)
+        for candidate, outcome in pairs
+    ]
+
+
+def _summary(agreements: Sequence[float]) -> dict[str, float]:
+    n = len(agreements)
+    return {
+        "mean": round(sum(agreements) / n, 4),
+        "whole": round(sum(agreement == 1 for agreement in agreements) / n, 4),
+    }
+
+
+def _attributes(caption: str, scene: Scene) -> float:
+    """Return the share of a scene's attributes that its caption tells."""
+    try:
+        wish = read_wish(caption)
+    except ValueError:
+        return 0.0
+    return scene.fulfilment(wish) if len(wish.things) == len(scene.things) else 0.0
+
+
+def _megabytes() -> float:
+    folder = weights_folder("generator").parent
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Training of the pocket models: short runs of the real recipe."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from socratic_agents.models.captioning import Captioner
+from socratic_agents.models.clip import Clip
+from socratic_agents.models.diffusion import Diffusion
+from socratic_agents.pocket import SAMPLING, render
+from socratic_agents.pocket.phrases import caption
+from socratic_agents.pocket.train.__main__ import main
+from socratic_agents.pocket.train.data import SLOTS, draw_scenes, mutate, say
+from socratic_agents.pocket.train.fitting import fit
+from socratic_agents.pocket.train.questions import QUESTION_WORDS, ask_about
+from socratic_agents.pocket.train.tokenizers import EVERY, GLUE
+from socratic_agents.pocket.wishes import read_wish
+from socratic_agents.pocket.world import Scene, Thing, sample_scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """What was done before the last checkpoint is not done again."""
+    seen: list[int] = []
+
+    def loss_of(module: torch.nn.Module, stop: int) -> Any:
+        def loss(step: int) -> torch.Tensor:
+            seen.append(step)
+            if step == stop:
+                raise KeyboardInterrupt
+            return module(torch.ones(1, 2)).square().mean()
+
+        return loss
+
+    def run(stop: int) -> torch.nn.Module:
+        torch.manual_seed(0)
+        module = torch.nn.Linear(2, 1)
+        fit(module, loss_of(module, stop), tmp_path, steps=500, rate=0.01)
+        return module
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop=300)
+    assert 301 == len(seen)
+    module = run(stop=-1)
+    assert list(range(250, 500)) == seen[301:]
+    assert abs(module(torch.ones(1, 2)).item()) < 0.1
+    run(stop=-1)
+    assert 551 == len(seen)
+    steps = [
+        json.loads(line)["step"]
+        for line in (tmp_path / "log.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert 500 == steps[-1]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # one step learns nothing
+def test_the_recipe_makes_models_that_the_library_loads(tmp_path: Path) -> None:
+    """Every stage runs, is kept, and comes out as a folder of a stock class."""
+    out = tmp_path / "weights"
+    arguments = ["--effort", "0", "--scenes", "100", "--threads", "1"]
+    arguments += ["--folder", str(tmp_path / "run"), "--out", str(out)]
+    main(arguments)
+    (image,) = Diffusion.load(str(out / "generator"), **SAMPLING)([("a red ring", 1)])
+    captioner = Captioner.load(str(out / "captioner"))
+    scorer = Clip.load(str(out / "scorer"), prefix="")
+
+    assert not isinstance(image, Exception)
+    assert (64, 64) == image.size
+    assert 1 == len(captioner.caption([image]))
+    assert 0 <= scorer.score([("a crimson hoop", image)])[0] <= 2.5
+    grids = sorted(path.name for path in (tmp_path / "run").rglob("*.png"))
+    assert ["samples-1.png"] == grids
+    before = (out / "scorer" / "open_clip_model.safetensors").read_bytes()
+    main([*arguments, "--stage", "scorer"])
+    assert before == (out / "scorer" / "open_clip_model.safetensors").read_bytes()
+
+
+def test_sayings_are_true_of_their_scene() -> None:
+    """What is said of a scene in training agrees with it wholly."""
+    rng = random.Random(1)
+    for scene in draw_scenes(rng, 300):
+        saying = say(scene, rng, unknown=0.0)
+        assert 1 == scene.fulfilment(saying.wish)
+        assert set(SLOTS) == set(saying.slots())
+        assert all(0 <= number < SLOTS[slot] for slot, number in saying.slots().items())
+
+
+def test_sayings_hide_some_words() -> None:
+    """Some sayings have unknown words, so that the generator bears them."""
+    rng = random.Random(2)
+    texts = [say(scene, rng).text for scene in draw_scenes(rng, 500)]
+
+    assert 20 < sum("<unk>" in text for text in texts) < 120
+
+
+def test_a_mutated_scene_is_another_one() -> None:
+    """A hard negative differs in something that can be said, but for twins."""
+    rng = random.Random(3)
+    for scene in draw_scenes(rng, 300):
+        other = mutate(scene, rng)
+        same = other.fulfilment(read_wish(caption(scene))) == 1
+        twins = len({(t.shape, t.colour, t.size) for t in scene.things}) == 1
+        partly = len(scene.things) == 2
+        assert not same or twins or partly
+
+
+def test_answers_are_true() -> None:
+    """Questions have words that the captioner knows, and answers that are right."""
+    rng = random.Random(4)
+    words = {*EVERY, *GLUE, *QUESTION_WORDS}
+    answers = {"yes": 0, "no": 0}
+    for _ in range(2000):
+        scene = sample_scene(rng)
+        question, answer = ask_about(scene, rng)
+        assert set(question.split()) <= words
+        assert set(answer.split()) <= words
+        if answer in answers:
+            answers[answer] += 1
+
+    assert 0.9 < answers["yes"] / answers["no"] < 1.1
+
+
+def test_questions_about_one_scene() -> None:
+    """Of a known scene, the answers to all kinds of questions are as they should be."""
+    things = (
+        Thing("circle", "red", "small", 16, 32),
+        Thing("ring", "blue", "large", 48, 32),
+    )
+    scene = Scene(things, "white")
+    truth = {
+        "is the red circle left of the blue ring ?": "yes",
+        "is the red circle right of the blue ring ?": "no",
+        "is the background white ?": "yes",
+        "are there two objects ?": "yes",
+        "is there one object ?": "no",
+        "what color is the ring ?": "blue",
+        "what shape is the red thing ?": "circle",
+        "is the ring large ?": "yes",
+    }
+    rng = random.Random(5)
+    asked = dict(
+        itertools.islice((ask_about(scene, rng) for _ in itertools.count()), 9000)
+    )
+
+    for question, answer in truth.items():
+        assert answer == asked[question], question
+    assert render(scene).size == (64, 64)
