@@ -1,4 +1,4 @@
-"""Draw the README's picture from a real refinement: ``python docs/picture.py``."""
+"""Draw the pictures of the pages from real images: ``python docs/picture.py``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from socratic_agents import refine
+from socratic_agents import Refinement, Refiner, refine
+from socratic_agents.pocket import sample_prompts
 
 if TYPE_CHECKING:
     from socratic_agents import Candidate
 
 PROMPT, SEED, ROUNDS = "a tiny salmon loop atop a jade wedge", 7, 4
 SIDE, GAP, TEXT = 176, 20, 74
+COLUMNS = 10
 INK, PALE, MARK = "#1c2330", "#5b6675", "#0a7d4f"
 
 
@@ -51,5 +53,20 @@ async def main() -> None:
     picture.save(Path(__file__).parent / "refinement.png", optimize=True)
 
 
+async def samples() -> None:
+    """Draw canonical prompts, one image each, in the order of the prompts."""
+    prompts = sample_prompts(COLUMNS * 4, 2026, "canonical")
+    async with Refiner(rounds=1, judge="never", seed=2026) as refiner:
+        done = [outcome async for outcome in refiner.refine_many(prompts)]
+    side, grid = 96, Image.new("RGB", (COLUMNS * 96, 4 * 96))
+    for outcome in done:
+        if isinstance(outcome, Refinement) and outcome.best.image is not None:
+            row, column = divmod(outcome.index, COLUMNS)
+            shown = outcome.best.image.resize((side, side), Image.Resampling.LANCZOS)
+            grid.paste(shown, (column * side, row * side))
+    grid.save(Path(__file__).parent / "samples.png", optimize=True)
+
+
 if __name__ == "__main__":
     asyncio.run(main())
+    asyncio.run(samples())

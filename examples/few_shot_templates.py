@@ -18,8 +18,7 @@ async def main(n: int = 3) -> None:
     """Refine the same foreign prompts with each template."""
     prompts = sample_prompts(n, seed=5, kind="foreign")
     for template in TEMPLATES:
-        settings = {"optimizer_template": template, "rounds": 3, "seed": 5}
-        async with Refiner(**settings) as refiner:
+        async with Refiner(optimizer_template=template, rounds=3, seed=5) as refiner:
             outcomes = [outcome async for outcome in refiner.refine_many(prompts)]
         scores = [agreement(o) for o in outcomes if isinstance(o, Refinement)]
         images = sum(o.usage.images for o in outcomes if isinstance(o, Refinement))

@@ -17,7 +17,8 @@ async def main() -> None:
             print(f"    verdict: {round_.verdict.reason}")
 
     print(f"best: {result.best.prompt} ({result.stop}, {result.usage.images} images)")
-    result.best.image.save("best.png")
+    if result.best.image is not None:
+        result.best.image.save("best.png")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import runpy
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,19 @@ SOURCE = re.compile(r"<!-- source: (\S+) (\w+) -->\n```(\w+)\n(.*?)```", re.DOTA
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
-def _blocks(*languages: str) -> list[tuple[Path, str]]:
-    """Return the blocks of all pages in these languages, but for shown sources."""
+def _name(value: object) -> str:
+    return str(value.relative_to(ROOT)) if isinstance(value, Path) else ""
+
+
+def _blocks(wanted: str) -> list[Any]:
+    """Return the blocks of all pages in a language, but for shown sources."""
     return [
-        (page, text)
+        pytest.param(page, text, id=f"{_name(page)} {number}")
         for page in PAGES
-        for language, text in BLOCK.findall(SOURCE.sub("", page.read_text("utf-8")))
-        if language in languages
+        for number, (language, text) in enumerate(
+            BLOCK.findall(SOURCE.sub("", page.read_text("utf-8")))
+        )
+        if language == wanted
     ]
 
 
@@ -43,10 +50,6 @@ def _shown(file: str, name: str) -> str:
     return (ast.get_source_segment(text, node) or "") + "\n"
 
 
-def _name(value: object) -> str:
-    return value.name if isinstance(value, Path) else ""
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty working directory."""
@@ -54,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("page", "code"), _blocks("python"), ids=_name)
+@pytest.mark.parametrize(("page", "code"), _blocks("python"))
 def test_python_blocks_run(page: Path, code: str, folder: Path) -> None:
     """Every Python block runs as it stands."""
     script = folder / f"{page.stem}.py"
@@ -62,7 +65,7 @@ def test_python_blocks_run(page: Path, code: str, folder: Path) -> None:
     runpy.run_path(str(script), run_name="__main__")
 
 
-@pytest.mark.parametrize(("page", "text"), _blocks("sh"), ids=_name)
+@pytest.mark.parametrize(("page", "text"), _blocks("sh"))
 def test_shell_blocks_run(page: Path, text: str, folder: Path) -> None:
     """Every socratic command works, and every make target exists."""
     for language, block in BLOCK.findall(page.read_text("utf-8")):

@@ -114,7 +114,7 @@ def test_settings_are_frozen() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.rounds = 9  # type: ignore[misc]
-    assert (9, 4) == (settings.but(rounds=9).rounds, settings.rounds)
+    assert (9, 5) == (settings.but(rounds=9).rounds, settings.rounds)
 
 
 def test_but_keeps_what_was_resolved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,10 +167,11 @@ class _Reader:
 
 
 def _unknown(word: str) -> str:
-    near = difflib.get_close_matches(word, LEXICON, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    known = [text for text, other in LEXICON.items() if other.kind != "filler"]
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean '{near[0]}'? It" if near else "it"
     return (
-        f"the pocket world does not know the word '{word[:40]}'{hint} It knows "
+        f"the pocket world does not know the word '{word[:40]}'; {hint} knows "
         f"{', '.join(SHAPES)} in {', '.join(COLOURS)} and their synonyms; for anything "
         "else use --profile local (your GPU) or --profile api"
     )

@@ -1,4 +1,4 @@
-"""The figures of the pocket models' card: ``python -m socratic_agents.pocket.card``."""
+"""The figures of the pocket models' card: ``python -m socratic_agents.lab.card``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ("caption_figures", "generator_figures", "main", "refinement_figures")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the figures as one JSON object."""
-    parser = argparse.ArgumentParser(prog="python -m socratic_agents.pocket.card")
+    parser = argparse.ArgumentParser(prog="python -m socratic_agents.lab.card")
     parser.add_argument("-n", type=int, default=100, help="prompts of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of prompts and noise")
     parser.add_argument("--rounds", type=int, default=5, help="of a refinement")

@@ -1,0 +1,1 @@
+"""The lab: what the loop and its models are worth, measured."""
