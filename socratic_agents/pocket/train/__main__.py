@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTextModel
 
 from socratic_agents.pocket import weights_folder
 from socratic_agents.pocket.train.autoencoder import train_autoencoder
-from socratic_agents.pocket.train.captioner import train_captioner
+from socratic_agents.pocket.train.captioner import drawn_examples, train_captioner
 from socratic_agents.pocket.train.export import (
     export_captioner,
     export_generator,
@@ -37,7 +37,7 @@ STEPS = {
     "text": 2500,
     "denoiser": 7500,
     "scorer": 12_000,
-    "captioner": 11_000,
+    "captioner": 18_000,
 }
 """Stage to its steps; about two hours in all on two cores."""
 
@@ -73,7 +73,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         scorer = train_scorer(folder / "scorer", steps=steps["scorer"])
         export_scorer(out / "scorer", scorer)
     if options.stage in {"captioner", "all"}:
-        captioner = train_captioner(folder / "captioner", steps=steps["captioner"])
+        generator = StableDiffusionPipeline.from_pretrained(
+            out / "generator", dtype=torch.float32
+        )
+        generator.set_progress_bar_config(disable=True)
+        examples = drawn_examples(folder / "captioner", generator, options.scenes // 20)
+        captioner = train_captioner(
+            folder / "captioner", examples, steps=steps["captioner"]
+        )
         export_captioner(out / "captioner", captioner)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from transformers import (
     Blip2Config,
@@ -14,20 +16,28 @@ from transformers import (
     OPTConfig,
 )
 
+from socratic_agents.pocket import SAMPLING
+from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.phrases import caption
 from socratic_agents.pocket.train.data import draw_scenes, pixels
 from socratic_agents.pocket.train.fitting import fit
 from socratic_agents.pocket.train.questions import QUESTION_WORDS, ask_about
 from socratic_agents.pocket.train.tokenizers import EVERY, GLUE, build_tokenizer
 from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
-from socratic_agents.pocket.world import RADII, SIDE, Scene, distance
+from socratic_agents.pocket.world import RADII, SIDE, Scene, Thing, distance
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from diffusers import StableDiffusionPipeline
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ("build_captioner", "captioner_tokenizer", "train_captioner")
+__all__ = (
+    "build_captioner",
+    "captioner_tokenizer",
+    "drawn_examples",
+    "train_captioner",
+)
 
 WIDTH, PATCH, QUERIES, LENGTH = 96, 8, 8, 32
 BATCH = 48
@@ -94,8 +104,66 @@ def build_captioner() -> Blip2ForConditionalGeneration:
     return model
 
 
-def train_captioner(folder: Path, *, steps: int) -> Blip2ForConditionalGeneration:
+def drawn_examples(
+    folder: Path, pipeline: StableDiffusionPipeline, n: int, *, seed: int = 43
+) -> tuple[list[Scene], torch.Tensor]:
+    """Let the generator draw, and the oracle say what came out.
+
+    The generator's corners are rounder and its edges softer than the renderer's.
+
+    Args:
+        folder: Keeps the examples for the next time.
+        pipeline: The trained generator.
+        n: How many images to draw; what the oracle cannot name is left out.
+        seed: Of scenes and noise.
+
+    Returns:
+        What is shown, and pixels: float32 of shape (m, 3, 64, 64) in [-1, 1].
+    """
+    kept = folder / f"drawn-{seed}.pt"
+    if not kept.exists():
+        rng = random.Random(seed)
+        scenes, pictures = [], []
+        for start in range(0, n, 16):
+            texts = [caption(scene) for scene in draw_scenes(rng, min(16, n - start))]
+            images = pipeline(
+                texts,
+                num_inference_steps=int(SAMPLING["steps"]),
+                guidance_scale=SAMPLING["guidance_scale"],
+                generator=[
+                    torch.Generator().manual_seed(seed + start + i)
+                    for i in range(len(texts))
+                ],
+            ).images
+            for image in images:
+                scene = read_scene(image)
+                known = all(thing.shape in SHAPES for thing in scene.things)
+                if known and 1 <= len(scene.things) <= 2:
+                    scenes.append(scene)
+                    pictures.append(torch.from_numpy(np.array(image)))
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = [
+            (scene.background, [dataclasses.astuple(t) for t in scene.things])
+            for scene in scenes
+        ]
+        torch.save({"scenes": plain, "pictures": pictures}, kept)
+    saved = torch.load(kept, weights_only=True)
+    scenes = [
+        Scene(tuple(Thing(*thing) for thing in things), background)
+        for background, things in saved["scenes"]
+    ]
+    if not scenes:
+        return [], torch.empty(0, 3, SIDE, SIDE)
+    pictures = torch.stack(saved["pictures"])
+    return scenes, pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def train_captioner(
+    folder: Path, examples: tuple[list[Scene], torch.Tensor], *, steps: int
+) -> Blip2ForConditionalGeneration:
     """Train the captioner on captions and questions at the same time.
+
+    Half of the images are rendered, and half are the generator's own.
 
     Every patch is also asked what it shows: without that a small vision transformer
     never learns shapes from captions alone.
@@ -107,10 +175,14 @@ def train_captioner(folder: Path, *, steps: int) -> Blip2ForConditionalGeneratio
     )
     both = torch.nn.ModuleDict({"model": model, "heads": heads})
     rng = random.Random(41)
+    drawn, pictures = examples
 
     def loss(_: int) -> torch.Tensor:
-        scenes = draw_scenes(rng, BATCH)
-        seen = model.vision_model(pixels(scenes)).last_hidden_state
+        chosen = [rng.randrange(len(drawn)) for _ in range(BATCH // 2) if drawn]
+        scenes = draw_scenes(rng, BATCH - len(chosen))
+        images = torch.cat([pixels(scenes), pictures[chosen]])
+        scenes += [drawn[i] for i in chosen]
+        seen = model.vision_model(images).last_hidden_state
         queries = model.qformer(
             query_embeds=model.query_tokens.expand(BATCH, -1, -1),
             encoder_hidden_states=seen,

@@ -28,9 +28,7 @@ def ask_about(scene: Scene, rng: random.Random) -> tuple[str, str]:
 
     Most questions are answered by yes or no, as often by the one as by the other.
     """
-    about = rng.choice(
-        (_existence, _existence, _attribute, _ground, _count, _relation, _open)
-    )
+    about = rng.choice(KINDS)
     if about is _relation and len(scene.things) == 1:
         about = _existence
     if about is _open:
@@ -113,6 +111,13 @@ def _open(scene: Scene, rng: random.Random) -> tuple[str, str]:
             (f"what shape is the {thing.colour} object ?", thing.shape),
         ]
     return rng.choice(questions)
+
+
+KINDS = (
+    *(_existence, _existence, _attribute, _ground, _count, _open),
+    # How two objects stand is the hardest to learn, so it is asked most often.
+    *(_relation, _relation, _relation, _relation),
+)
 
 
 def _wish(thing: Thing, rng: random.Random) -> ThingWish:
