@@ -15,18 +15,18 @@ from socratic_agents.pocket import sample_prompts
 if TYPE_CHECKING:
     from socratic_agents import Candidate
 
-PROMPT, SEED, ROUNDS = "a tiny salmon loop atop a jade wedge", 7, 4
-SIDE, GAP, TEXT = 176, 20, 74
+PROMPT, SEED, ROUNDS = "a ruby loop under a jade block", 7, 5
+SIDE, GAP, TEXT = 112, 20, 74
 COLUMNS = 10
 INK, PALE, MARK = "#1c2330", "#5b6675", "#0a7d4f"
 
 
 def _cell(draw: ImageDraw.ImageDraw, candidate: Candidate, x: int, y: int) -> None:
-    font = ImageFont.load_default(size=13)
-    lines = textwrap.wrap(candidate.prompt, 28)[:3]
+    font = ImageFont.load_default(size=11)
+    lines = textwrap.wrap(candidate.prompt, 20)[:3]
     draw.multiline_text((x, y + SIDE + 6), "\n".join(lines), INK, font, spacing=2)
     score = "" if candidate.score is None else f"score {candidate.score:.2f}"
-    draw.text((x, y + SIDE + 54), score, PALE, font)
+    draw.text((x, y + SIDE + 50), score, PALE, font)
 
 
 async def main() -> None:

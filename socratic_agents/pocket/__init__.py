@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from socratic_agents.pocket.oracle import read_scene
     from socratic_agents.pocket.phrases import sample_prompts
     from socratic_agents.pocket.wishes import check
-from socratic_agents.pocket.world import Scene, Thing, render
+from socratic_agents.pocket.world import Scene, Thing, render, sample_scene
 
 __all__ = (
     "SAMPLING",
@@ -23,6 +23,7 @@ __all__ = (
     "read_scene",
     "render",
     "sample_prompts",
+    "sample_scene",
     "weights_folder",
 )
 
@@ -37,6 +38,7 @@ _HOMES = {
     "read_scene": "oracle",
     "render": "world",
     "sample_prompts": "phrases",
+    "sample_scene": "world",
 }
 
 
