@@ -27,11 +27,14 @@ from socratic_agents.pocket import (
 
 
 def test_the_weights_are_small() -> None:
-    """All weights together have at most 12 MB, and none is a pickle."""
+    """All weights have at most 12 MB; there is no pickle, and no path of a machine."""
     files = [f for f in weights_folder("scorer").parent.rglob("*") if f.is_file()]
 
     assert 12e6 > sum(file.stat().st_size for file in files)
     assert {".json", ".safetensors"} == {file.suffix for file in files}
+    for file in files:
+        if file.suffix == ".json":
+            assert "_name_or_path" not in file.read_text("utf-8"), file.name
 
 
 def test_the_generator_follows_its_own_words_and_no_others() -> None:

@@ -36,6 +36,11 @@ def export_generator(
     """Save the generator as a Stable Diffusion pipeline."""
     pipeline = build_pipeline(autoencoder.half(), text_encoder.half(), denoiser.half())
     pipeline.save_pretrained(folder, safe_serialization=True)
+    # diffusers notes where a part was loaded from: a path of this machine.
+    for config in folder.rglob("config.json"):
+        facts = json.loads(config.read_text("utf-8"))
+        facts.pop("_name_or_path", None)
+        config.write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
 
 
 def export_captioner(folder: Path, model: Blip2ForConditionalGeneration) -> None:
