@@ -13,6 +13,7 @@ from socratic_agents.history import Refinement
 from socratic_agents.pocket import SAMPLING, weights_folder
 from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.phrases import sample_prompts
+from socratic_agents.pocket.train.questions import ask_about
 from socratic_agents.pocket.wishes import read_wish
 from socratic_agents.pocket.world import render, sample_scene
 
@@ -72,13 +73,21 @@ def generator_figures(n: int, seed: int) -> dict[str, Any]:
 
 
 def caption_figures(n: int, seed: int) -> dict[str, float]:
-    """Caption ``n`` rendered scenes, and count the attributes that are right."""
+    """Caption ``n`` rendered scenes, and ask about each; count what is right."""
     from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
 
-    captioner = Captioner.load(str(weights_folder("captioner")), device="cpu")
+    captioner = Captioner.load(
+        str(weights_folder("captioner")),
+        device="cpu",
+        question_format="question: {question} answer:",
+    )
     rng = random.Random(f"captions {seed}")
     scenes = [sample_scene(rng) for _ in range(n)]
-    captions = captioner.caption([render(scene) for scene in scenes])
+    images = [render(scene) for scene in scenes]
+    captions = captioner.caption(images)
+    asked = [ask_about(scene, rng) for scene in scenes]
+    pairs = [(image, text) for image, (text, _) in zip(images, asked, strict=True)]
+    answers = zip(captioner.answer(pairs), asked, strict=True)
     shares = [
         _attributes(caption, scene) if isinstance(caption, str) else 0.0
         for caption, scene in zip(captions, scenes, strict=True)
@@ -86,6 +95,7 @@ def caption_figures(n: int, seed: int) -> dict[str, float]:
     return {
         "attributes": round(sum(shares) / n, 4),
         "whole": round(sum(share == 1 for share in shares) / n, 4),
+        "answers": round(sum(told == true for told, (_, true) in answers) / n, 4),
     }
 
 
