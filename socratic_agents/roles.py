@@ -67,6 +67,13 @@ def open_language_model(settings: Settings) -> BaseChatModel:
         from socratic_agents.pocket import PocketChatModel  # noqa: PLC0415 - slow
 
         return cast("BaseChatModel", PocketChatModel(seed=settings.seed))
+    if ":" not in given:
+        # LangChain would guess a provider, and the key would be missed only later.
+        message = (
+            f"expected llm to be 'pocket' or a 'provider:model' name, got {given!r}; "
+            f"write 'openai:{given}', for example"
+        )
+        raise ConfigurationError(message)
     from langchain.chat_models import init_chat_model  # noqa: PLC0415 - slow
 
     key: Any = settings.api_key

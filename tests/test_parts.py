@@ -140,6 +140,13 @@ async def test_offloading_is_refused_where_there_is_nothing_to_offload(
         await refiner.__aenter__()
 
 
+async def test_a_language_model_is_named_with_its_provider() -> None:
+    """No provider is guessed: a guess would be found wrong only by the first call."""
+    refiner = _refiner(optimizer="llm", llm="gpt-5-mini")
+    with pytest.raises(ConfigurationError, match="write 'openai:gpt-5-mini'"):
+        await refiner.__aenter__()
+
+
 async def test_an_images_server_draws() -> None:
     """An address is an images server; size, model and seed reach it."""
     png = io.BytesIO()

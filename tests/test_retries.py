@@ -436,6 +436,10 @@ OTHERS = {
     "asyncio's time limit": (asyncio.TimeoutError, Kind.RETRY),
     "a reset": (ConnectionResetError, Kind.RETRY),
     "a transport error": (_httpx_error, Kind.RETRY),
+    "a stale connection": (
+        lambda: RuntimeError("Event loop is closed"),
+        Kind.RETRY,
+    ),
     "a refusal": (_refusal, Kind.CONTENT),
     "no JSON": (lambda: json.JSONDecodeError("no", "", 0), Kind.RETRY),
     "a bug": (lambda: TypeError("no"), Kind.FATAL),

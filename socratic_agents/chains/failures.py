@@ -68,6 +68,8 @@ def classify(problem: BaseException) -> Kind:
     if status is None:
         lost = isinstance(problem, (TimeoutError, ConnectionError))
         lost = lost or "TransportError" in names or _stumbled(problem)
+        # A connection that was kept from an event loop which has ended since.
+        lost = lost or "Event loop is closed" in str(problem)
         return Kind.RETRY if lost else Kind.FATAL
     again = status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return Kind.RETRY if again else Kind.FATAL
