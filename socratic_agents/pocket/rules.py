@@ -137,7 +137,9 @@ def judge(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
     if scene.fulfilment(plain) < 1:
         missing += _lacking(plain, scene)
     if astray:
-        missing = [] if missing else [chance.choice(list(slots(plain).values()))]
+        # A judge overlooks one thing, or misses one that is there.
+        other = [chance.choice(list(slots(plain).values()) or ["something"])]
+        missing = missing[1:] if missing else other
     reason = f"The caption says: {phrase(shown)}."
     return {"reason": reason, "missing": missing, "satisfied": not missing}
 
