@@ -80,6 +80,9 @@ def test_the_recipe_makes_models_that_the_library_loads(tmp_path: Path) -> None:
     assert ["samples-1.png"] == grids
     before = (out / "scorer" / "open_clip_model.safetensors").read_bytes()
     main([*arguments, "--stage", "scorer"])
+    main([*arguments, "--stage", "generator"])  # its parts now come from a folder
+    for config in out.rglob("config.json"):
+        assert "_name_or_path" not in config.read_text("utf-8")
     assert before == (out / "scorer" / "open_clip_model.safetensors").read_bytes()
 
 

@@ -15,6 +15,7 @@ from socratic_agents.pocket.words import (
     BACKGROUNDS,
     COLOURS,
     FOREIGN,
+    INVERSE,
     RELATIONS,
     SHAPES,
     SIZES,
@@ -51,8 +52,6 @@ CHOICES = {
 
 MARK = "?"
 """Stands before a word whose meaning is not known."""
-
-_TURNED = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
 def read(prompt: str) -> Wish | None:
@@ -180,5 +179,5 @@ def variants(wish: Wish) -> Iterator[Wish]:
 
 
 def _reversed(wish: Wish) -> Wish:
-    relation = _TURNED.get(wish.relation or "", wish.relation)
+    relation = INVERSE.get(wish.relation or "", wish.relation)
     return replace(wish, things=wish.things[::-1], relation=relation)

@@ -11,6 +11,7 @@ __all__ = (
     "FILLERS",
     "FOREIGN",
     "GROUNDS",
+    "INVERSE",
     "LEXICON",
     "NUMBERS",
     "RELATIONS",
@@ -27,6 +28,8 @@ COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "cyan")
 SIZES = ("small", "large")
 BACKGROUNDS = ("white", "black", "gray", "brown")
 RELATIONS = ("left", "right", "above", "below")
+INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+"""How the second of two objects stands to the first."""
 
 FOREIGN: dict[str, tuple[str, str, str]] = {
     "circle": ("ball", "disc", "orb"),

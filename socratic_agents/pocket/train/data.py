@@ -10,7 +10,7 @@ import torch
 
 from socratic_agents.pocket.phrases import phrase
 from socratic_agents.pocket.wishes import ThingWish, Wish
-from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, INVERSE, SHAPES, SIZES
 from socratic_agents.pocket.world import SIDE, Scene, Thing, render, sample_scene
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = (
-    "INVERSE",
     "SLOTS",
     "UNKNOWN",
     "Saying",
@@ -29,7 +28,6 @@ __all__ = (
 )
 
 UNKNOWN = "<unk>"
-INVERSE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
 def draw_scenes(rng: random.Random, n: int) -> list[Scene]:
