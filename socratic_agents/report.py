@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     from socratic_agents.history import Candidate, Failure, History, Refinement, Round
 
-__all__ = ("Change", "notebook_html", "report_html", "word_changes")
+__all__ = (
+    "Change",
+    "data_uri",
+    "notebook_html",
+    "page_template",
+    "report_html",
+    "word_changes",
+)
 
 LARGEST = 640
 """Pixels of a side; a larger image is shown smaller, the file itself stays whole."""
@@ -77,17 +84,18 @@ def report_html(
         "llm_calls": sum(view["usage"].llm_calls for view in done),
         "seconds": sum(view["usage"].seconds for view in done),
     }
-    return _template("report.html.j2").render(views=views, totals=totals)
+    return page_template("report.html.j2").render(views=views, totals=totals)
 
 
 def notebook_html(refinement: Refinement) -> str:
     """Return one refinement as a piece of a page, its images inside."""
     view = _view(refinement, _nowhere)
-    return _template("notebook.html.j2").render(view=view)
+    return page_template("notebook.html.j2").render(view=view)
 
 
 @cache
-def _template(name: str) -> Template:
+def page_template(name: str) -> Template:
+    """Return a template of this package, which escapes all that is put into it."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only needed to show
 
     # Prompts, captions and answers are data: everything is escaped.
@@ -200,5 +208,14 @@ def _encoded(image: Image) -> str:
         shown.thumbnail((LARGEST, LARGEST))
         shown.save(buffer, "WEBP", quality=88)
         kind = "webp"
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f"data:image/{kind};base64,{data}"
+    return data_uri(buffer.getvalue(), kind=kind)
+
+
+def data_uri(data: bytes, *, kind: str) -> str:
+    """Return an image's bytes as an address, so that they lie inside the page.
+
+    Args:
+        data: The image's file.
+        kind: Its format as the web names it, such as ``png``.
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
