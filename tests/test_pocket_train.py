@@ -18,9 +18,16 @@ from socratic_agents.pocket.phrases import caption
 from socratic_agents.pocket.train.__main__ import main
 from socratic_agents.pocket.train.data import SLOTS, draw_scenes, mutate, say
 from socratic_agents.pocket.train.fitting import fit
-from socratic_agents.pocket.train.questions import QUESTION_WORDS, ask_about
+from socratic_agents.pocket.train.questions import (
+    CHECKS,
+    PLACES,
+    QUESTION_WORDS,
+    ask_about,
+    places,
+)
 from socratic_agents.pocket.train.tokenizers import EVERY, GLUE
 from socratic_agents.pocket.wishes import read_wish
+from socratic_agents.pocket.words import FOREIGN
 from socratic_agents.pocket.world import Scene, Thing, sample_scene
 
 if TYPE_CHECKING:
@@ -84,6 +91,11 @@ def test_the_recipe_makes_models_that_the_library_loads(tmp_path: Path) -> None:
     for config in out.rglob("config.json"):
         assert "_name_or_path" not in config.read_text("utf-8")
     assert before == (out / "scorer" / "open_clip_model.safetensors").read_bytes()
+    # Another run goes on from a captioner that was shipped before.
+    again = ["--folder", str(tmp_path / "again"), "--start", str(out / "captioner")]
+    main([*arguments, "--stage", "captioner", *again])
+    for config in out.rglob("config.json"):
+        assert str(tmp_path) not in config.read_text("utf-8")
 
 
 def test_sayings_are_true_of_their_scene() -> None:
@@ -129,6 +141,43 @@ def test_answers_are_true() -> None:
             answers[answer] += 1
 
     assert 0.9 < answers["yes"] / answers["no"] < 1.1
+
+
+def test_most_questions_have_foreign_words() -> None:
+    """People ask in their own words, so that is what the captioner learns."""
+    rng = random.Random(6)
+    theirs = {word for words in FOREIGN.values() for word in words}
+    asked = [ask_about(sample_scene(rng), rng)[0] for _ in range(1000)]
+
+    assert 500 < sum(not theirs.isdisjoint(text.split()) for text in asked) < 750
+
+
+@pytest.mark.parametrize("kind", CHECKS)
+def test_a_checklist_is_answered_as_often_by_yes_as_by_no(kind: str) -> None:
+    """Whoever always says yes is right in one half of each kind of question."""
+    rng = random.Random(7)
+    scenes = [sample_scene(rng, pair=1.0) for _ in range(1000)]
+    answers = [ask_about(scene, rng, kind=kind)[1] for scene in scenes]
+
+    assert {"yes", "no"} == set(answers)
+    assert 430 < answers.count("yes") < 570
+
+
+def test_places_of_what_a_question_names() -> None:
+    """Of each noun it is known where in the image its things stand."""
+    ball = Thing("circle", "red", "small", 16, 32)
+    ring = Thing("ring", "red", "large", 48, 32)
+    pair, alone = Scene((ball, ring), "white"), Scene((ball,), "white")
+
+    assert {"left", "right"} < set(PLACES)
+    assert [(2, "left"), (8, "right")] == places(
+        "is the ball west of the big crimson hoop ?", pair
+    )
+    assert [(4, "everywhere")] == places("is there a scarlet thing ?", pair)
+    assert [(3, "nowhere")] == places("is there a box ?", pair)
+    assert [(2, "everywhere")] == places("is the ball tiny ?", alone)
+    assert [] == places("are there two objects ?", pair)
+    assert [] == places("is there a white background ?", pair)
 
 
 def test_questions_about_one_scene() -> None:

@@ -13,7 +13,8 @@ from socratic_agents.history import Refinement
 from socratic_agents.pocket import SAMPLING, weights_folder
 from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.phrases import sample_prompts
-from socratic_agents.pocket.train.questions import ask_about
+from socratic_agents.pocket.questions import truth
+from socratic_agents.pocket.train.questions import CHECKS, ask_about
 from socratic_agents.pocket.wishes import read_wish
 from socratic_agents.pocket.world import render, sample_scene
 
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.errors import CandidateError
+    from socratic_agents.models.captioning import Captioner
     from socratic_agents.pocket.world import Scene
 
 __all__ = ("caption_figures", "generator_figures", "main", "refinement_figures")
+
+CHECKED = 300
+"""Fewest questions of each kind of a checklist."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,8 +77,12 @@ def generator_figures(n: int, seed: int) -> dict[str, Any]:
     return figures
 
 
-def caption_figures(n: int, seed: int) -> dict[str, float]:
-    """Caption ``n`` rendered scenes, and ask about each; count what is right."""
+def caption_figures(n: int, seed: int) -> dict[str, Any]:
+    """Caption ``n`` rendered scenes, and ask about each; count what is right.
+
+    ``checks`` are a checklist's questions by kind, about ``CHECKED`` other scenes or
+    ``n`` if that is more.
+    """
     from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
 
     captioner = Captioner.load(
@@ -96,7 +105,26 @@ def caption_figures(n: int, seed: int) -> dict[str, float]:
         "attributes": round(sum(shares) / n, 4),
         "whole": round(sum(share == 1 for share in shares) / n, 4),
         "answers": round(sum(told == true for told, (_, true) in answers) / n, 4),
+        "checks": {
+            kind: _checked(captioner, kind, rng, max(n, CHECKED)) for kind in CHECKS
+        },
     }
+
+
+def _checked(captioner: Captioner, kind: str, rng: random.Random, n: int) -> float:
+    """Return the share of a checklist's questions that are answered truly."""
+    pair = 1.0 if kind == "relation" else 0.65
+    scenes = [sample_scene(rng, pair=pair) for _ in range(n)]
+    asked = [ask_about(scene, rng, kind=kind)[0] for scene in scenes]
+    pairs = list(zip(map(render, scenes), asked, strict=True))
+    told = [
+        answer
+        for i in range(0, n, 100)
+        for answer in captioner.answer(pairs[i : i + 100])
+    ]
+    true = ["yes" if truth(*both) else "no" for both in zip(asked, scenes, strict=True)]
+    right = sum(a == b for a, b in zip(told, true, strict=True))
+    return round(right / n, 4)
 
 
 async def refinement_figures(n: int, seed: int, rounds: int) -> dict[str, Any]:

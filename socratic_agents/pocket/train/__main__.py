@@ -16,7 +16,8 @@ from transformers import CLIPTextModel
 
 from socratic_agents.pocket import weights_folder
 from socratic_agents.pocket.train.autoencoder import train_autoencoder
-from socratic_agents.pocket.train.captioner import drawn_examples, train_captioner
+from socratic_agents.pocket.train.captioner import train_captioner
+from socratic_agents.pocket.train.drawings import drawn_examples
 from socratic_agents.pocket.train.export import (
     export_captioner,
     export_generator,
@@ -77,9 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out / "generator", dtype=torch.float32
         )
         generator.set_progress_bar_config(disable=True)
-        examples = drawn_examples(folder / "captioner", generator, options.scenes // 20)
+        examples = drawn_examples(folder / "captioner", generator, options.scenes // 12)
         captioner = train_captioner(
-            folder / "captioner", examples, steps=steps["captioner"]
+            folder / "captioner",
+            examples,
+            steps=steps["captioner"],
+            start=options.start,
         )
         export_captioner(out / "captioner", captioner)
 
@@ -117,6 +121,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--scenes", type=int, default=60_000, help="scenes the denoiser learns from"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="a captioner's weights to go on from"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args(arguments)
