@@ -9,10 +9,11 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, Field
 
+from socratic_agents.budget import Budget
 from socratic_agents.chains.ask import ask
-from socratic_agents.chains.meter import metered
+from socratic_agents.chains.meter import Meter, metered
 from socratic_agents.chains.retries import Retries
-from socratic_agents.errors import AnswerError, CallError
+from socratic_agents.errors import AgentError, AnswerError, BudgetError, CallError
 from tests.fakes import ScriptedChatModel, TextModel
 from tests.loopback import Loopback, Reply, chat, error
 
@@ -369,3 +370,117 @@ async def test_other_providers_refuse_in_their_own_ways(facts: dict[str, Any]) -
     with pytest.raises(AnswerError, match="got a refusal"):
         await ask(llm, QUESTION, Answer)
     assert 1 == len(llm.asked)
+
+
+ODD = {"reason": "r", "score": "3"}
+"""An answer that has to be repaired."""
+SENT = {
+    "the first request": ([{"reason": "r", "score": 3}], 0),
+    "a repair": ([ODD], 1),
+    "the second repair": ([ODD, "it fits"], 2),
+}
+
+
+@pytest.mark.parametrize("case", SENT)
+async def test_a_request_without_room_is_not_sent(case: str) -> None:
+    """With two calls left two requests go out; then the error says which limit."""
+    script, most = SENT[case]
+    llm = ScriptedChatModel(script=script)
+    meter = Meter(budget=Budget(llm_calls=3))
+    for _ in range(3 - most):
+        meter.add_call()
+    with metered(meter), pytest.raises(BudgetError) as caught:
+        await ask(llm, QUESTION, Answer)
+    assert (most, 3) == (len(llm.asked), meter.llm_calls)
+    assert str(caught.value) == (
+        "expected room in the budget for another request to the language model, got "
+        "3 of 3 llm_calls; raise the budget to go on"
+    )
+    assert caught.value.__cause__ is None
+
+
+async def test_a_repetition_needs_room_too() -> None:
+    """A busy server is asked again only as often as the budget allows."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    retries, meter = Retries(sleep=sleep), Meter(budget=Budget(llm_calls=2))
+    with Loopback(error(503)) as server, metered(meter), pytest.raises(BudgetError):
+        await ask(openai_model(server), QUESTION, Answer, retries=retries)
+    assert (2, 2, 1) == (len(server.requests), meter.llm_calls, len(waits))
+
+
+async def test_the_way_around_a_schema_needs_room_too() -> None:
+    """The request in words is one more request."""
+    refusal = error(400, message="This response_format type is unavailable now")
+    one = metered(Meter(budget=Budget(llm_calls=1)))
+    with Loopback(refusal, chat(GOOD)) as server, one, pytest.raises(BudgetError):
+        await asked(server)
+    assert 1 == len(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "waited"),
+    [
+        (40, "50.0 of 40 seconds after a wait of 50.0 s", []),
+        (60, "HTTP 429", [50.0]),
+    ],
+    ids=["past the end", "within"],
+)
+async def test_a_wait_past_the_end_of_the_budget_is_not_begun(
+    seconds: int, told: str, waited: list[float]
+) -> None:
+    """A server that asks to wait longer than there is time for is not waited for."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    retries = Retries(sleep=sleep, attempts=2)
+    meter = Meter(budget=Budget(seconds=seconds), clock=lambda: 0.0)
+    with Loopback(error(429, retry_after="50")) as server, metered(meter):
+        llm = openai_model(server)
+        with pytest.raises(AgentError, match=told) as caught:
+            await ask(llm, QUESTION, Answer, retries=retries)
+    assert (not waited) is isinstance(caught.value, BudgetError)
+    assert (waited, 1 + len(waited)) == (waits, len(server.requests))
+
+
+async def test_calls_in_flight_are_finished() -> None:
+    """What was sent before a limit was reached is answered; no more is sent."""
+    reply = AIMessage(
+        GOOD,
+        usage_metadata={"input_tokens": 60, "output_tokens": 40, "total_tokens": 0},
+    )
+    both, answer = asyncio.Event(), asyncio.Event()
+
+    class Waiting(TextModel):
+        async def _agenerate(self, *args: Any, **kwargs: Any) -> Any:
+            result = self._generate(*args, **kwargs)
+            if len(self.asked) == 2:
+                both.set()
+            await answer.wait()
+            return result
+
+    llm = Waiting(script=[reply, reply])
+    run = Meter(budget=Budget(tokens=100))
+    with metered(Meter(parent=run)) as meter:
+        tasks = [asyncio.create_task(ask(llm, QUESTION, Answer)) for _ in range(2)]
+        await both.wait()
+        answer.set()
+        assert ["it fits", "it fits"] == [(await task).reason for task in tasks]
+        with pytest.raises(BudgetError, match="200 of 100 tokens of the run"):
+            await ask(llm, QUESTION, Answer)
+    assert (2, 200) == (meter.llm_calls, run.input_tokens + run.output_tokens)
+
+
+async def test_a_budget_lets_exactly_as_many_requests_out() -> None:
+    """Many questions at once send as many requests as the limit allows, no more."""
+    llm = ScriptedChatModel(script=[{"reason": "r", "score": 3}] * 20)
+    with metered(Meter(budget=Budget(llm_calls=20))) as meter:
+        questions = [ask(llm, QUESTION, Answer) for _ in range(30)]
+        outcomes = await asyncio.gather(*questions, return_exceptions=True)
+    assert 10 == sum(isinstance(outcome, BudgetError) for outcome in outcomes)
+    assert (20, 20) == (len(llm.asked), meter.llm_calls)

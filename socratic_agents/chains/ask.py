@@ -7,7 +7,7 @@ is wrong with it; that is done here. A bad line is the matter of ``retries``.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from socratic_agents.chains.failures import Kind, classify, describe
 from socratic_agents.chains.meter import current_meter
 from socratic_agents.chains.retries import Retries, single_attempt
-from socratic_agents.errors import AnswerError, CallError
+from socratic_agents.errors import AgentError, AnswerError, BudgetError, CallError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,6 +30,8 @@ __all__ = ("ask",)
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
+REPAIRS = 2
+"""How often a wrong answer is shown to the model again."""
 SHOWN = 4_000
 """Characters of a wrong answer that are shown to the model again."""
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
@@ -44,7 +46,7 @@ async def ask(
     answer: type[AnswerT],
     *,
     check: Callable[[AnswerT], object] | None = None,
-    repairs: int = 2,
+    repairs: int = REPAIRS,
     retries: Retries | None = None,
 ) -> AnswerT:
     """Ask a language model and return its answer, validated.
@@ -67,6 +69,8 @@ async def ask(
         AnswerError: If the answer stayed wrong, or the model refused; ``raw`` is
             what it wrote last.
         CallError: If the call itself failed for good.
+        BudgetError: If the budget of the meter in force has no room for a request,
+            be it the first one, a repair or a repetition; it is not sent.
 
     Source:
         Showing a model its own output with the error is what the retrying chat
@@ -174,15 +178,23 @@ def _plain(llm: BaseChatModel, answer: type[BaseModel]) -> Send:
 
 async def _sent(send: Send, talk: list[BaseMessage], retries: Retries) -> _Reply:
     """Send a request, count it, and return the reply, a wrong one included."""
+    meter = current_meter()
 
     async def request() -> _Reply:
         # Before it is sent: what fails on the way may be billed all the same.
-        current_meter().llm_calls += 1
+        meter.add_call()
         return await send(talk)
 
+    async def wait(seconds: float) -> None:
+        meter.expect_room(within=seconds)
+        await retries.sleep(seconds)
+
     try:
-        return await retries(request)
-    except CallError:
+        return await replace(retries, sleep=wait)(request)
+    except AgentError as problem:
+        if isinstance(problem.__cause__, BudgetError):
+            # The retries take it for a failed call, but nothing was sent.
+            raise problem.__cause__ from None
         raise
     except Exception as problem:
         completion = getattr(problem, "completion", None)
@@ -192,7 +204,7 @@ async def _sent(send: Send, talk: list[BaseMessage], retries: Retries) -> _Reply
                 "input_tokens": usage.prompt_tokens,
                 "output_tokens": usage.completion_tokens,
             }
-            current_meter().add_tokens(tokens)
+            meter.add_tokens(tokens)
         choices = getattr(completion, "choices", None)
         written = choices[0].message.content if choices else None
         text = written or getattr(problem, "llm_output", None) or ""
