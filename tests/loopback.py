@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
 
@@ -92,10 +92,11 @@ RESET = Reply(reset=True)
 class Loopback:
     """Answers with one reply after another, the last one for ever.
 
-    ``requests`` holds everything that came over the wire.
+    A reply may be a function of the request. ``requests`` holds everything that came
+    over the wire.
     """
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply | Callable[[Request], Reply]) -> None:
         self.requests: list[Request] = []
         self._replies = replies
         self._lock = threading.Lock()
@@ -112,7 +113,8 @@ class Loopback:
         with self._lock:
             self.requests.append(request)
             number = min(len(self.requests), len(self._replies)) - 1
-        return self._replies[number]
+        reply = self._replies[number]
+        return reply if isinstance(reply, Reply) else reply(request)
 
     def __enter__(self) -> Self:
         loopback, closing = self, self._closing

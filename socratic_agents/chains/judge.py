@@ -13,14 +13,22 @@ from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import History, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
 
     from socratic_agents.chains.retries import Retries
     from socratic_agents.chains.templates import Template, Value
 
-__all__ = ("Judgement", "caption_judge", "never", "score_judge")
+__all__ = (
+    "Judgement",
+    "ask_verdict",
+    "caption_judge",
+    "earlier_verdict",
+    "never",
+    "score_judge",
+)
 
 
 class Judgement(BaseModel):
@@ -65,15 +73,15 @@ def caption_judge(
         retries: How patiently a failed request is sent again.
 
     Raises:
-        TemplateError: If it is no judge's template.
+        TemplateError: If it is no judge's template, or one that shows the image.
     """
-    template.expect("judge")
+    template.expect("judge", lacks=("image",))
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent
         if incumbent is None or not (incumbent.caption or "").strip():
             return Verdict.unjudged("the incumbent has no caption to judge by")
-        earlier = _earlier(history)
+        earlier = earlier_verdict(history)
         if earlier is not None:
             return earlier
         offer: dict[str, Value] = {
@@ -81,13 +89,7 @@ def caption_judge(
             "incumbent": attempt(incumbent),
             "history": attempts(history),
         }
-        messages = template.filled(offer)
-        said = await ask(llm, messages, Judgement, retries=retries)
-        return Verdict(
-            satisfied=said.satisfied,
-            missing=tuple(filter(None, map(str.strip, said.missing))),
-            reason=said.reason.strip(),
-        )
+        return await ask_verdict(llm, template.filled(offer), retries=retries)
 
     return judge
 
@@ -123,7 +125,32 @@ async def never(history: History) -> Verdict:  # noqa: ARG001 - a judge is given
     return Verdict(satisfied=False, reason="this judge lets all rounds run")
 
 
-def _earlier(history: History) -> Verdict | None:
+async def ask_verdict(
+    llm: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    *,
+    retries: Retries | None = None,
+) -> Verdict:
+    """Ask a language model for a judgement, and return it as a verdict.
+
+    Args:
+        llm: Any LangChain chat model.
+        messages: What it is asked; at least one message.
+        retries: How patiently a failed request is sent again.
+
+    Raises:
+        AnswerError: If the answer stayed wrong, or the model refused.
+        CallError: If the call itself failed for good.
+    """
+    said = await ask(llm, messages, Judgement, retries=retries)
+    return Verdict(
+        satisfied=said.satisfied,
+        missing=tuple(filter(None, map(str.strip, said.missing))),
+        reason=said.reason.strip(),
+    )
+
+
+def earlier_verdict(history: History) -> Verdict | None:
     """Return the verdict that today's incumbent got before, if it did."""
     for number in range(len(history.rounds) - 1, 0, -1):
         past = History(user_prompt=history.user_prompt, rounds=history.rounds[:number])
