@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from PIL import Image
 
+from socratic_agents.chains.meter import current_meter
 from socratic_agents.errors import CandidateError, ConfigurationError, SocraticError
 from socratic_agents.history import Status
 from socratic_agents.scheduler import Stage, Worker
@@ -61,9 +62,10 @@ def guarded(
 def drawn(
     generate: Callable[[str, int], Awaitable[Any]],
 ) -> Callable[[str, int], Awaitable[Image.Image]]:
-    """Hold a generator to its promise: a PIL image, in RGB."""
+    """Hold a generator to its promise, a PIL image in RGB, and count what is drawn."""
 
     async def draw(prompt: str, seed: int) -> Image.Image:
+        current_meter().add_images()
         image = await generate(prompt, seed)
         if not isinstance(image, Image.Image):
             message = (

@@ -1,4 +1,4 @@
-"""The command line: ``socratic refine | batch | report | doctor``.
+"""The command line: ``socratic refine | batch | report | doctor | lab``.
 
 Machine output goes to stdout and nothing else does. Exit codes: 0 done, 1 some
 prompts failed, 2 wrong usage or configuration, 130 interrupted.
@@ -20,6 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from socratic_agents.errors import ConfigurationError, PromptError, SocraticError
+from socratic_agents.lab.commands import lab
 from socratic_agents.options import with_settings
 from socratic_agents.prompt import checked, printable, read_prompts
 
@@ -46,7 +47,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(lab, name="lab")
+
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where images and results go.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what it may cost at most, and stop.")
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on stdout.")
 ]
@@ -121,6 +127,7 @@ def _refine(
     *,
     out: Out = Path("socratic-run"),
     as_json: AsJson = False,
+    dry_run: DryRun = False,
     overrides: dict[str, Any],
 ) -> int:
     """Refine one prompt and keep the best image seen."""
@@ -128,6 +135,8 @@ def _refine(
 
     prompt = checked(prompt)
     settings = _settings(overrides)
+    if dry_run:
+        return _forecast(settings, prompts=1, as_json=as_json)
     run, progress = _run(out, settings), _progress(settings, total=1)
     with run, progress:
         with redirect_stdout(sys.stderr):  # libraries may print
@@ -166,6 +175,7 @@ def _batch(
         str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
     ] = None,
     as_json: AsJson = False,
+    dry_run: DryRun = False,
     overrides: dict[str, Any],
 ) -> int:
     """Refine many prompts; the same command again goes on where it stopped."""
@@ -175,6 +185,9 @@ def _batch(
     if in_flight is not None:
         overrides["in_flight"] = in_flight
     settings = _settings(overrides)
+    if dry_run:
+        good = sum(line.error is None for line in lines)
+        return _forecast(settings, prompts=good, as_json=as_json)
     with _run(out, settings) as run:
         finished, bad, pending = _sorted(lines, run)
         failures: list[Failure] = []
@@ -295,6 +308,18 @@ def _settings(overrides: dict[str, Any]) -> Settings:
     return Settings(**overrides)
 
 
+def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
+    """Tell what so many prompts may cost at most; nothing is opened for that."""
+    from socratic_agents.forecast import worst_case  # noqa: PLC0415 - keeps help quick
+
+    forecast = worst_case(settings)
+    for line in forecast.lines(prompts):
+        sys.stderr.write(f"{printable(line)}\n")
+    if as_json:
+        _write_json(forecast.to_json(prompts))
+    return 0
+
+
 def _run(out: Path, settings: Settings) -> RunDirectory:
     from socratic_agents.store import RunDirectory  # noqa: PLC0415 - keeps help quick
 
@@ -309,5 +334,9 @@ def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:
 
 def _print_json(outcome: Refinement | Failure, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(f"{json.dumps(outcome.to_json(), allow_nan=False)}\n")
-        sys.stdout.flush()
+        _write_json(outcome.to_json())
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(value, allow_nan=False)}\n")
+    sys.stdout.flush()

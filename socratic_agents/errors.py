@@ -9,7 +9,8 @@ SocraticError
 ├── CandidateError          one image could not be drawn or captioned; carries its status
 ├── AgentError              one of the language model's roles gave no usable answer
 │   ├── AnswerError         it answered, but wrongly, and could not mend it
-│   └── CallError           the call itself failed
+│   ├── CallError           the call itself failed
+│   └── BudgetError         the call was not made, because the budget is spent
 ├── NothingDrawnError       no candidate of a refinement can be returned
 ├── BatchError              a model broke its contract: one output for every input
 └── ClosedError             work was handed to something that is already closed
@@ -26,6 +27,7 @@ __all__ = (
     "AgentError",
     "AnswerError",
     "BatchError",
+    "BudgetError",
     "CallError",
     "CandidateError",
     "ClosedError",
@@ -107,6 +109,10 @@ class CallError(AgentError):
     def __init__(self, message: str, *, attempts: int = 1) -> None:
         super().__init__(message)
         self.attempts = attempts
+
+
+class BudgetError(AgentError):
+    """Raised in place of a call that the budget has no room for."""
 
 
 class NothingDrawnError(SocraticError):

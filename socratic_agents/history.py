@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from socratic_agents.checklist import Answer, Checklist
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +19,7 @@ __all__ = (
     "Failure",
     "History",
     "Place",
+    "Receipt",
     "Refinement",
     "Round",
     "Status",
@@ -69,7 +73,9 @@ class Candidate:
     """RGB; ``None`` if nothing was drawn."""
     caption: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Name to value, higher is better; the first is the one that ranks."""
+    """Name to value, higher is better; the first ranks, the others break its ties."""
+    answers: tuple[Answer, ...] = ()
+    """To each question of the checklist, what was seen; empty if nobody asked."""
     error: str | None = None
     """Why the status is not ``ok``, or why there is no score."""
     truncated_tokens: int = 0
@@ -94,6 +100,7 @@ class Candidate:
             "seed": self.seed,
             "caption": self.caption,
             "scores": dict(self.scores),
+            "answers": [answer.to_json() for answer in self.answers],
             "image": self.path,
             "status": self.status.value,
             "error": self.error,
@@ -108,6 +115,7 @@ class Candidate:
             seed=data["seed"],
             caption=data["caption"],
             scores=dict(data["scores"]),
+            answers=tuple(map(Answer.from_json, data.get("answers", ()))),
             path=data["image"],
             status=Status(data["status"]),
             error=data["error"],
@@ -200,6 +208,8 @@ class History:
 
     user_prompt: str
     rounds: tuple[Round, ...] = ()
+    checklist: Checklist | None = None
+    """What an image must show; ``None`` if nobody was asked to say."""
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -210,14 +220,27 @@ class History:
     def incumbent(self) -> Candidate | None:
         """The best candidate so far, or ``None`` if none is usable.
 
-        The highest score wins and the earlier candidate wins a tie. Where
-        nothing is scored, it is the latest usable candidate.
+        The highest score wins, the further scores break its ties, and of equals the
+        earlier candidate wins. Where nothing is scored, it is the latest usable one.
         """
-        usable = [c for c in self.candidates if c.usable]
-        scored = [c for c in usable if c.score is not None]
-        if scored:
-            return max(scored, key=lambda candidate: candidate.score or 0.0)
-        return usable[-1] if usable else None
+        ranked = self.ranked()
+        return self.candidates[ranked[0]] if ranked else None
+
+    def ranked(self) -> tuple[int, ...]:
+        """Return the indices of the usable candidates, the best first."""
+        usable = [(i, c) for i, c in enumerate(self.candidates) if c.usable]
+        # Who was scored in full tells the order: others may lack the first score.
+        names = max((tuple(c.scores) for _, c in usable), key=len, default=())
+        if not names:
+            return tuple(index for index, _ in reversed(usable))
+
+        def rank(one: tuple[int, Candidate]) -> tuple[float, ...]:
+            scores = (one[1].scores.get(name, -math.inf) for name in names)
+            return tuple(
+                -score if math.isfinite(score) else math.inf for score in scores
+            )
+
+        return tuple(index for index, _ in sorted(usable, key=rank))
 
     @property
     def verdict(self) -> Verdict | None:
@@ -254,6 +277,8 @@ class Usage:
     """Requests to a language model, failed ones included."""
     input_tokens: int = 0
     output_tokens: int = 0
+    money: float | None = None
+    """What images and tokens cost together; ``None`` where no prices are given."""
     seconds: float = 0.0
     """Wall time from the first request to the result."""
 
@@ -264,8 +289,60 @@ class Usage:
             "llm_calls": self.llm_calls,
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
+            "money": self.money,
             "seconds": round(self.seconds, 3),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What the same number of images of the user prompt alone would have brought.
+
+    The best of these was chosen by the same selector, so the comparison shows whether
+    the rewrites were worth it.
+    """
+
+    images: int
+    """Images on each side."""
+    best_of_n: Candidate
+    """The best of that many images of the user prompt."""
+    metric: str
+    """Name of the score that both are compared by."""
+    independent: bool
+    """Whether that score took no part in selecting; if it did, it flatters both."""
+    returned: float
+    """What the refinement's best image scores."""
+    compared: float
+    """What ``best_of_n`` scores."""
+
+    @property
+    def gain(self) -> float:
+        """How much better the refinement is; negative if it is worse."""
+        return self.returned - self.compared
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "images": self.images,
+            "best_of_n": self.best_of_n.to_json(),
+            "metric": self.metric,
+            "independent": self.independent,
+            "returned": self.returned,
+            "compared": self.compared,
+            "gain": self.gain,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Receipt:
+        """Read the JSON form."""
+        return cls(
+            images=data["images"],
+            best_of_n=Candidate.from_json(data["best_of_n"]),
+            metric=data["metric"],
+            independent=data["independent"],
+            returned=data["returned"],
+            compared=data["compared"],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +359,8 @@ class Refinement:
     """The resolved settings, secrets left out."""
     templates: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Role to name and sha256 of the template that was used."""
+    receipt: Receipt | None = None
+    """The comparison with best-of-N at equal cost, if it was asked for."""
     index: int = 0
     """The input's place when many prompts are refined."""
 
@@ -312,6 +391,8 @@ class Refinement:
             "stop": self.stop.value,
             "best": {"round": place.round, "candidate": place.candidate, **best},
             "rounds": [round_.to_json() for round_ in self.rounds],
+            "checklist": self.history.checklist and self.history.checklist.to_json(),
+            "receipt": self.receipt and self.receipt.to_json(),
             "usage": self.usage.to_json(),
             "selection_error": self.selection_error,
             "settings": dict(self.settings),
@@ -321,12 +402,15 @@ class Refinement:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Refinement:
         """Read the JSON form; images stay on disk, at each candidate's ``path``."""
-        best = data["best"]
+        best, receipt = data["best"], data.get("receipt")
+        checklist = data.get("checklist")
         return cls(
             history=History(
                 user_prompt=data["user_prompt"],
                 rounds=tuple(map(Round.from_json, data["rounds"])),
+                checklist=checklist and Checklist.from_json(checklist),
             ),
+            receipt=receipt and Receipt.from_json(receipt),
             best_place=Place(round=best["round"], candidate=best["candidate"]),
             stop=StopReason(data["stop"]),
             usage=Usage(**data["usage"]),
@@ -359,6 +443,7 @@ class Failure:
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, with the same keys for what both outcomes share."""
         rounds = self.history.rounds if self.history else ()
+        checklist = self.history.checklist if self.history else None
         return {
             "schema": SCHEMA,
             "index": self.index,
@@ -367,4 +452,5 @@ class Failure:
             "error": self.error,
             "kind": self.kind,
             "rounds": [round_.to_json() for round_ in rounds],
+            "checklist": checklist and checklist.to_json(),
         }

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from socratic_agents.checklist import Checklist
 from socratic_agents.errors import (
     AgentError,
     AnswerError,
+    BudgetError,
     CandidateError,
     NothingDrawnError,
     SocraticError,
@@ -30,10 +33,19 @@ from socratic_agents.history import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterator,
+        Mapping,
+    )
     from typing import Any
 
     from PIL.Image import Image
+
+    from socratic_agents.checklist import Answer
 
 __all__ = ("Agents", "Event", "EventKind", "refine_prompt")
 
@@ -54,6 +66,12 @@ class Agents:
     """history -> index of the best of its candidates"""
     assess: Callable[[str, Candidate], Awaitable[Mapping[str, float]]] | None = None
     """user prompt, candidate -> scores; the first one ranks"""
+    inquire: Callable[[str], Awaitable[Checklist]] | None = None
+    """user prompt -> the questions that its images must pass, written once"""
+    answer: Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]] | None = (
+        None
+    )
+    """checklist, candidate -> what its image answers to each question"""
 
 
 class EventKind(StrEnum):
@@ -76,14 +94,16 @@ class Event:
     """The candidate that was drawn."""
 
 
-async def refine_prompt(
+async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
     user_prompt: str,
     agents: Agents,
     *,
     rounds: int,
     seeds: Iterator[int],
     seeds_per_prompt: int = 1,
+    fresh_noise: bool = False,
     max_images: int | None = None,
+    spent: Callable[[], bool] = lambda: False,
     cancelled: Callable[[], bool] = lambda: False,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> Refinement:
@@ -96,10 +116,13 @@ async def refine_prompt(
         user_prompt: What the person asked for.
         agents: The voices of the dialogue.
         rounds: How many rounds at most, at least 1; the first draws the user prompt.
-        seeds: The prompt's seed bank, endless. Its first seeds draw every prompt,
-            so that prompts are compared under the same noise.
-        seeds_per_prompt: Images of each prompt, at least 1.
+        seeds: The prompt's seed bank, endless.
+        seeds_per_prompt: Images of each prompt, at least 1. Rewrites are drawn from
+            the incumbent's seed, to be compared under the same noise, and the further
+            images of each from fresh ones.
+        fresh_noise: Draw rewrites from fresh seeds alone.
         max_images: Images in all, at least 1; ``None`` means no limit.
+        spent: Asked before more work is begun; when true, the best so far is returned.
         cancelled: Asked between rounds; when true, the best so far is returned.
         on_event: Called, in order, for every candidate and every verdict.
 
@@ -108,51 +131,82 @@ async def refine_prompt(
         CallError: If the optimizer cannot be reached; ``error.history`` keeps
             what was done until then.
     """
-    history = History(user_prompt=user_prompt)
-    shared = [next(seeds) for _ in range(seeds_per_prompt)]
-    plan, error = [(user_prompt, seed) for seed in shared][:max_images], None
-
-    async def draw(prompt: str, seed: int) -> Candidate:
-        candidate = await _candidate(user_prompt, prompt, seed, agents)
-        on_event(Event(EventKind.DRAWN, history, candidate))
-        return candidate
-
+    history, error = History(user_prompt=user_prompt), None
+    noise = [next(seeds) for _ in range(seeds_per_prompt)]
+    plan = [(user_prompt, seed) for seed in noise][:max_images]
     try:
-        while True:
-            drawn = await _together([draw(prompt, seed) for prompt, seed in plan])
-            history += Round(candidates=drawn, error=error)
-            verdict = await _verdict(history, agents)
-            history = history.judged(verdict)
-            on_event(Event(EventKind.JUDGED, history))
+        async with _meanwhile(_checklist(user_prompt, agents)) as asked:
 
-            left = None if max_images is None else max_images - len(history.candidates)
-            if verdict.satisfied:
-                stop = StopReason.SATISFIED
-            elif cancelled():
-                stop = StopReason.CANCELLED
-            elif len(history.rounds) >= rounds:
-                stop = StopReason.ROUNDS_SPENT
-            elif left == 0:
-                stop = StopReason.BUDGET_SPENT
-            else:
-                try:
-                    prompts, error = await _prompts(history, agents), None
-                    plan = [(p, seed) for p in prompts for seed in shared][:left]
-                except AnswerError as problem:
-                    # Without a rewrite, fresh noise is still worth its image.
-                    error, prompt = str(problem), _incumbent_prompt(history)
-                    plan = [(prompt, next(seeds)) for _ in shared][:left]
-                continue
-            return await _selected(history, agents, stop)
+            async def draw(prompt: str, seed: int) -> Candidate:
+                candidate = await _drawn(prompt, seed, agents)
+                candidate = await _seen(user_prompt, candidate, await asked, agents)
+                on_event(Event(EventKind.DRAWN, history, candidate))
+                return candidate
+
+            while True:
+                drawn = await _together([draw(prompt, seed) for prompt, seed in plan])
+                history += Round(candidates=drawn, error=error)
+                history = replace(history, checklist=await asked)
+                verdict = await _verdict(history, agents)
+                history = history.judged(verdict)
+                on_event(Event(EventKind.JUDGED, history))
+
+                if verdict.satisfied:
+                    stop = StopReason.SATISFIED
+                elif cancelled():
+                    stop = StopReason.CANCELLED
+                elif len(history.rounds) >= rounds:
+                    stop = StopReason.ROUNDS_SPENT
+                elif len(history.candidates) == max_images or spent():
+                    stop = StopReason.BUDGET_SPENT
+                else:
+                    first = next(seeds) if fresh_noise else _incumbent_seed(history)
+                    noise = [first, *(next(seeds) for _ in noise[1:])]
+                    try:
+                        prompts, error = await _prompts(history, agents), None
+                        plan = [(prompt, seed) for prompt in prompts for seed in noise]
+                    except BudgetError:
+                        plan = []
+                    except AnswerError as problem:
+                        # Without a rewrite, fresh noise is still worth its image.
+                        error, prompt = str(problem), _incumbent_prompt(history)
+                        plan = [(prompt, next(seeds)) for _ in noise]
+                    left = max_images and max_images - len(history.candidates)
+                    plan = [] if spent() else plan[:left]
+                    if plan:
+                        continue
+                    stop = StopReason.BUDGET_SPENT
+                return await _selected(history, agents, stop)
     except SocraticError as problem:
         problem.history = history
         raise
 
 
-async def _candidate(
-    user_prompt: str, prompt: str, seed: int, agents: Agents
-) -> Candidate:
-    """Draw, caption and assess one candidate; a failure becomes its status."""
+@asynccontextmanager
+async def _meanwhile(
+    coroutine: Coroutine[Any, Any, Checklist | None],
+) -> AsyncIterator[asyncio.Task[Checklist | None]]:
+    """Run something beside the drawing of the first images, and not longer."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _checklist(user_prompt: str, agents: Agents) -> Checklist | None:
+    """Ask what must be seen; where nobody can say, the loop goes on by scores."""
+    if agents.inquire is None:
+        return None
+    try:
+        return await agents.inquire(user_prompt)
+    except AgentError as problem:
+        return Checklist(error=str(problem))
+
+
+async def _drawn(prompt: str, seed: int, agents: Agents) -> Candidate:
+    """Draw and caption one candidate; a failure becomes its status."""
     candidate = Candidate(prompt=prompt, seed=seed)
     try:
         image = await agents.generate(prompt, seed)
@@ -161,7 +215,23 @@ async def _candidate(
         candidate = replace(candidate, caption=await agents.caption(image))
     except CandidateError as problem:
         candidate = replace(candidate, status=problem.status, error=str(problem))
-    if agents.assess and candidate.usable:
+    return candidate
+
+
+async def _seen(
+    user_prompt: str, candidate: Candidate, checklist: Checklist | None, agents: Agents
+) -> Candidate:
+    """Answer the checklist and assess; what fails leaves no score, never a bad one."""
+    if not candidate.usable:
+        return candidate
+    errors = [candidate.error]
+    if agents.answer and checklist and checklist.questions:
+        try:
+            answers = await agents.answer(checklist, candidate)
+            candidate = replace(candidate, answers=answers)
+        except (CandidateError, AgentError) as problem:
+            errors.append(str(problem))
+    if agents.assess:
         try:
             scores = await agents.assess(user_prompt, candidate)
             if not all(map(math.isfinite, scores.values())):
@@ -170,9 +240,9 @@ async def _candidate(
                 raise CandidateError(candidate.status, message)  # noqa: TRY301 - one remedy
             candidate = replace(candidate, scores=scores)
         except CandidateError as problem:
-            # The image stays; it only has no score, and never an invented one.
-            candidate = replace(candidate, error=str(problem))
-    return candidate
+            errors.append(str(problem))
+    said = dict.fromkeys(filter(None, errors))
+    return replace(candidate, error="; ".join(said) or None)
 
 
 async def _verdict(history: History, agents: Agents) -> Verdict:
@@ -228,6 +298,10 @@ async def _selected(history: History, agents: Agents, stop: StopReason) -> Refin
 
 def _incumbent_prompt(history: History) -> str:
     return history.incumbent.prompt if history.incumbent else history.user_prompt
+
+
+def _incumbent_seed(history: History) -> int:
+    return (history.incumbent or history.candidates[0]).seed
 
 
 async def _together(

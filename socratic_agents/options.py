@@ -18,6 +18,7 @@ SETTINGS = {
         "NAME",
         "Where the other settings start from: pocket, local, api, classic.",
     ),
+    "preset": ("NAME", "The policy: quick, default, thorough, or classic."),
     "generator": ("NAME", "Text to image: pocket, hub id, folder, or http(s)://…/v1."),
     "captioner": ("NAME", "Image to text: pocket, hub id, or folder."),
     "scorer": (
@@ -25,18 +26,40 @@ SETTINGS = {
         "Image and text to score: pocket, open_clip model/tag, or none.",
     ),
     "llm": ("NAME", "Language model: pocket, or provider:model."),
-    "judge": ("NAME", "When to stop: caption, score:0.8, or never."),
-    "selector": ("NAME", "What to return: caption, clip, first, or last."),
+    "judge": (
+        "NAME",
+        "When to stop: checklist, caption, vision, score:0.8, or never.",
+    ),
+    "selector": (
+        "NAME",
+        "What to return: checklist, clip, caption, vision, first, or last.",
+    ),
+    "guard": ("NAME", "Check rewrites before they are drawn: llm, or none."),
+    "answerer": ("NAME", "Who answers the checklist: captioner, or llm."),
     "optimizer_template": ("NAME", "Shipped template, or a YAML file."),
     "judge_template": ("NAME", "Shipped template, or a YAML file."),
     "selector_template": ("NAME", "Shipped template, or a YAML file."),
+    "checklist_template": ("NAME", "Shipped template, or a YAML file."),
+    "answerer_template": ("NAME", "Shipped template, or a YAML file."),
+    "guard_template": ("NAME", "Shipped template, or a YAML file."),
     "rounds": ("N", "Rounds at most; the first draws the user prompt."),
     "prompts_per_round": ("N", "Rewrites in each round."),
     "seeds_per_prompt": ("N", "Images of each prompt."),
     "max_images": ("N", "Images of one refinement at most."),
+    "budget": (
+        "LIMITS",
+        "Of one refinement: images=…,llm-calls=…,tokens=…,money=…,seconds=…",
+    ),
+    "run_budget": ("LIMITS", "The same for the whole run."),
+    "prices": ("PRICES", "For money: image=…,input-tokens=…,output-tokens=…"),
     "seed": ("N", "Where all noise comes from."),
 }
 """Settings that are options: metavar and help. Settings itself checks the values."""
+
+FLAGS = {
+    "receipt": "Compare each result with as many images of the user prompt alone.",
+}
+"""Settings that are switched on by an option without a value."""
 
 
 def with_settings(command: Callable[..., int]) -> Callable[..., int]:
@@ -45,6 +68,7 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> int:
         given = {name: kwargs.pop(name) for name in SETTINGS}
+        given |= {name: kwargs.pop(name) or None for name in FLAGS}
         overrides = {name: value for name, value in given.items() if value is not None}
         return command(*args, overrides=overrides, **kwargs)
 
@@ -62,7 +86,19 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
         )
         for name, (metavar, text) in SETTINGS.items()
     ]
-    parameters = [*own, *options]
+    flags = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False,
+            annotation=Annotated[
+                bool,
+                typer.Option(f"--{name}", help=text, rich_help_panel="Settings"),
+            ],
+        )
+        for name, text in FLAGS.items()
+    ]
+    parameters = [*own, *options, *flags]
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
     return wrapped

@@ -1,18 +1,24 @@
-"""Profiles: named sets of settings that everything else starts from."""
+"""Profiles and presets: named sets of settings that everything else starts from.
+
+A profile says with which models, a preset with which policy.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pydantic_settings import PydanticBaseSettingsSource
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic.fields import FieldInfo
 
-__all__ = ("PROFILES", "REVISIONS", "ProfileSource")
+__all__ = ("PRESETS", "PROFILES", "REVISIONS", "ProfileSource", "spread")
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "pocket": {"rounds": 5, "prompts_per_round": 4},
+    "pocket": {},
     "local": {
         "generator": "stabilityai/stable-diffusion-xl-base-1.0",
         "captioner": "Salesforce/blip2-opt-2.7b",
@@ -32,16 +38,32 @@ PROFILES: dict[str, dict[str, Any]] = {
         "height": 1024,
         "in_flight": 16,
     },
+    "classic": {"preset": "classic"},
+}
+"""What each profile sets; the rest is each field's own default, the pocket world."""
+
+_CHECKED: dict[str, Any] = {
+    "judge": "checklist",
+    "selector": "checklist",
+    "guard": "llm",
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {**_CHECKED, "rounds": 4, "prompts_per_round": 2},
+    "default": {**_CHECKED, "rounds": 4, "prompts_per_round": 4},
+    "thorough": {**_CHECKED, "rounds": 6, "prompts_per_round": 6},
     "classic": {
         "scorer": None,
         "judge": "caption",
         "selector": "caption",
+        "guard": None,
         "optimizer_template": "classic",
+        "rounds": 6,
         "prompts_per_round": 1,
         "seeds_per_prompt": 1,
+        "fresh_noise": True,
     },
 }
-"""What each profile sets; the rest is each field's own default, the pocket world."""
+"""What each preset sets. ``docs/presets.md`` has the measurements behind them."""
 
 REVISIONS = {
     "HuggingFaceTB/SmolVLM-256M-Instruct": "7e3e67edbbed1bf9888184d9df282b700a323964",
@@ -51,6 +73,21 @@ REVISIONS = {
     ),
 }
 """The commit of each hub model that we name, so that it stays what it is."""
+
+
+def spread(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """Return a preset that spreads few images over all its rounds.
+
+    A second round that spends all would leave none to learn from.
+
+    Args:
+        preset: With ``rounds`` and ``prompts_per_round``.
+        images: In all, at least 1.
+    """
+    each = math.ceil((images - 1) / max(1, preset["rounds"] - 1))
+    fewer = min(preset["prompts_per_round"], max(1, each))
+    return {**preset, "prompts_per_round": fewer}
+
 
 _GENERATOR_DETAILS = ("image_model", "steps", "guidance_scale", "width", "height")
 """What a profile says of its own generator, and of no other."""
@@ -72,11 +109,34 @@ class ProfileSource(PydanticBaseSettingsSource):
         )  # pragma: no cover - pydantic-settings asks __call__
 
     def __call__(self) -> dict[str, Any]:
-        """Return what the profile sets, of which stronger sources change parts."""
-        name = self.current_state.get("profile", "pocket")
-        values = dict(PROFILES.get(name, {})) if isinstance(name, str) else {}
-        generator = self.current_state.get("generator", values.get("generator"))
+        """Return what profile and preset set, of which stronger sources change parts."""
+        given = self.current_state
+        profile = _named(PROFILES, given.get("profile", "pocket"))
+        preset = given.get("preset", profile.get("preset", "default"))
+        values = {**_named(PRESETS, preset), **profile}
+        most = str(given.get("max_images") or "")
+        if most.isdecimal() and not {"rounds", "prompts_per_round"} & given.keys():
+            values = spread(values, int(most))
+        generator = given.get("generator", values.get("generator"))
         if generator != values.get("generator"):
             for detail in _GENERATOR_DETAILS:
                 values.pop(detail, None)
+        if _blind(given):
+            values.update(_UNSEEING)
         return values
+
+
+_UNSEEING: dict[str, Any] = {"judge": "caption", "selector": "clip", "guard": None}
+"""What stands in for a preset's checklist where nobody can answer questions."""
+
+
+def _named(sets: dict[str, dict[str, Any]], name: object) -> dict[str, Any]:
+    return dict(sets.get(name, {})) if isinstance(name, str) else {}
+
+
+def _blind(given: Mapping[str, Any]) -> bool:
+    """Return whether a captioner of the user's own only captions."""
+    captioner = given.get("captioner")
+    if captioner is None or isinstance(captioner, str) or given.get("answerer"):
+        return False
+    return not hasattr(captioner, "decide") and not hasattr(captioner, "answer")

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import itertools
 import threading
-import time
 from collections import deque
 from dataclasses import replace
 from functools import partial
@@ -16,12 +15,13 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
 
 from socratic_agents.bridge import Bridge
-from socratic_agents.chains.meter import metered
-from socratic_agents.errors import ClosedError, SocraticError
+from socratic_agents.chains.meter import Meter, metered
+from socratic_agents.errors import BudgetError, ClosedError, SocraticError
 from socratic_agents.history import Failure, Refinement
 from socratic_agents.loop import refine_prompt
 from socratic_agents.parts import check_keys, open_parts
 from socratic_agents.prompt import checked
+from socratic_agents.receipt import draw_receipt
 from socratic_agents.roles import find_templates
 from socratic_agents.scheduler import Worker
 from socratic_agents.settings import Settings
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
+    from socratic_agents.history import Usage
     from socratic_agents.loop import Agents, Event
     from socratic_agents.parts import Parts
     from socratic_agents.scheduler import Statistics
@@ -85,6 +86,7 @@ class Refiner(Runnable[str, Refinement]):
         self._worker: Worker | None = None
         self._parts: Parts | None = None
         self._closed = False
+        self._run = Meter(budget=settings.run_budget, prices=settings.prices)
 
     async def __aenter__(self) -> Self:
         try:
@@ -172,27 +174,32 @@ class Refiner(Runnable[str, Refinement]):
         """
         user_prompt = self.check(prompt)
         agents = await self.agents()
-        settings, start = self.settings, time.perf_counter()
-        with metered() as meter:
+        settings = self.settings
+        if limit := self._run.spent():
+            message = f"expected room in the budget of the run, got {limit}; raise it"
+            raise BudgetError(message)
+        meter = Meter(budget=settings.budget, prices=settings.prices, parent=self._run)
+        with metered(meter):
+            most = [n for n in (settings.max_images, meter.images_left()) if n]
             refinement = await refine_prompt(
                 user_prompt,
                 agents,
                 rounds=settings.rounds,
                 seeds=seed_bank(settings.seed),
                 seeds_per_prompt=settings.seeds_per_prompt,
-                max_images=settings.max_images,
+                fresh_noise=settings.fresh_noise,
+                max_images=min(most, default=None),
+                spent=lambda: meter.spent() is not None,
                 on_event=on_event or _unobserved,
             )
-        usage = replace(
-            refinement.usage,
-            llm_calls=meter.llm_calls,
-            input_tokens=meter.input_tokens,
-            output_tokens=meter.output_tokens,
-            seconds=time.perf_counter() - start,
-        )
+            refinement = replace(refinement, usage=_usage(refinement, meter))
+            receipt = None
+            if settings.receipt:
+                bank = seed_bank(settings.seed)
+                receipt = await draw_receipt(refinement, agents, settings, seeds=bank)
         return replace(
             refinement,
-            usage=usage,
+            receipt=receipt,
             settings=settings.public(),
             templates={
                 role: {"name": template.name, "sha256": template.sha256}
@@ -358,6 +365,17 @@ def refine_sync(
     """Refine one user prompt in a script or notebook; blocks until it is done."""
     with Bridge() as bridge:
         return bridge.run(refine(prompt, settings, on_event=on_event, **overrides))
+
+
+def _usage(refinement: Refinement, meter: Meter) -> Usage:
+    return replace(
+        refinement.usage,
+        llm_calls=meter.llm_calls,
+        input_tokens=meter.input_tokens,
+        output_tokens=meter.output_tokens,
+        money=meter.money,
+        seconds=meter.seconds,
+    )
 
 
 def _unobserved(event: Event) -> None:

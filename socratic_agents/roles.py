@@ -6,10 +6,20 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.callables import is_async, one_line
+from socratic_agents.chains.answers import vision_answers
+from socratic_agents.chains.checklist import checklist_judge, checklist_writer
+from socratic_agents.chains.guard import fidelity_guard
 from socratic_agents.chains.judge import caption_judge, never, score_judge
 from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.selector import caption_selector, clip, first, last
+from socratic_agents.chains.selector import (
+    caption_selector,
+    checklist,
+    clip,
+    first,
+    last,
+)
 from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.vision import sees, vision_judge, vision_selector
 from socratic_agents.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,7 +31,12 @@ if TYPE_CHECKING:
     from socratic_agents.settings import Settings
 
 __all__ = (
+    "check_eyes",
     "find_templates",
+    "guards",
+    "inquires",
+    "open_answerer",
+    "open_inquirer",
     "open_judge",
     "open_language_model",
     "open_optimizer",
@@ -38,12 +53,54 @@ def find_templates(settings: Settings) -> dict[str, Template]:
     Raises:
         TemplateError: If a template cannot be found or read.
     """
+    asks = settings.judge in {"caption", "vision"}
+    picks = settings.selector in {"caption", "vision"}
+    own = {"caption": "default", "vision": "vision"}
     played = {
-        "judge": settings.judge == "caption" and settings.judge_template,
+        "judge": asks and (settings.judge_template or own[settings.judge]),
         "optimizer": settings.optimizer == "llm" and settings.optimizer_template,
-        "selector": settings.selector == "caption" and settings.selector_template,
+        "selector": picks and (settings.selector_template or own[settings.selector]),
+        "checklist": inquires(settings) and settings.checklist_template,
+        "answerer": settings.checks
+        and settings.answerer == "llm"
+        and settings.answerer_template,
+        "guard": guards(settings) and settings.guard_template,
     }
     return {role: find_template(role, name) for role, name in played.items() if name}
+
+
+def guards(settings: Settings) -> bool:
+    """Return whether a language model checks the rewrites of another."""
+    return (settings.guard, settings.optimizer) == ("llm", "llm")
+
+
+def inquires(settings: Settings) -> bool:
+    """Return whether a checklist is written: somebody holds something against it."""
+    guarded = settings.guard is not None and settings.optimizer == "llm"
+    return bool(settings.checks or guarded)
+
+
+def check_eyes(
+    settings: Settings, templates: Mapping[str, Template], llm: BaseChatModel | None
+) -> None:
+    """Check that a language model that shall see says nothing to the contrary.
+
+    Raises:
+        ConfigurationError: If it takes no images.
+    """
+    looking = [role for role, one in templates.items() if "image" in one.variables]
+    looking += ["selector"] if settings.selector == "vision" else []
+    if looking and llm is not None and sees(llm) is False:
+        message = (
+            f"expected an llm that sees images for the {looking[0]}, got "
+            f"{_shown(settings.llm)}, which takes none; choose another llm, or one that "
+            "needs no eyes, such as judge 'checklist'"
+        )
+        raise ConfigurationError(message)
+
+
+def _shown(llm: Any) -> str:
+    return repr(llm) if isinstance(llm, str) else type(llm).__name__
 
 
 def open_language_model(settings: Settings) -> BaseChatModel:
@@ -115,9 +172,18 @@ def _loopless_client(timeout: float) -> Any:
 
 
 def open_judge(
-    settings: Settings, templates: Mapping[str, Template], llm: BaseChatModel | None
+    settings: Settings,
+    templates: Mapping[str, Template],
+    llm: BaseChatModel | None,
+    look: Any = None,
 ) -> Any:
     """Return who judges: a name's judge, or the callable itself.
+
+    Args:
+        settings: Names the judge.
+        templates: As from ``find_templates``.
+        llm: The language model, if there is one.
+        look: Image, open question -> answer, for the checklist's judge.
 
     Raises:
         ConfigurationError: If a callable cannot be awaited.
@@ -126,9 +192,12 @@ def open_judge(
         return _awaited(settings.judge, "judge")
     if settings.judge == "never":
         return never
+    if settings.judge == "checklist":
+        return checklist_judge(look)
     if settings.judge.startswith("score:"):
         return score_judge(float(settings.judge.removeprefix("score:")))
-    return caption_judge(cast("BaseChatModel", llm), templates["judge"])
+    ask = vision_judge if settings.judge == "vision" else caption_judge
+    return ask(cast("BaseChatModel", llm), templates["judge"])
 
 
 def open_selector(
@@ -141,9 +210,11 @@ def open_selector(
     """
     if not isinstance(settings.selector, str):
         return _awaited(settings.selector, "selector")
-    ready = {"clip": clip, "first": first, "last": last}
+    ready = {"checklist": checklist, "clip": clip, "first": first, "last": last}
     if settings.selector in ready:
         return ready[settings.selector]
+    if settings.selector == "vision":
+        return vision_selector(cast("BaseChatModel", llm), templates["selector"])
     return caption_selector(cast("BaseChatModel", llm), templates["selector"])
 
 
@@ -160,13 +231,35 @@ def open_optimizer(
     """
     if not isinstance(settings.optimizer, str):
         return _awaited(settings.optimizer, "optimizer")
+    guard = settings.guard
+    if guards(settings):
+        guard = fidelity_guard(cast("BaseChatModel", llm), templates["guard"])
+    elif guard is not None:
+        guard = _awaited(guard, "guard")
     return optimizer(
         cast("BaseChatModel", llm),
         templates["optimizer"],
         prompts=settings.prompts_per_round,
         # Two of the tokens are the marks of beginning and end.
         max_words=max_tokens and max(1, int((max_tokens - 2) * WORDS_PER_TOKEN)),
+        guard=guard,
     )
+
+
+def open_inquirer(
+    settings: Settings, templates: Mapping[str, Template], llm: BaseChatModel | None
+) -> Any:
+    """Return who writes the checklists, or ``None`` where there are none."""
+    if not inquires(settings):
+        return None
+    return checklist_writer(cast("BaseChatModel", llm), templates["checklist"])
+
+
+def open_answerer(templates: Mapping[str, Template], llm: BaseChatModel | None) -> Any:
+    """Return the language model that answers checklists, or ``None`` if none does."""
+    if "answerer" not in templates:
+        return None
+    return vision_answers(cast("BaseChatModel", llm), templates["answerer"])
 
 
 def _awaited(given: Any, role: str) -> Any:

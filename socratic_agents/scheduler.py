@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from socratic_agents.errors import BatchError, ClosedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from typing import Self
 
-__all__ = ("Stage", "Statistics", "Worker")
+__all__ = ("Stage", "StageStatistics", "Statistics", "Worker")
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -52,6 +52,18 @@ class Stage(Generic[Item, Output]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageStatistics:
+    """What a worker has done for one stage."""
+
+    items: int = 0
+    """Items that were run, copies that fill a batch left out."""
+    batches: int = 0
+    """Calls of the model, halves of a failed one included."""
+    seconds: float = 0.0
+    """How long these calls took together."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Statistics:
     """What a worker has done since it was opened."""
 
@@ -65,6 +77,8 @@ class Statistics:
     """Share of the time in which a batch was running, 0 to 1."""
     waiting: int
     """Items that nobody has begun with."""
+    stages: Mapping[str, StageStatistics]
+    """The same by the name of the stage."""
 
 
 @dataclass(eq=False)
@@ -114,6 +128,7 @@ class Worker:
         self._closed = False
         self._opened_at = self._busy_since = time.perf_counter()
         self._batches, self._items, self._fill, self._busy = 0, 0, 0.0, 0.0
+        self._stages: dict[str, StageStatistics] = {}
 
     def open(self) -> None:
         """Start the thread."""
@@ -180,6 +195,7 @@ class Worker:
                 items=self._items,
                 fill=self._fill / self._batches if self._batches else 0.0,
                 busy=min(busy / max(now - self._opened_at, 1e-9), 1.0),
+                stages=dict(self._stages),
                 waiting=sum(
                     not job.answer.done()
                     for jobs in self._queues.values()
@@ -247,10 +263,12 @@ class Worker:
         if stage.padded:
             items += items[-1:] * (stage.max_batch - len(items))
         outputs: list[Any] | None
+        start = time.perf_counter()
         try:
             outputs = list(stage.run(list(items)))
         except BaseException as problem:  # noqa: BLE001 - it is raised at the caller's
             outputs = [problem] * len(items) if len(jobs) == 1 else None
+        self._note(stage.name, len(jobs), time.perf_counter() - start)
         # Outside of the "except": there, the traceback would keep the tensors alive.
         if outputs is None:
             half = len(jobs) // 2
@@ -263,6 +281,15 @@ class Worker:
         else:
             for job, output in zip(jobs, outputs, strict=False):  # no copies
                 job.settle(_raisable(stage, output))
+
+    def _note(self, name: str, items: int, seconds: float) -> None:
+        with self._changed:
+            past = self._stages.get(name, StageStatistics())
+            self._stages[name] = StageStatistics(
+                items=past.items + items,
+                batches=past.batches + 1,
+                seconds=past.seconds + seconds,
+            )
 
 
 def _refusal(stage: Stage[Any, Any] | None) -> ClosedError:

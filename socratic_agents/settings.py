@@ -15,14 +15,16 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
     TomlConfigSettingsSource,
 )
 
+from socratic_agents.budget import Budget, Prices
 from socratic_agents.errors import ConfigurationError
-from socratic_agents.profiles import PROFILES, ProfileSource
+from socratic_agents.profiles import PRESETS, PROFILES, ProfileSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,9 +36,10 @@ __all__ = ("Settings", "unknown_variables")
 PREFIX = "SOCRATIC_"
 TOML = "socratic.toml"
 
-JUDGES = ("caption", "score:THRESHOLD", "never")
-SELECTORS = ("caption", "clip", "first", "last")
+JUDGES = ("checklist", "caption", "vision", "score:THRESHOLD", "never")
+SELECTORS = ("checklist", "caption", "clip", "vision", "first", "last")
 OPTIMIZERS = ("llm",)
+GUARDS = ("llm",)
 
 _SECRETS = frozenset(("api_key",))
 _NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
@@ -65,6 +68,9 @@ class Settings(BaseSettings):
     """Where every other setting starts from: ``pocket`` (embedded models, offline),
     ``local`` (Stable Diffusion and BLIP-2 here, a language model over the network),
     ``api`` (images over the network too) or ``classic`` (the predecessor's loop)."""
+    preset: str = "default"
+    """The policy: ``quick`` (about 6 images), ``default`` (about 12), ``thorough``
+    (about 30) or ``classic`` (the predecessor's loop, one image a round)."""
 
     generator: Any = "pocket"
     """Text to image: ``pocket``, a hub id, a local folder, the ``http(s)://…/v1``
@@ -73,23 +79,38 @@ class Settings(BaseSettings):
     """Image to text: ``pocket``, a hub id, a local folder, or an object."""
     scorer: Any = "pocket"
     """Image and text to score: ``pocket``, an open_clip ``model/tag``, ``hf-hub:…``,
-    a local folder, or an object. ``None``: nothing is scored."""
+    a local folder, ``captioner`` (how surely the captioner says yes to the whole
+    prompt), or an object. ``None``: only the checklist scores, if there is one."""
     llm: Any = "pocket"
     """The language model: ``pocket``, a ``provider:model`` name such as
     ``openai:gpt-5-mini``, or a LangChain chat model."""
-    judge: Any = "caption"
-    """Says when to stop and what is missing: ``caption``, ``score:0.8`` (satisfied
-    from that score on), ``never``, or an async callable."""
-    selector: Any = "clip"
-    """Picks what is returned: ``caption``, ``clip``, ``first``, ``last``, or an async
-    callable."""
+    judge: Any = "checklist"
+    """Says when to stop and what is missing: ``checklist`` (all questions pass),
+    ``caption``, ``vision``, ``score:0.8`` (satisfied from that score on), ``never``, or
+    an async callable."""
+    selector: Any = "checklist"
+    """Picks what is returned: ``checklist`` (most questions passed), ``clip``,
+    ``caption``, ``vision``, ``first``, ``last``, or an async callable."""
     optimizer: Any = "llm"
     """Writes new prompts: ``llm``, or an async callable."""
+    guard: Any = "llm"
+    """Holds new prompts against the checklist before they are drawn: ``llm``, or an
+    async callable of a history and prompts. ``None``: all are drawn."""
+    answerer: Literal["captioner", "llm"] = "captioner"
+    """Who looks at the image to answer the checklist: the captioner, or a language
+    model that sees."""
     optimizer_template: str = "default"
     """Name of a shipped template, or path of a YAML file."""
-    judge_template: str = "default"
+    judge_template: str | None = None
+    """Name of a shipped template, or path of a YAML file; ``None``: the judge's own."""
+    selector_template: str | None = None
+    """Name of a shipped template, or path of a YAML file; ``None``: the selector's
+    own."""
+    checklist_template: str = "default"
     """Name of a shipped template, or path of a YAML file."""
-    selector_template: str = "default"
+    answerer_template: str = "default"
+    """Name of a shipped template, or path of a YAML file."""
+    guard_template: str = "default"
     """Name of a shipped template, or path of a YAML file."""
 
     rounds: Annotated[int, Field(ge=1)] = 4
@@ -97,9 +118,24 @@ class Settings(BaseSettings):
     prompts_per_round: Annotated[int, Field(ge=1, le=64)] = 2
     """Rewrites in each round after the first."""
     seeds_per_prompt: Annotated[int, Field(ge=1, le=64)] = 1
-    """Images of each prompt, each from other noise."""
+    """Images of each prompt: a rewrite's first one from the incumbent's noise, to be
+    compared with it, the others from fresh noise."""
+    fresh_noise: bool = False
+    """Draw rewrites from fresh noise alone."""
     max_images: Annotated[int, Field(ge=1)] | None = None
     """Images of one refinement at most; ``None``: rounds alone decide."""
+    budget: Annotated[Budget, NoDecode] = Budget()
+    """What one refinement may spend: ``images``, ``llm_calls``, ``tokens``, ``money``
+    and ``seconds``, as text such as ``llm-calls=20,seconds=60``, a mapping, or a
+    ``Budget``. Reaching a limit ends the refinement with the best so far."""
+    run_budget: Annotated[Budget, NoDecode] = Budget()
+    """The same of everything that one refiner does in its life."""
+    prices: Annotated[Prices | None, NoDecode] = None
+    """What things cost, in a currency of your own: ``image`` for one, ``input_tokens``
+    and ``output_tokens`` for a million."""
+    receipt: bool = False
+    """Draw the same number of images of the user prompt too, and tell in each
+    refinement whether the rewrites were worth it."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Where all noise of a refinement comes from: the same seed, the same images."""
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 8
@@ -176,10 +212,25 @@ class Settings(BaseSettings):
                 return None
         return value
 
+    @field_validator("budget", "run_budget", mode="before")
+    @classmethod
+    def _read_budget(cls, value: Any) -> Budget:
+        return Budget.parse(value)
+
     @field_validator("profile")
     @classmethod
     def _known_profile(cls, name: str) -> str:
         return _one_of(name, PROFILES, "a profile")
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, name: str) -> str:
+        return _one_of(name, PRESETS, "a preset")
+
+    @field_validator("guard")
+    @classmethod
+    def _known_guard(cls, guard: Any) -> Any:
+        return guard and _name_or_callable(guard, GUARDS, "a guard")
 
     @field_validator("generator", "captioner", "llm")
     @classmethod
@@ -216,11 +267,20 @@ class Settings(BaseSettings):
         """Refuse settings that contradict each other."""
         scored = isinstance(self.judge, str) and self.judge.startswith("score:")
         most, seeds = self.max_images, self.seeds_per_prompt
+        blind = not isinstance(self.captioner, str) and not (
+            hasattr(self.captioner, "decide") or hasattr(self.captioner, "answer")
+        )
+        for budget in (self.budget, self.run_budget):
+            budget.check(self.prices)
         contradictions = {
             f"expected max_images to be at least seeds_per_prompt ({seeds}), "
             f"got {most}; raise the one or lower the other": most and most < seeds,
             "expected a scorer for selector 'clip', got none; name a scorer, or choose "
             "selector 'caption'": self.scorer is None and self.selector == "clip",
+            "expected a captioner that answers questions for the checklist, got "
+            f"{_shown(self.captioner)!r}, which only captions; give one with 'decide' "
+            "or 'answer', set answerer='llm', or choose judge 'caption' and selector "
+            "'clip'": self.checks and self.answerer == "captioner" and blind,
             f"expected a scorer for judge {self.judge!r}, got none; name a scorer, or "
             "choose judge 'caption'": self.scorer is None and scored,
             "expected an llm that base_url leads to, got 'pocket', which needs no "
@@ -233,6 +293,11 @@ class Settings(BaseSettings):
             if contradicted:
                 raise ValueError(message)
         return self
+
+    @property
+    def checks(self) -> bool:
+        """Whether images are held against a checklist."""
+        return "checklist" in (self.judge, self.selector)
 
     def but(self, **changes: Any) -> Settings:
         """Return these settings with a few changed; nothing is read anew.
@@ -329,6 +394,8 @@ def _shown(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return _without_login(value)
+    if isinstance(value, Budget | Prices):
+        return value.to_json()
     return getattr(value, "__qualname__", None) or type(value).__name__
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from socratic_agents.checklist import Checklist
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import SCHEMA, Failure, History, Refinement, Round
 
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 
     from socratic_agents.history import Candidate
 
-__all__ = ("RunDirectory", "read_object", "read_outcomes", "write_page", "write_whole")
+__all__ = (
+    "RunDirectory",
+    "read_object",
+    "read_outcomes",
+    "write_files",
+    "write_page",
+    "write_whole",
+)
 
 RESULTS = "results.jsonl"
 CONFIG = "config.json"
@@ -89,7 +97,9 @@ class RunDirectory:
         if record is None or record["status"] != "ok":
             return None
         refinement = Refinement.from_json(record)
-        paths = [c.path for c in refinement.history.candidates if c.path]
+        kept = [*refinement.history.candidates]
+        kept += [refinement.receipt.best_of_n] if refinement.receipt else []
+        paths = [c.path for c in kept if c.path]
         whole = all((self.path / path).is_file() for path in paths)
         return refinement if whole else None
 
@@ -102,6 +112,10 @@ class RunDirectory:
         with _writable(self.path):
             if outcome.history is not None:
                 outcome = replace(outcome, history=self._with_paths(outcome.history))
+            if isinstance(outcome, Refinement) and outcome.receipt is not None:
+                best = self._kept(outcome.receipt.best_of_n)
+                receipt = replace(outcome.receipt, best_of_n=best)
+                outcome = replace(outcome, receipt=receipt)
             record = {**outcome.to_json(), "settings": self._settings}
             known = _key(record) in self._records
             self._records[_key(record)] = record
@@ -210,6 +224,18 @@ def write_page(folder: Path, page: str) -> Path:
     return folder / REPORT
 
 
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is made if it is not there; each is whole.
+
+    Raises:
+        ConfigurationError: If the disk is full or the folder is not writable.
+    """
+    with _writable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_whole(folder / name, data)
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it is there whole or not at all, even after a crash."""
     part = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -272,11 +298,16 @@ def _outcome(record: Mapping[str, Any]) -> Refinement | Failure:
     if record["status"] == "ok":
         return Refinement.from_json(record)
     rounds = tuple(map(Round.from_json, record["rounds"]))
+    checklist = record.get("checklist")
     return Failure(
         user_prompt=record["user_prompt"],
         error=record["error"],
         kind=record["kind"],
-        history=History(user_prompt=record["user_prompt"], rounds=rounds),
+        history=History(
+            user_prompt=record["user_prompt"],
+            rounds=rounds,
+            checklist=checklist and Checklist.from_json(checklist),
+        ),
         index=record["index"],
     )
 

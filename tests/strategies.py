@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from PIL import Image
 
+from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.errors import AnswerError, CandidateError
 from socratic_agents.history import (
     Candidate,
     History,
+    Receipt,
     Refinement,
     Round,
     Status,
@@ -28,33 +30,81 @@ texts = st.text(max_size=20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 seeds = st.integers(0, 2**31 - 1)
 
-candidates = st.builds(
-    Candidate,
-    prompt=texts,
-    seed=seeds,
-    status=st.sampled_from(Status),
-    caption=st.none() | texts,
-    scores=st.dictionaries(texts, numbers, max_size=3),
-    error=st.none() | texts,
-    truncated_tokens=st.integers(0, 100),
-    path=st.none() | texts,
+answers = st.builds(
+    Answer,
+    said=st.sampled_from(Said),
+    probability=st.none() | st.floats(0, 1),
+    passed=st.none() | st.booleans(),
 )
+
+
+@st.composite
+def checklists(draw: st.DrawFn, *, least: int = 0) -> Checklist:
+    """Draw a checklist of at most five questions, each parent before its children."""
+    questions = tuple(
+        Question(
+            text=draw(texts),
+            requirement=draw(texts),
+            parents=tuple(p for p in range(place) if draw(st.booleans())),
+            instead=draw(texts),
+        )
+        for place in range(draw(st.integers(least, 5)))
+    )
+    return Checklist(questions=questions, error=None if questions else draw(texts))
+
+
+def candidates_of(questions: int) -> st.SearchStrategy[Candidate]:
+    """Return a strategy for candidates with an answer to each question, or none."""
+    told = st.lists(answers, min_size=questions, max_size=questions)
+    return st.builds(
+        Candidate,
+        prompt=texts,
+        seed=seeds,
+        status=st.sampled_from(Status),
+        caption=st.none() | texts,
+        scores=st.dictionaries(texts, numbers, max_size=3),
+        answers=st.just(()) | told.map(tuple),
+        error=st.none() | texts,
+        truncated_tokens=st.integers(0, 100),
+        path=st.none() | texts,
+    )
+
+
+candidates = st.integers(0, 3).flatmap(candidates_of)
 verdicts = st.builds(
     Verdict,
     satisfied=st.none() | st.booleans(),
     missing=st.lists(texts, max_size=3).map(tuple),
     reason=texts,
 )
-rounds = st.builds(
-    Round,
-    candidates=st.lists(candidates, min_size=1, max_size=4).map(tuple),
-    verdict=st.none() | verdicts,
-    error=st.none() | texts,
-)
-histories = st.builds(
-    History,
-    user_prompt=texts,
-    rounds=st.lists(rounds, min_size=1, max_size=4).map(tuple),
+
+
+def histories_of(checklist: Checklist | None) -> st.SearchStrategy[History]:
+    """Return a strategy for histories whose answers fit the checklist."""
+    drawn = candidates_of(len(checklist.questions) if checklist else 0)
+    rounds = st.builds(
+        Round,
+        candidates=st.lists(drawn, min_size=1, max_size=4).map(tuple),
+        verdict=st.none() | verdicts,
+        error=st.none() | texts,
+    )
+    return st.builds(
+        History,
+        user_prompt=texts,
+        rounds=st.lists(rounds, min_size=1, max_size=4).map(tuple),
+        checklist=st.just(checklist),
+    )
+
+
+histories = (st.none() | checklists()).flatmap(histories_of)
+receipts = st.builds(
+    Receipt,
+    images=st.integers(1, 100),
+    best_of_n=candidates,
+    metric=texts,
+    independent=st.booleans(),
+    returned=numbers,
+    compared=numbers,
 )
 usages = st.builds(
     Usage,
@@ -62,6 +112,7 @@ usages = st.builds(
     llm_calls=st.integers(0, 100),
     input_tokens=st.integers(0, 10**6),
     output_tokens=st.integers(0, 10**6),
+    money=st.none() | st.floats(0, 1000),
     seconds=st.integers(0, 10**6).map(lambda milliseconds: milliseconds / 1000),
 )
 named = st.dictionaries(texts, st.none() | texts | numbers, max_size=3)
@@ -80,6 +131,7 @@ def refinements(draw: st.DrawFn) -> Refinement:
         selection_error=draw(st.none() | texts),
         settings=draw(named),
         templates=draw(st.dictionaries(texts, named, max_size=3)),
+        receipt=draw(st.none() | receipts),
         index=draw(st.integers(0, 1000)),
     )
 
@@ -95,6 +147,10 @@ class Script:
     """What becomes of each image, by a hash of its prompt and seed."""
     scores: tuple[float | None, ...] | None = None
     """Score by the same hash; an entry ``None`` cannot be scored; no table, no scorer."""
+    questions: int | None = None
+    """How many the checklist has; 0 cannot be written; ``None``: no writer."""
+    answers: tuple[Said | None, ...] = (Said.YES,)
+    """To every question by the same hash; an entry ``None`` cannot be answered."""
     verdicts: tuple[bool | None, ...] = (False,)
     """What the judge says in each round; ``None`` cannot judge."""
     rewrites: tuple[int | None, ...] = (1,)
@@ -119,6 +175,8 @@ class Cast:
             optimize=self.optimize,
             select=self.select,
             assess=None if self.script.scores is None else self.assess,
+            inquire=None if self.script.questions is None else self.inquire,
+            answer=self.answer,
         )
 
     def _number(self, prompt: str, seed: int) -> int:
@@ -153,6 +211,28 @@ class Cast:
         if score is None:
             raise CandidateError(Status.OK, "no score")
         return {"clip": score}
+
+    async def inquire(self, user_prompt: str) -> Checklist:
+        self.asked.append(("inquire", user_prompt))
+        if not self.script.questions:
+            message = "the writer mumbled"
+            raise AnswerError(message)
+        return Checklist(
+            questions=tuple(
+                Question(text=f"Is there a {n}?", requirement=f"a {n}")
+                for n in range(self.script.questions)
+            )
+        )
+
+    async def answer(
+        self, checklist: Checklist, candidate: Candidate
+    ) -> tuple[Answer, ...]:
+        self.asked.append(("answer", candidate.prompt, candidate.seed))
+        table = self.script.answers
+        said = table[self._number(candidate.prompt, candidate.seed) % len(table)]
+        if said is None:
+            raise CandidateError(Status.OK, "no answer")
+        return checklist.resolved([Answer(said=said)] * len(checklist.questions))
 
     async def judge(self, history: History) -> Verdict:
         self.asked.append(("judge", len(history.rounds)))
@@ -193,6 +273,8 @@ scripts = st.builds(
     Script,
     statuses=_table(st.sampled_from([Status.OK, *Status])),
     scores=st.none() | _table(st.none() | numbers),
+    questions=st.none() | st.integers(0, 3),
+    answers=_table(st.none() | st.sampled_from(Said)),
     verdicts=_table(st.sampled_from([False, False, None, True])),
     rewrites=_table(st.none() | st.integers(0, 3)),
     choices=st.none() | _table(st.none() | st.integers(-2, 12)),

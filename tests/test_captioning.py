@@ -3,6 +3,7 @@
 C1  A batch says what its images alone are said to show.
 C2  Nobody gets a caption of no use: it is tried again, and then it is an error.
 C3  An answer holds no word of the question.
+C4  A decision is yes where yes is at least as probable as no, and only there.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
+from socratic_agents.checklist import Answer, Said
 from socratic_agents.errors import CandidateError, ConfigurationError, LoadError
 from socratic_agents.history import Status
-from socratic_agents.models.captioning import Captioner
+from socratic_agents.models.captioning import HEARD, Captioner, _decision
+from socratic_agents.models.loading import quiet
 from socratic_agents.models.sanity import caption_fault
 from tests import tiny_models
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 QUESTIONS = ("is there a red circle", "what color", "is it a square at the left")
@@ -36,12 +41,44 @@ def image(seed: int, mode: str = "RGB") -> Image.Image:
     return Image.fromarray(pixels).convert(mode)
 
 
-@pytest.fixture(scope="module", params=["blip2", "llava"])
+def tiny_flan_blip2(path: Path) -> Path:
+    """Save a BLIP-2 model whose language model is an encoder and a decoder."""
+    from transformers import Blip2Config, Blip2ForConditionalGeneration, T5Config
+
+    tiny_models.tiny_blip2(path)
+    config = Blip2Config.from_pretrained(path).to_dict()
+    vocabulary = config["text_config"]["vocab_size"]
+    config["text_config"] = T5Config(
+        vocab_size=vocabulary,
+        d_model=16,
+        d_kv=8,
+        d_ff=16,
+        num_layers=1,
+        num_heads=2,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=0,
+    ).to_dict()
+    torch.manual_seed(0)
+    model = Blip2ForConditionalGeneration(Blip2Config(**config))
+    # Random T5 weights are large: it would be sure of one word, whatever it sees.
+    model.language_model.get_output_embeddings().weight.data.mul_(0.1)
+    with quiet():
+        model.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module", params=["blip2", "flan", "llava"])
 def captioner(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Captioner:
-    """A BLIP-2 model, and one that is spoken to through a chat template."""
-    save = {"blip2": tiny_models.tiny_blip2, "llava": tiny_models.tiny_llava}
+    """BLIP-2 models of both kinds, and one spoken to through a chat template."""
+    save = {
+        "blip2": tiny_models.tiny_blip2,
+        "flan": tiny_flan_blip2,
+        "llava": tiny_models.tiny_llava,
+    }
     folder = save[request.param](tmp_path_factory.mktemp("models") / request.param)
     return Captioner.load(
         str(folder), device="cpu", question_format=FORMAT, max_new_tokens=12
@@ -55,6 +92,8 @@ class Speaker:
         script: For each image, told apart by its first red value, what is said at
             the first and at the second try.
         echo: Whether the prompt comes before what is said, as decoders do.
+        shares: How probable each word is as the first one, where that is asked; all
+            others share the rest.
     """
 
     device = torch.device("cpu")
@@ -62,10 +101,15 @@ class Speaker:
     config = SimpleNamespace(num_query_tokens=4)
 
     def __init__(
-        self, script: dict[int, tuple[str, ...]], *, echo: bool = True
+        self,
+        script: Mapping[int, tuple[str, ...]],
+        *,
+        echo: bool = True,
+        shares: dict[str, float] | None = None,
     ) -> None:
         self.script = script
         self.echo = echo
+        self.shares = shares or {}
         self.calls: list[dict[str, Any]] = []
         self.tokenizer = tiny_models.word_tokenizer()
 
@@ -78,7 +122,7 @@ class Speaker:
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         **decoding: Any,
-    ) -> torch.Tensor:
+    ) -> Any:
         self.calls.append({"size": len(pixel_values), **decoding})
         attempt = int(decoding["num_beams"] > 1)
         said = [self.script[int(value)][attempt] for value in pixel_values]
@@ -86,8 +130,13 @@ class Speaker:
             said, return_tensors="pt", padding=True, add_special_tokens=False
         ).input_ids.long()
         if input_ids is not None and self.echo:
-            return torch.cat([input_ids, tokens], dim=1)
-        return tokens
+            tokens = torch.cat([input_ids, tokens], dim=1)
+        if "output_logits" not in decoding:
+            return tokens
+        names = self.tokenizer.convert_ids_to_tokens(range(len(self.tokenizer)))
+        rest = (1 - sum(self.shares.values())) / (len(names) - len(self.shares))
+        first = torch.tensor([self.shares.get(name, rest) for name in names]).log()
+        return SimpleNamespace(sequences=tokens, logits=(first.repeat(len(said), 1),))
 
 
 class Inputs(dict[str, torch.Tensor]):
@@ -100,8 +149,13 @@ class Looker:
 
     num_query_tokens = None
 
-    def __init__(self, chat_template: str | None = None) -> None:
-        self.tokenizer = tiny_models.word_tokenizer()
+    def __init__(
+        self,
+        chat_template: str | None = None,
+        *,
+        words: Sequence[str] = tiny_models.WORDS,
+    ) -> None:
+        self.tokenizer = tiny_models.word_tokenizer(words)
         self.chat_template = chat_template
         self.texts: list[str] = []
 
@@ -169,6 +223,156 @@ def test_nothing_asked_says_nothing(captioner: Captioner) -> None:
     """Empty batches are answered without the model."""
     assert [] == captioner.caption([])
     assert [] == captioner.answer([])
+    assert [] == captioner.decide([])
+    assert [] == captioner.fit([])
+
+
+def test_batch_decides_as_single_questions_do(captioner: Captioner) -> None:
+    """Probabilities lie in [0, 1], and padding and neighbours do not move them."""
+    asked = [(image(seed), question) for seed, question in enumerate(QUESTIONS)]
+
+    together = captioner.decide(asked)
+    alone = [captioner.decide([pair])[0] for pair in asked]
+
+    for one, other in zip(alone, together, strict=True):
+        assert one.probability is not None
+        assert other.probability is not None
+        assert 0 <= other.probability <= 1
+        assert one.probability == pytest.approx(other.probability, abs=1e-4)
+        assert (Said.YES if other.probability >= 0.5 else Said.NO) is other.said
+    assert 1 < len({answer.probability for answer in together})
+
+
+def test_batch_fits_as_single_pairs_do(captioner: Captioner) -> None:
+    """How surely an image shows a text is one number in [0, 1] for each pair."""
+    pairs = [("a red circle", image(0)), ("the blue square at the left", image(1))]
+
+    together = captioner.fit(pairs)
+
+    assert together == pytest.approx([captioner.fit([p])[0] for p in pairs], abs=1e-4)
+    assert all(0 <= share <= 1 for share in together)
+
+
+def _asked_for_a_circle(captioner: Captioner, count: int) -> list[Answer]:
+    return captioner.decide([(flat(n), "is there a circle ?") for n in range(count)])
+
+
+@pytest.mark.parametrize("echo", [True, False], ids=["decoder", "encoder-decoder"])
+def test_the_models_own_probabilities_decide(echo: bool) -> None:
+    """Not its words: they are the likelier of two that may be as good as even."""
+    shares = {"yes": 0.3, "no": 0.1}
+    speaker = Speaker({0: ("no",), 1: ("a circle",)}, echo=echo, shares=shares)
+
+    answers = _asked_for_a_circle(Captioner(speaker, Looker()), 2)
+
+    assert [Said.YES] * 2 == [answer.said for answer in answers]
+    assert [0.75] * 2 == pytest.approx([answer.probability for answer in answers])
+    assert {None} == {answer.passed for answer in answers}
+    (call,) = speaker.calls
+    assert (2, 4, 1) == (call["size"], call["max_new_tokens"], call["num_beams"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*tiny_models.WORDS, "Yes", "YES", "NO"],
+        [*(word for word in tiny_models.WORDS if word != "yes"), "Yes"],
+    ],
+    ids=["all ways of writing", "one way"],
+)
+def test_every_way_to_write_the_words_counts(words: list[str]) -> None:
+    """Yes is yes, large or small."""
+    yes = [word for word in words if word.lower() == "yes"]
+    no = [word for word in words if word.lower() == "no"]
+    shares = dict.fromkeys(yes, 0.6 / len(yes)) | dict.fromkeys(no, 0.2 / len(no))
+    speaker = Speaker({0: ("a circle",)}, shares=shares)
+    speaker.tokenizer = tiny_models.word_tokenizer(words)
+
+    (answer,) = _asked_for_a_circle(Captioner(speaker, Looker(words=words)), 1)
+
+    assert answer.probability == pytest.approx(0.75)
+
+
+def test_where_the_words_are_not_heard_the_text_decides() -> None:
+    """A model that says something else has no probability of yes."""
+    script = {0: ("yes .",), 1: ("no , a square",), 2: ("a circle",), 3: ("",)}
+    speaker = Speaker(script, shares={"circle": 0.995})
+
+    answers = _asked_for_a_circle(Captioner(speaker, Looker()), 4)
+
+    assert [
+        Answer(said=said) for said in (Said.YES, Said.NO, Said.UNKNOWN, Said.UNKNOWN)
+    ] == answers
+
+
+@pytest.mark.parametrize("word", ["yes", "no"])
+def test_a_tokenizer_without_the_words_leaves_the_text(word: str) -> None:
+    """Where one of them is no word of the model, its share would be nothing's."""
+    words = [one for one in tiny_models.WORDS if one != word]
+    speaker = Speaker({0: ("no",), 1: ("a circle",)}, shares={"<unk>": 0.9})
+    looker = Looker(words=words)
+    speaker.tokenizer = looker.tokenizer
+
+    first, second = _asked_for_a_circle(Captioner(speaker, looker), 2)
+
+    assert Answer(said=Said.NO if word == "yes" else Said.UNKNOWN) == first
+    assert Answer(said=Said.UNKNOWN) == second
+
+
+def test_chat_models_are_held_to_the_two_words() -> None:
+    """BLIP-2 says them by itself."""
+    chat, plain = Looker(chat_template="a template"), Looker()
+
+    for looker in (chat, plain):
+        Captioner(Speaker({0: ("yes",)}), looker).decide([(flat(0), "Is it red?")])
+
+    told = "Is it red? Answer yes or no. Answer in a few words."
+    assert [told] == chat.texts
+    assert ["Question: Is it red? Answer:"] == plain.texts
+
+
+@given(
+    text=st.sampled_from(["yes", "no", "a"]), yes=st.floats(0, 1), no=st.floats(0, 1)
+)
+@example(text="yes", yes=0.25, no=0.25 + 2**-54)  # their sum is rounded
+@example(text="no", yes=HEARD / 2, no=HEARD / 2)
+@example(text="yes", yes=0.0, no=0.0)
+def test_yes_is_what_is_at_least_as_probable(text: str, yes: float, no: float) -> None:
+    """Where it is heard, the probability decides, and nothing else does."""
+    answer = _decision(text, yes, no)
+    assert (yes + no >= HEARD) == (answer.probability is not None)
+    if answer.probability is None:
+        assert {"yes": Said.YES, "no": Said.NO, "a": Said.UNKNOWN}[text] is answer.said
+        return
+    assert 0 <= answer.probability <= 1
+    assert (Said.YES if answer.probability >= 0.5 else Said.NO) is answer.said
+    if abs(yes - no) > 1e-9:
+        assert (yes > no) == (answer.said is Said.YES)
+
+
+def test_an_image_is_asked_whether_it_shows_a_text() -> None:
+    """Each pair is one question, and the text stands in it as it is."""
+    looker = Looker()
+    speaker = Speaker({1: ("yes",), 2: ("no",)}, shares={"yes": 0.3, "no": 0.1})
+    pairs = [("a red {question}", flat(1)), ("{prompt}", flat(2))]
+
+    shares = Captioner(speaker, looker).fit(pairs)
+
+    assert [0.75, 0.75] == pytest.approx(shares)
+    assert [
+        'Question: Does this image show "a red {question}"? Answer:',
+        'Question: Does this image show "{prompt}"? Answer:',
+    ] == looker.texts
+
+
+def test_without_a_probability_nothing_fits() -> None:
+    """A text that says yes is no number: an error comes, and no score."""
+    speaker = Speaker({1: ("yes",)}, shares={"circle": 0.995})
+
+    with pytest.raises(CandidateError, match="expected yes or no of the c") as caught:
+        Captioner(speaker, Looker()).fit([("a red circle", flat(1))])
+
+    assert Status.OK is caught.value.status
 
 
 def test_useless_captions_are_tried_again_and_then_fail() -> None:
@@ -373,7 +577,8 @@ def test_what_cannot_be_opened_is_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_hub_model_that_cannot_be_had_is_one_line() -> None:
+@pytest.mark.parametrize("revision", [None, "main"])
+def test_hub_model_that_cannot_be_had_is_one_line(revision: str | None) -> None:
     """Offline, a name that is not cached is an error with the library's reason."""
     with pytest.raises(LoadError, match="expected an image-text-to-text model"):
-        Captioner.load("nobody/no-such-model", device="cpu", revision="main")
+        Captioner.load("nobody/no-such-model", device="cpu", revision=revision)

@@ -3,23 +3,28 @@
 Invariants, each a property test:
 
 * A refinement read back from its JSON is the same refinement.
-* The incumbent is a usable candidate, and none has a higher score.
+* The incumbent is a usable candidate, and none ranks higher.
+* All usable candidates are ranked, and nothing else is.
 * Every candidate's index leads to its place and back.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-from dataclasses import FrozenInstanceError
+import math
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from hypothesis import given
 
+from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.history import (
     Candidate,
     Failure,
     History,
     Place,
+    Receipt,
     Refinement,
     Round,
     Status,
@@ -55,20 +60,54 @@ def test_json_keeps_the_order_of_scores(refinement: Refinement) -> None:
 
 @given(strategies.histories)
 def test_the_incumbent_is_the_best_usable_candidate(history: History) -> None:
-    """No usable candidate scores higher, and no earlier one scores the same."""
-    incumbent = history.incumbent
-    usable = [c for c in history.candidates if c.usable]
-    if incumbent is None:
-        assert [] == usable
-        return
-    assert incumbent in usable
-    scores = [c.score for c in usable if c.score is not None]
-    if scores:
-        assert max(scores) == incumbent.score
-        first = next(c for c in usable if c.score == incumbent.score)
-        assert first == incumbent
-    else:
-        assert usable[-1] == incumbent
+    """The first of the ranks leads; without one there is no incumbent."""
+    ranked = history.ranked()
+    usable = [n for n, c in enumerate(history.candidates) if c.usable]
+    assert usable == sorted(ranked)
+    assert history.incumbent is (history.candidates[ranked[0]] if usable else None)
+
+
+@given(strategies.histories)
+def test_no_candidate_ranks_before_a_better_one(history: History) -> None:
+    """The first score decides, the next ones break ties, and then the earlier one."""
+    ranked = history.ranked()
+    candidates = history.candidates
+    full = max(
+        (tuple(candidates[n].scores) for n in sorted(ranked)), key=len, default=()
+    )
+    for better, worse in itertools.pairwise(ranked):
+        high, low = (
+            [candidates[n].scores.get(name, -math.inf) for name in full]
+            for n in (better, worse)
+        )
+        assert high >= low
+        if high == low:
+            assert (better < worse) == bool(full)
+
+
+def test_the_second_score_breaks_a_tie() -> None:
+    """Equal shares of the checklist are told apart by what comes after them."""
+    shares = ((0.5, 0.9), (0.75, 0.1), (0.75, 0.3), (0.75, 0.3))
+    scored = [_candidate(scores={"checklist": a, "clip": b}) for a, b in shares]
+    assert (2, 3, 1, 0) == _history(*scored).ranked()
+
+
+def test_a_candidate_without_the_first_score_comes_last() -> None:
+    """Where nobody answered its questions, a high score of another kind is not one."""
+    first = _candidate("one", scores={"clip": 0.9})
+    second = _candidate("two", scores={"checklist": 0.25, "clip": 0.1})
+    third = _candidate("three")
+    assert (1, 0, 2) == _history(first, second, third).ranked()
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_does_not_lead(score: float) -> None:
+    """NaN and infinity are failures of a scorer, not the best of scores."""
+    odd, good = (
+        _candidate("odd", scores={"clip": score}),
+        _candidate(scores={"clip": 0}),
+    )
+    assert (1, 0) == _history(odd, good).ranked()
 
 
 @given(strategies.histories)
@@ -161,6 +200,7 @@ def test_a_refinement_has_the_keys_of_the_schema() -> None:
         "seed": 7,
         "caption": "a cat",
         "scores": {"clip": 0.8},
+        "answers": [],
         "image": None,
         "status": "ok",
         "error": None,
@@ -174,11 +214,14 @@ def test_a_refinement_has_the_keys_of_the_schema() -> None:
         "stop": "satisfied",
         "best": {"round": 0, "candidate": 0, **candidate},
         "rounds": [{"candidates": [candidate], "verdict": None, "error": None}],
+        "checklist": None,
+        "receipt": None,
         "usage": {
             "images": 1,
             "llm_calls": 0,
             "input_tokens": 0,
             "output_tokens": 0,
+            "money": None,
             "seconds": 0.123,
         },
         "selection_error": None,
@@ -186,6 +229,68 @@ def test_a_refinement_has_the_keys_of_the_schema() -> None:
         "templates": {},
     }
     assert expected == refinement.to_json()
+
+
+def test_the_checklist_and_its_answers_have_their_keys() -> None:
+    """So does the receipt: all three are part of the contract."""
+    answer = Answer(said=Said.NO, probability=0.25, passed=False)
+    question = Question(
+        text="Is there a cat?", requirement="a cat", instead="What animal is there?"
+    )
+    candidate = _candidate(answers=(answer,))
+    refinement = Refinement(
+        history=replace(
+            _history(candidate), checklist=Checklist(questions=(question,))
+        ),
+        best_place=Place(round=0, candidate=0),
+        stop=StopReason.ROUNDS_SPENT,
+        receipt=Receipt(
+            images=4,
+            best_of_n=candidate,
+            metric="clip",
+            independent=True,
+            returned=0.75,
+            compared=0.5,
+        ),
+    )
+    data = refinement.to_json()
+    assert [{"said": "no", "probability": 0.25, "passed": False}] == data["best"][
+        "answers"
+    ]
+    assert {
+        "questions": [
+            {
+                "text": "Is there a cat?",
+                "requirement": "a cat",
+                "parents": [],
+                "instead": "What animal is there?",
+            }
+        ],
+        "error": None,
+    } == data["checklist"]
+    assert {
+        "images": 4,
+        "best_of_n": candidate.to_json(),
+        "metric": "clip",
+        "independent": True,
+        "returned": 0.75,
+        "compared": 0.5,
+        "gain": 0.25,
+    } == data["receipt"]
+
+
+def test_what_was_written_before_there_were_checklists_is_read() -> None:
+    """A file of schema 1 without the newer keys is the same without them."""
+    refinement = Refinement(
+        history=_history(_candidate()),
+        best_place=Place(round=0, candidate=0),
+        stop=StopReason.SATISFIED,
+    )
+    data = refinement.to_json()
+    del data["checklist"], data["receipt"]
+    for candidate in data["rounds"][0]["candidates"]:
+        del candidate["answers"]
+    assert refinement == Refinement.from_json(data)
 
 
 @given(strategies.histories)
@@ -202,9 +307,12 @@ def test_a_failure_keeps_what_was_done(history: History) -> None:
         data["index"],
     )
     assert list(history.rounds) == [Round.from_json(r) for r in data["rounds"]]
+    checklist = data["checklist"]
+    assert history.checklist == (checklist and Checklist.from_json(checklist))
 
 
 def test_a_failure_before_the_first_image_has_no_rounds() -> None:
     """A prompt that was never drawn has an empty list of rounds."""
     failure = Failure(user_prompt="", error="blank", kind="PromptError")
     assert [] == failure.to_json()["rounds"]
+    assert failure.to_json()["checklist"] is None

@@ -18,6 +18,8 @@ HEAVY = ("torch", "diffusers", "transformers", "open_clip", "langchain_openai")
 LAYERS: dict[str, int] = {
     "errors": 0,
     "bridge": 1,
+    "budget": 1,
+    "checklist": 1,
     "options": 1,
     "profiles": 1,
     "prompt": 1,
@@ -34,15 +36,18 @@ LAYERS: dict[str, int] = {
     "roles": 5,
     "tools": 5,
     "doctor": 6,
+    "forecast": 6,
     "parts": 6,
+    "voices": 5,
     "progress": 6,
+    "receipt": 6,
     "refiner": 7,
-    "cli": 8,
+    "cli": 9,
     "lab": 8,
 }
 """How high each part stands; a part imports only what stands lower, or itself."""
 
-LOOP_NEEDS = {"errors", "history", "loop"}
+LOOP_NEEDS = {"checklist", "errors", "history", "loop"}
 """All that the loop may know."""
 
 

@@ -10,6 +10,8 @@ Invariants, each a property test over scripted agents that fail in every way:
 * With the selector ``clip`` the returned score is not below the first image's.
 * A round without verdict is unjudged, never "not satisfied".
 * Every candidate and every verdict is observed once, in order.
+* All prompts of a round share their seeds, and the first is the incumbent's.
+* The checklist is written once, and answered in full or not at all.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.errors import CallError, NothingDrawnError
+from socratic_agents.checklist import Answer, Checklist, Question, Said, share_passed
+from socratic_agents.errors import BudgetError, CallError, NothingDrawnError
 from socratic_agents.history import (
     Candidate,
     History,
@@ -44,6 +47,7 @@ limits = st.fixed_dictionaries(
         "rounds": st.integers(1, 5),
         "seeds_per_prompt": st.integers(1, 3),
         "max_images": st.none() | st.integers(1, 12),
+        "fresh_noise": st.booleans(),
     }
 )
 
@@ -196,15 +200,53 @@ def test_everything_is_observed_once(
 
 
 @given(scripts, limits)
-def test_rewrites_share_the_users_noise(
+def test_rewrites_start_from_the_incumbents_noise(
     script: Script, limit: Mapping[str, int | None]
 ) -> None:
-    """Prompts are compared under the seeds that drew the user prompt."""
+    """All prompts of a round share its seeds: the incumbent's, and then fresh ones."""
     rounds = _history(_run(script, limit)[0]).rounds
-    shared = {candidate.seed for candidate in rounds[0].candidates}
-    for round_ in rounds:
+    count = limit["seeds_per_prompt"] or 0
+    used = {candidate.seed for candidate in rounds[0].candidates}
+    for number, round_ in enumerate(rounds[1:], start=1):
+        past = History(user_prompt="", rounds=rounds[:number])
+        seeds = [candidate.seed for candidate in round_.candidates]
+        fresh = seeds[:count]
         if round_.error is None:
-            assert {candidate.seed for candidate in round_.candidates} <= shared
+            assert [seeds[n % count] for n in range(len(seeds))] == seeds
+            if not limit["fresh_noise"]:
+                first = fresh.pop(0)
+                assert (past.incumbent or past.candidates[0]).seed == first
+        assert len(set(fresh)) == len(fresh)
+        assert not used.intersection(fresh)
+        used.update(seeds)
+
+
+@given(scripts, limits)
+def test_answers_fit_the_checklist(
+    script: Script, limit: Mapping[str, int | None]
+) -> None:
+    """It is written once, and each image that can be seen answers all of it or none."""
+    cast = Cast(script)
+    outcome, _ = _run(script, limit, cast)
+    checklist = _history(outcome).checklist
+    inquired = [asked for asked in cast.asked if asked[0] == "inquire"]
+    if script.questions is None:
+        assert (None, []) == (checklist, inquired)
+        count = 0
+    else:
+        assert [("inquire", "a cat")] == inquired
+        assert checklist is not None
+        count = len(checklist.questions)
+        assert (script.questions, not script.questions) == (
+            count,
+            checklist.error is not None,
+        )
+    for candidate in _history(outcome).candidates:
+        answered = bool(candidate.answers)
+        assert (count if answered else 0) == len(candidate.answers)
+        assert candidate.usable or not answered
+        if count and candidate.usable and not answered:
+            assert "no answer" in (candidate.error or "")
 
 
 def test_a_satisfied_judge_ends_the_loop() -> None:
@@ -221,6 +263,57 @@ def test_a_spent_budget_is_a_result() -> None:
     outcome, _ = _run(Script(rewrites=(3,)), {"rounds": 5, "max_images": 3})
     assert isinstance(outcome, Refinement)
     assert (StopReason.BUDGET_SPENT, 3) == (outcome.stop, outcome.usage.images)
+
+
+@pytest.mark.parametrize(
+    ("spent", "asked"), [([True], 0), ([False, True], 1), ([False, False, True], 1)]
+)
+def test_what_is_spent_ends_the_loop_before_new_work(
+    spent: list[bool], asked: int
+) -> None:
+    """The optimizer is not asked, and if it was, its prompts are not drawn."""
+    cast, said = Cast(), iter(spent)
+    outcome = asyncio.run(
+        refine_prompt(
+            "a cat",
+            cast.agents(),
+            rounds=9,
+            seeds=itertools.count(),
+            spent=said.__next__,
+        )
+    )
+    assert StopReason.BUDGET_SPENT == outcome.stop
+    assert [] == list(said)
+    assert asked == len([call for call in cast.asked if call[0] == "optimize"])
+    assert (len(spent) + 1) // 2 == len(outcome.rounds) == outcome.usage.images
+
+
+async def test_an_optimizer_without_a_budget_ends_the_loop() -> None:
+    """There is no room for its call: the best so far is the result."""
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        raise BudgetError("no room for another call")
+
+    agents = replace(Cast().agents(), optimize=optimize)
+    outcome = await refine_prompt("a cat", agents, rounds=3, seeds=itertools.count())
+    assert (StopReason.BUDGET_SPENT, 1) == (outcome.stop, len(outcome.rounds))
+    assert "a cat" == outcome.best.prompt
+
+
+def test_fresh_noise_alone_can_be_asked_for() -> None:
+    """Then no seed is drawn twice, in whatever prompt."""
+    outcome, _ = _run(Script(), {"rounds": 3, "fresh_noise": True})
+    assert [7, 8, 9] == [candidate.seed for candidate in _history(outcome).candidates]
+
+
+def test_a_rewrite_is_compared_under_the_best_noise_so_far() -> None:
+    """The incumbent's seed draws all prompts of the next round, then fresh ones do."""
+    script = Script(scores=(0.1, 0.2, 0.3), rewrites=(2,))
+    outcome, _ = _run(script, {"rounds": 2, "seeds_per_prompt": 3})
+    first, second = _history(outcome).rounds
+    best = max(first.candidates, key=lambda candidate: candidate.score or 0)
+    assert [7, 8, 9] == [candidate.seed for candidate in first.candidates]
+    assert [best.seed, 10, 11] * 2 == [c.seed for c in second.candidates]
 
 
 def test_asking_to_stop_returns_the_best_so_far() -> None:
@@ -318,6 +411,76 @@ def test_a_score_that_is_no_number_never_ranks(score: float) -> None:
     assert "expected finite scores" in (outcome.best.error or "")
 
 
+def test_a_writer_that_cannot_write_leaves_the_scores() -> None:
+    """The checklist says why it is empty; nobody is asked, and scores rank."""
+    cast = Cast(Script(scores=(0.1, 0.7), questions=0))
+    outcome, _ = _run(cast.script, {"rounds": 3}, cast)
+    assert isinstance(outcome, Refinement)
+    assert Checklist(error="the writer mumbled") == outcome.history.checklist
+    assert "answer" not in {asked[0] for asked in cast.asked}
+    scores = [candidate.score or 0 for candidate in outcome.history.candidates]
+    assert (3, max(scores)) == (len(outcome.rounds), outcome.best.score)
+
+
+@pytest.mark.parametrize(
+    ("score", "scores", "error"),
+    [(0.5, {"clip": 0.5}, "no answer"), (None, {}, "no answer; no score")],
+)
+def test_an_image_that_cannot_be_asked_keeps_its_scores(
+    score: float | None, scores: Mapping[str, float], error: str
+) -> None:
+    """What failed is said, all of it, and nothing is invented in its place."""
+    script = Script(scores=(score,), questions=2, answers=(None,))
+    outcome, _ = _run(script, {"rounds": 1})
+    assert isinstance(outcome, Refinement)
+    assert (Status.OK, (), scores, error) == (
+        outcome.best.status,
+        outcome.best.answers,
+        outcome.best.scores,
+        outcome.best.error,
+    )
+
+
+async def test_a_language_model_that_cannot_answer_leaves_the_image() -> None:
+    """The answerer may be a language model, whose line may be bad."""
+
+    async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
+        raise CallError("the line was bad")
+
+    agents = replace(Cast(Script(questions=2)).agents(), answer=answer)
+    outcome = await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+    assert ((), "the line was bad") == (outcome.best.answers, outcome.best.error)
+
+
+def test_an_image_without_a_caption_is_asked_too() -> None:
+    """Answers come from the image; the captioner's failure stays told."""
+    script = Script(statuses=(Status.CAPTION_FAILED,), questions=2)
+    outcome, _ = _run(script, {"rounds": 1})
+    assert isinstance(outcome, Refinement)
+    assert [True, True] == [answer.passed for answer in outcome.best.answers]
+    assert "the script says so" == outcome.best.error
+
+
+async def test_answers_can_become_scores() -> None:
+    """Whoever assesses a candidate sees what was answered about it."""
+
+    async def assess(user_prompt: str, candidate: Candidate) -> Mapping[str, float]:
+        share = share_passed(candidate.answers)
+        assert share is not None
+        return {"checklist": share}
+
+    cast = Cast(Script(questions=2, answers=(Said.YES, Said.NO)))
+    outcome = await refine_prompt(
+        "a cat",
+        replace(cast.agents(), assess=assess),
+        rounds=1,
+        seeds=itertools.count(),
+        seeds_per_prompt=2,
+    )
+    assert {0.0, 1.0} == {c.score for c in outcome.history.candidates}
+    assert 1.0 == outcome.best.score
+
+
 def test_truncated_prompts_are_reported() -> None:
     """The generator's word on what its text encoder cut off is kept."""
 
@@ -375,6 +538,118 @@ async def test_the_candidates_of_a_round_are_drawn_together() -> None:
     assert [0, 1, 2] == [candidate.seed for candidate in outcome.history.candidates]
 
 
+async def test_the_checklist_is_written_beside_the_first_image() -> None:
+    """Each waits until the other has begun, and only the answers wait for both."""
+    drawing, inquiring = asyncio.Event(), asyncio.Event()
+    cast = Cast(Script(questions=2))
+
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        drawing.set()
+        await inquiring.wait()
+        return await cast.generate(prompt, seed)
+
+    async def inquire(user_prompt: str) -> Checklist:
+        inquiring.set()
+        await drawing.wait()
+        return await cast.inquire(user_prompt)
+
+    agents = replace(cast.agents(), generate=generate, inquire=inquire)
+    async with asyncio.timeout(20):
+        outcome = await refine_prompt(
+            "a cat", agents, rounds=1, seeds=itertools.count()
+        )
+    assert [True, True] == [answer.passed for answer in outcome.best.answers]
+
+
+@pytest.mark.parametrize("first", ["generate", "inquire"])
+async def test_images_and_questions_may_come_in_any_order(first: str) -> None:
+    """Whichever is done first waits for the other before an image is asked."""
+    done = asyncio.Event()
+    cast = Cast(Script(questions=2))
+
+    async def caption(image: Image.Image) -> str:
+        if first == "inquire":
+            await done.wait()
+        caption = await cast.caption(image)
+        done.set()
+        return caption
+
+    async def inquire(user_prompt: str) -> Checklist:
+        if first == "generate":
+            await done.wait()
+        checklist = await cast.inquire(user_prompt)
+        done.set()
+        return checklist
+
+    agents = replace(cast.agents(), caption=caption, inquire=inquire)
+    async with asyncio.timeout(20):
+        await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+    asked = [call[0] for call in cast.asked if call[0] != "generate"]
+    before = ["caption", "inquire"] if first == "generate" else ["inquire", "caption"]
+    assert [*before, "answer", "judge", "select"] == asked
+
+
+async def test_the_judge_and_the_optimizer_are_given_the_checklist() -> None:
+    """From the first verdict on, the history says what must be seen."""
+    seen: list[Checklist | None] = []
+    checklist = Checklist(questions=(Question(text="Is it?", requirement="it"),))
+
+    async def inquire(user_prompt: str) -> Checklist:
+        return checklist
+
+    async def judge(history: History) -> Verdict:
+        seen.append(history.checklist)
+        return Verdict(satisfied=False)
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        seen.append(history.checklist)
+        raise CallError("gone")
+
+    agents = replace(Cast().agents(), inquire=inquire, judge=judge, optimize=optimize)
+    with pytest.raises(CallError, match="gone") as caught:
+        await refine_prompt("a cat", agents, rounds=2, seeds=itertools.count())
+    assert [checklist, checklist] == seen
+    assert caught.value.history is not None
+    assert checklist == caught.value.history.checklist
+
+
+async def test_an_error_while_drawing_leaves_no_writer_behind() -> None:
+    """The checklist is of no use without an image: its task ends with the drawing."""
+    inquiring, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        await inquiring.wait()
+        raise ZeroDivisionError
+
+    async def inquire(user_prompt: str) -> Checklist:
+        try:
+            inquiring.set()
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        raise AssertionError
+
+    agents = replace(Cast().agents(), generate=generate, inquire=inquire)
+    with pytest.raises(ZeroDivisionError):
+        await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+    assert cancelled.is_set()
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
+async def test_a_bug_of_the_writer_is_raised_bare() -> None:
+    """Only the language model's failures are forgiven, whoever waits for them."""
+
+    async def inquire(user_prompt: str) -> Checklist:
+        raise ZeroDivisionError
+
+    agents = replace(Cast().agents(), inquire=inquire)
+    with pytest.raises(ZeroDivisionError):
+        await refine_prompt(
+            "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
+        )
+    assert {asyncio.current_task()} == asyncio.all_tasks()
+
+
 async def test_a_bug_is_raised_bare_and_cancels_the_siblings() -> None:
     """An error nobody foresaw ends the round: no group, and no orphan at work."""
     started, cancelled = asyncio.Event(), asyncio.Event()
@@ -424,13 +699,15 @@ async def test_cancelling_a_refinement_cancels_its_images() -> None:
     await cancelled.acquire()
 
 
-async def test_every_stage_waits_for_the_one_before() -> None:
-    """Generate, caption, assess, judge, optimize, and once more; then select."""
-    cast = Cast(Script(scores=(0.5,)))
+@pytest.mark.parametrize("questions", [None, 2])
+async def test_every_stage_waits_for_the_one_before(questions: int | None) -> None:
+    """Generate, caption, answer, assess, judge, optimize, once more; then select."""
+    cast = Cast(Script(scores=(0.5,), questions=questions))
     await refine_prompt("a cat", cast.agents(), rounds=2, seeds=itertools.count())
-    round_ = ["generate", "caption", "assess", "judge"]
+    answer = [] if questions is None else ["answer"]
+    round_ = ["generate", "caption", *answer, "assess", "judge"]
     assert [*round_, "optimize", *round_, "select"] == [
-        asked[0] for asked in cast.asked
+        asked[0] for asked in cast.asked if asked[0] != "inquire"
     ]
 
 

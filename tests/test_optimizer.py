@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +16,14 @@ from langchain_core.example_selectors import (
     SemanticSimilarityExampleSelector,
 )
 from langchain_core.vectorstores import InMemoryVectorStore
+from PIL import Image
 
-from socratic_agents.chains.attempts import attempts
+from socratic_agents.chains.attempts import attempt, attempts
 from socratic_agents.chains.optimizer import Rewrites, optimizer
 from socratic_agents.chains.retries import Retries
 from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.vision import BELOW
+from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.errors import (
     AnswerError,
     CallError,
@@ -30,10 +35,24 @@ from tests.fakes import ScriptedChatModel, drawn, failed, history
 
 DEFAULT = find_template("optimizer", "default")
 FEW_SHOT = find_template("optimizer", "few_shot")
+VISION = find_template("optimizer", "vision")
+CHECKLIST = Checklist(
+    questions=tuple(
+        Question(text=f"Is there {thing}?", requirement=thing)
+        for thing in ("a dog", "a cat", "snow")
+    )
+)
 
 
 def said(*prompts: str) -> dict[str, Any]:
-    return {"reason": "it lacks the dog", "prompts": list(prompts)}
+    aims = itertools.cycle(("missing", "history", "whole"))
+    written = [{"aim": next(aims), "prompt": prompt} for prompt in prompts]
+    return {"reason": "it lacks the dog", "prompts": written}
+
+
+def answered(*told: Said) -> tuple[Answer, ...]:
+    """Return what an image answers to the checklist."""
+    return CHECKLIST.resolved([Answer(said=one) for one in told])
 
 
 def blocks(name: str, text: str) -> list[str]:
@@ -62,6 +81,74 @@ async def test_it_writes_from_the_incumbent() -> None:
     (tried,) = blocks("history", text)
     assert ["0.250", "0.500", "0.812"] == blocks("score", tried)
     assert ["1"] == blocks("number_of_prompts", text)
+
+
+@pytest.mark.parametrize("name", ["default", "few_shot", "vision"])
+async def test_the_attempts_tell_what_they_passed(name: str) -> None:
+    """Each image's requirements stand beside its prompt; nobody's guess does."""
+    best = drawn("dog", score=0.9, answers=answered(Said.YES, Said.NO, Said.UNKNOWN))
+    worse = drawn("cat", score=0.5, answers=answered(Said.NO, Said.YES, Said.NO))
+    unasked = drawn("mud", score=0.1)
+    past = replace(history("a dog", best, worse, unasked), checklist=CHECKLIST)
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    await optimizer(llm, find_template("optimizer", name))(past)
+    (tried,) = blocks("history", llm.last_question)
+    first, second, third = blocks("attempt", tried)
+    assert ([], []) == (blocks("passed", first), blocks("failed", first))
+    assert (["a cat"], ["a dog; snow"]) == (
+        blocks("passed", second),
+        blocks("failed", second),
+    )
+    assert (["a dog"], ["a cat"]) == (blocks("passed", third), blocks("failed", third))
+
+
+@pytest.mark.parametrize("first", ["a big dog", {"aim": "whole", "prompt": "one dog"}])
+async def test_a_prompt_may_come_without_its_aim(first: Any) -> None:
+    """Small models leave it out; what counts is the prompt."""
+    llm = ScriptedChatModel(script=[{"reason": "so", "prompts": [first, "more"]}])
+    got = await optimizer(llm, DEFAULT, prompts=2)(history("a dog", drawn("a dog")))
+    assert (first if isinstance(first, str) else "one dog", "more") == got
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("a big dog", "prompts: Input should be a valid list"),
+        ([{"aim": "beauty", "prompt": "a big dog"}], "prompts.0.aim: Input should be"),
+        ([7], "prompts.0: Input should be"),
+    ],
+    ids=["a text", "another aim", "a number"],
+)
+async def test_an_answer_of_another_form_is_shown(wrong: Any, told: str) -> None:
+    """Only prompts in a list are mended in silence, nothing else is."""
+    script = [{"reason": "so", "prompts": wrong}, said("a big dog")]
+    llm = ScriptedChatModel(script=script)
+    past = history("a dog", drawn("a dog"))
+    assert ("a big dog",) == await optimizer(llm, DEFAULT)(past)
+    assert told in llm.last_question
+
+
+async def test_the_incumbents_image_is_sent_along() -> None:
+    """A template that shows it gets the best image, and says where it stands."""
+    image = Image.new("RGB", (8, 8))
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    past = history("a dog", drawn("a dog", score=0.9, image=image), drawn("no dog"))
+    assert ("a big dog",) == await optimizer(llm, VISION)(past)
+    _, question = llm.asked[0]
+    assert [BELOW] == blocks("image", question.text)
+    kinds = [block["type"] for block in question.content_blocks]
+    assert ["text", "text", "image"] == kinds
+
+
+@pytest.mark.parametrize("candidate", [drawn("a dog"), failed("a dog")])
+async def test_without_an_image_in_memory_the_words_do(candidate: Candidate) -> None:
+    """No image is promised that does not come; it works from caption and scores."""
+    llm = ScriptedChatModel(script=[said("a big dog")])
+    past = history("a dog", candidate)
+    assert ("a big dog",) == await optimizer(llm, VISION)(past)
+    _, question = llm.asked[0]
+    assert [] == blocks("image", question.text)
+    assert isinstance(question.content, str)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +368,16 @@ def test_the_history_is_short_and_ascending() -> None:
 def test_a_score_that_is_no_number_is_not_shown() -> None:
     """Nothing is invented for a model to believe."""
     (shown,) = attempts(history("a dog", drawn("a dog", None, score=float("nan"))))
-    assert {"prompt": "a dog", "caption": "", "score": ""} == shown
+    bare = {"caption": "", "score": "", "passed": "", "failed": ""}
+    assert {"prompt": "a dog", **bare} == shown
+
+
+def test_what_an_image_answered_is_shown_only_with_its_checklist() -> None:
+    """Answers mean nothing without their questions."""
+    candidate = drawn("a dog", answers=answered(Said.YES, Said.NO, Said.UNKNOWN))
+    assert ("", "") == (attempt(candidate)["passed"], attempt(candidate)["failed"])
+    told = attempt(candidate, CHECKLIST)
+    assert ("a dog", "a cat") == (told["passed"], told["failed"])
 
 
 PROMPTS = st.sampled_from(["a dog", "A  dog", "a cat", "snow", "a dog in snow", "b"])
@@ -329,5 +425,6 @@ async def test_only_new_prompts_come_out(prompts: list[str], number: int) -> Non
 def test_the_answer_is_fit_for_strict_schemas() -> None:
     """No defaults and no extra fields: what strict servers insist on."""
     schema = Rewrites.model_json_schema()
-    assert set(schema["properties"]) == set(schema["required"])
-    assert schema["additionalProperties"] is False
+    for part in (schema, *schema["$defs"].values()):
+        assert set(part["properties"]) == set(part["required"])
+        assert part["additionalProperties"] is False

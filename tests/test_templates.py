@@ -19,7 +19,13 @@ ROOT = Path(__file__).parent.parent
 SHIPPED = [
     (path.parent.name, path.stem) for path in sorted((ROOT / "prompts").rglob("*.yaml"))
 ]
-ATTEMPT = {"prompt": "a dog", "caption": "a cat", "score": "0.812"}
+ATTEMPT = {
+    "prompt": "a dog",
+    "caption": "a cat",
+    "score": "0.812",
+    "passed": "an animal",
+    "failed": "a dog; snow",
+}
 VALUES = {
     "user_prompt": "a dog",
     "incumbent": ATTEMPT,
@@ -29,6 +35,12 @@ VALUES = {
     "number_of_prompts": "2",
     "max_words": "30",
     "candidates": [{"number": "1", "prompt": "a dog", "caption": "a cat"}],
+    "image": "a dog, below",
+    "first": "the dog A",
+    "second": "the dog B",
+    "requirements": ["a dog", "snow"],
+    "prompts": [{"number": "1", "prompt": "a dog"}, {"number": "2", "prompt": "snow"}],
+    "questions": [{"number": "1", "question": "Is there a dog?"}],
 }
 MINIMAL = """\
 description: Short.
@@ -61,7 +73,8 @@ def test_each_shipped_template_renders(role: str, name: str) -> None:
     template = find_template(role, name)
     text = text_of(template)
     assert "{{" not in text
-    assert "<user_prompt>a dog</user_prompt>" in text
+    if "user_prompt" in template.variables:
+        assert "<user_prompt>a dog</user_prompt>" in text
     assert template.description
     assert (role, name) == (template.role, template.name)
     content = (ROOT / "prompts" / role / f"{name}.yaml").read_bytes()
@@ -75,6 +88,7 @@ def test_each_shipped_template_is_whole_without_the_optional(
     """With nothing drawn, scored or missing, blocks are absent and nothing is None."""
     nothing: dict[str, object] = {
         "incumbent": None,
+        "image": None,
         "missing": [],
         "history": [],
         "max_words": None,
@@ -88,8 +102,11 @@ def test_each_shipped_template_is_whole_without_the_optional(
 def test_the_roles_have_their_templates() -> None:
     """The names of the design are there."""
     expected = {"base_lm", "classic", "default", "few_shot", "history", "no_caption"}
+    expected |= {"vision"}
     assert expected == {name for role, name in SHIPPED if role == "optimizer"}
-    assert {"optimizer", "judge", "selector"} <= {role for role, _ in SHIPPED}
+    for role in ("judge", "selector"):
+        assert {"default", "vision"} <= {name for r, name in SHIPPED if r == role}
+    assert set(OFFERS) == {role for role, name in SHIPPED if name == "default"}
 
 
 def test_the_blocks_are_marked() -> None:
@@ -98,17 +115,34 @@ def test_the_blocks_are_marked() -> None:
     attempt = "<prompt>a dog</prompt>\n<caption>a cat</caption>\n<score>0.812</score>"
     assert f"<incumbent>\n{attempt}\n</incumbent>" in text
     assert "<missing>a dog</missing>\n<missing>snow</missing>" in text
-    tries = f"<attempt>\n{attempt}\n</attempt>"
+    told = "<passed>an animal</passed>\n<failed>a dog; snow</failed>"
+    tries = f"<attempt>\n{attempt}\n{told}\n</attempt>"
     assert f"<history>\n{tries}\n{tries}\n</history>" in text
     assert text.endswith("<number_of_prompts>2</number_of_prompts>")
     assert "at most 30 words" in text
 
 
 def test_what_is_empty_has_no_block() -> None:
-    """A candidate without caption and score shows only its prompt."""
-    bare = {"prompt": "a dog", "caption": "", "score": ""}
-    text = text_of(find_template("optimizer", "default"), incumbent=bare, history=[])
+    """A candidate without caption, score and answers shows only its prompt."""
+    bare = {**dict.fromkeys(ATTEMPT, ""), "prompt": "a dog"}
+    template = find_template("optimizer", "default")
+    text = text_of(template, incumbent=bare, history=[bare])
     assert "<incumbent>\n<prompt>a dog</prompt>\n</incumbent>" in text
+    assert "<attempt>\n<prompt>a dog</prompt>\n</attempt>" in text
+
+
+def test_questions_and_rewrites_have_their_numbers() -> None:
+    """By these an answer says which it means."""
+    text = text_of(find_template("answerer", "default"))
+    assert "<question><number>1</number>Is there a dog?</question>" in text
+    assert text.endswith("Answer them about a dog, below.")
+    text = text_of(find_template("guard", "default"))
+    assert "<requirement>a dog</requirement>\n<requirement>snow</requirement>" in text
+    first, second = (
+        f"<rewrite><number>{number}</number><prompt>{prompt}</prompt></rewrite>"
+        for number, prompt in enumerate(("a dog", "snow"), start=1)
+    )
+    assert f"{first}\n{second}" in text
 
 
 def test_the_examples_are_shown() -> None:
@@ -146,10 +180,19 @@ def test_text_is_data(role: str, name: str, nasty: str) -> None:
         "missing": [nasty],
         "history": [attempt],
         "candidates": [{"number": "1", "prompt": nasty, "caption": nasty}],
+        "requirements": [nasty],
+        "prompts": [{"number": "1", "prompt": nasty}],
+        "questions": [{"number": "1", "question": nasty}],
     }
     messages = template.filled(values)  # type: ignore[arg-type]
     assert [m.type for m in plain] == [m.type for m in messages]
-    assert f"<user_prompt>{nasty}</user_prompt>" in messages[-1].text
+    if role == "answerer":
+        assert f"</number>{nasty}</question>" in messages[-1].text
+    else:
+        assert f"<user_prompt>{nasty}</user_prompt>" in messages[-1].text
+    if role == "guard":
+        assert f"<requirement>{nasty}</requirement>" in messages[-1].text
+        assert f"<prompt>{nasty}</prompt>" in messages[-1].text
     if role == "optimizer" and "missing" in template.variables:
         assert f"<missing>{nasty}</missing>" in messages[-1].text
 
@@ -185,6 +228,38 @@ def test_a_template_of_another_role_is_refused() -> None:
         TemplateError, match="template for the optimizer, got 'default'"
     ):
         find_template("judge", "default").expect("optimizer")
+
+
+def test_a_template_for_another_purpose_is_refused() -> None:
+    """What it must use and what it must not, what it is, and what to do."""
+    template = find_template("selector", "default")
+    template.expect("selector", uses=("candidates",), lacks=("first", "second"))
+    told = (
+        "expected a template that uses first and second and does not use candidates, "
+        "got 'default' with user_prompt, candidates; choose another template, or the "
+        "selector that it was written for"
+    )
+    with pytest.raises(TemplateError) as caught:
+        template.expect("selector", uses=("first", "second"), lacks=("candidates",))
+    assert told == str(caught.value)
+    with pytest.raises(TemplateError, match="that does not use mood or candidates, "):
+        template.expect("selector", lacks=("mood", "candidates"))
+    with pytest.raises(TemplateError, match="that uses candidates and mood, got"):
+        template.expect("selector", uses=("candidates", "mood"))
+
+
+def test_the_vision_templates_say_where_the_images_are() -> None:
+    """The words point at the images that follow; without one they do not."""
+    assert text_of(find_template("judge", "vision")).endswith(
+        "<user_prompt>a dog</user_prompt>\n<image>a dog, below</image>"
+    )
+    rewrite = find_template("optimizer", "vision")
+    image = "<image>a dog, below</image>"
+    prompt = "<prompt>a dog</prompt>"
+    assert f"<incumbent>\n{image}\n{prompt}\n" in text_of(rewrite)
+    assert f"<incumbent>\n{prompt}\n" in text_of(rewrite, image=None)
+    asked = text_of(find_template("selector", "vision"), first="A", second="B")
+    assert asked.endswith("image A or image B?")
 
 
 BAD = {
@@ -272,7 +347,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
     """The error names every shipped template of the role."""
     with pytest.raises(TemplateError) as caught:
         find_template("optimizer", "clasic")
-    names = "base_lm, classic, default, few_shot, history, no_caption"
+    names = "base_lm, classic, default, few_shot, history, no_caption, vision"
     assert names in str(caught.value)
     assert "'clasic'" in str(caught.value)
 

@@ -6,21 +6,35 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from socratic_agents.checklist import Checklist, Question
     from socratic_agents.history import Candidate, History
 
 __all__ = ("attempt", "attempts", "one_line")
 
 
-def attempt(candidate: Candidate) -> dict[str, str]:
-    """Return a candidate's prompt, caption and score; empty where there is none."""
+def attempt(candidate: Candidate, checklist: Checklist | None = None) -> dict[str, str]:
+    """Return a candidate as templates show it; what is not known is empty.
+
+    Args:
+        candidate: What was drawn.
+        checklist: What it was held to, if it was.
+    """
     # Every key is always there: mustache looks for a missing one further out.
-    score = candidate.score
+    score, answers = candidate.score, candidate.answers
     known = score is not None and math.isfinite(score)
     return {
         "prompt": candidate.prompt,
         "caption": candidate.caption or "",
         "score": f"{score:.3f}" if known else "",
+        "passed": _requirements(checklist.met(answers)) if checklist else "",
+        "failed": _requirements(checklist.failed(answers)) if checklist else "",
     }
+
+
+def _requirements(questions: Iterable[Question]) -> str:
+    return "; ".join(question.requirement for question in questions)
 
 
 def attempts(history: History, *, best: int = 5) -> list[dict[str, str]]:
@@ -37,20 +51,19 @@ def attempts(history: History, *, best: int = 5) -> list[dict[str, str]]:
         Ascending order: C. Yang et al., "Large Language Models as Optimizers",
         ICLR 2024, section 4.2.
     """
-    ranked: dict[str, tuple[tuple[bool, float, int], Candidate]] = {}
-    latest = None
-    for number, candidate in enumerate(history.candidates):
-        if not candidate.usable:
-            continue
-        score, name = candidate.score, one_line(candidate.prompt).casefold()
-        # Of two equal scores the earlier is the incumbent, so it ranks higher.
-        rank = (False, 0.0, number) if score is None else (True, score, -number)
-        if name not in ranked or rank > ranked[name][0]:
-            ranked[name] = (rank, candidate)
-        latest = name
-    names = sorted(ranked, key=lambda name: ranked[name][0])
-    kept = {*names[-best:], latest}
-    return [attempt(ranked[name][1]) for name in names if name in kept]
+    candidates, ranked = history.candidates, history.ranked()
+    best_of: dict[str, Candidate] = {}
+    for index in reversed(ranked):  # the best image of a prompt comes last, and stays
+        name = one_line(candidates[index].prompt).casefold()
+        best_of.pop(name, None)
+        best_of[name] = candidates[index]
+    latest = one_line(candidates[max(ranked)].prompt).casefold() if ranked else None
+    kept = {*list(best_of)[-best:], latest}
+    return [
+        attempt(candidate, history.checklist)
+        for name, candidate in best_of.items()
+        if name in kept
+    ]
 
 
 def one_line(text: str) -> str:

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from socratic_agents.chains.ask import ask
 from socratic_agents.chains.attempts import attempt, attempts, one_line
 from socratic_agents.chains.retries import Retries
-from socratic_agents.errors import ConfigurationError, TemplateError
+from socratic_agents.chains.vision import BELOW, with_images
+from socratic_agents.errors import (
+    AgentError,
+    AnswerError,
+    BudgetError,
+    ConfigurationError,
+    TemplateError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
 
     from socratic_agents.chains.templates import Template, Value
-    from socratic_agents.history import History
+    from socratic_agents.history import Candidate, History
 
 __all__ = ("Rewrites", "optimizer")
+
+
+class _Rewrite(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    aim: Literal["missing", "history", "whole"] = Field(
+        description=(
+            "missing: mends what the incumbent lacks; history: goes on with what the "
+            "attempts teach; whole: says the whole request anew."
+        )
+    )
+    prompt: str = Field(description="The prompt, on one line.")
 
 
 class Rewrites(BaseModel):
@@ -32,9 +52,20 @@ class Rewrites(BaseModel):
     reason: str = Field(
         description="One sentence: what the last image lacked and what you change."
     )
-    prompts: list[str] = Field(
-        description="As many new prompts as were asked for, each on one line."
+    prompts: list[_Rewrite] = Field(
+        description="As many new prompts as were asked for, no two alike."
     )
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _bare(cls, prompts: Any) -> Any:
+        """Take a bare text for a prompt: small models leave the aim out."""
+        if not isinstance(prompts, list):
+            return prompts
+        return [
+            {"aim": "whole", "prompt": one} if isinstance(one, str) else one
+            for one in prompts
+        ]
 
 
 def optimizer(
@@ -44,19 +75,22 @@ def optimizer(
     prompts: int = 1,
     max_words: int | None = None,
     example_selector: Any = None,
+    guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]
+    | None = None,
     retries: Retries | None = None,
 ) -> Callable[[History], Awaitable[tuple[str, ...]]]:
     """Return the optimizer that writes with a language model from the incumbent.
 
-    One call asks for all prompts. What was already tried, what is said twice, what
-    is empty or too long is left out; if nothing is left, that is shown to the model
-    as its mistake.
+    One call asks for all prompts, of mixed aims. What was already tried, what is said
+    twice, what is empty or too long is left out; if nothing is left, that is shown to
+    the model as its mistake.
 
     The template may use these variables: ``user_prompt``; ``incumbent`` with
-    ``prompt``, ``caption`` and ``score``; ``missing``, a list of texts; ``history``,
-    a list with ``prompt``, ``caption`` and ``score``, the best last; ``examples``, a
-    list with ``user_prompt``, ``caption`` and ``prompt``; ``number_of_prompts``;
-    ``max_words``. What is unknown, a score for example, is empty.
+    ``prompt``, ``caption``, ``score``, ``passed`` and ``failed``; ``image``, words for
+    where the incumbent's image stands, which is then sent along; ``missing``, a list of
+    texts; ``history``, a list with the fields of the incumbent, the best last;
+    ``examples``, a list with ``user_prompt``, ``caption`` and ``prompt``;
+    ``number_of_prompts``; ``max_words``. What is unknown, a score for example, is empty.
 
     Args:
         llm: Any LangChain chat model.
@@ -66,6 +100,8 @@ def optimizer(
         example_selector: Chooses examples by the user prompt, in place of the
             template's own; anything with LangChain's ``aselect_examples`` or
             ``select_examples``.
+        guard: History, new prompts -> those that are faithful to the user prompt;
+            ``None``: all are drawn. One that cannot answer holds nothing up.
         retries: How patiently a failed request is sent again.
 
     Raises:
@@ -95,13 +131,15 @@ def optimizer(
 
     async def optimize(history: History) -> tuple[str, ...]:
         verdict, incumbent = history.verdict, history.incumbent
+        shown = None if incumbent is None else attempt(incumbent, history.checklist)
         missing = verdict.missing if verdict is not None else ()
         examples: Sequence[Mapping[str, str]] = template.examples
         if example_selector is not None:
             examples = await _chosen(example_selector, history.user_prompt, retries)
         offer: dict[str, Value] = {
             "user_prompt": history.user_prompt,
-            "incumbent": attempt(incumbent) if incumbent is not None else None,
+            "incumbent": shown,
+            "image": BELOW if _visible(incumbent) else None,
             "missing": [thing for thing in missing if thing.strip()],
             "history": attempts(history),
             "examples": examples,
@@ -111,13 +149,53 @@ def optimizer(
         tried = [history.user_prompt, *(c.prompt for c in history.candidates)]
 
         def fresh(rewrites: Rewrites) -> tuple[str, ...]:
-            return _fresh(rewrites.prompts, tried, max_words)
+            written = [rewrite.prompt for rewrite in rewrites.prompts]
+            return _fresh(written, tried, max_words)
 
         messages = template.filled(offer)
+        if "image" in template.variables:
+            messages = await _illustrated(messages, incumbent)
         rewrites = await ask(llm, messages, Rewrites, check=fresh, retries=retries)
-        return fresh(rewrites)[:prompts]
+        kept = fresh(rewrites)[:prompts]
+        return await _guarded(history, kept, guard, max_words) if guard else kept
 
     return optimize
+
+
+async def _guarded(
+    history: History,
+    prompts: tuple[str, ...],
+    guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]],
+    max_words: int | None,
+) -> tuple[str, ...]:
+    """Return the prompts that the guard lets through, mended ones among them."""
+    try:
+        faithful = await guard(history, prompts)
+    except BudgetError:
+        raise
+    except AgentError:
+        return prompts  # nobody said that they are wrong
+    tried = [c.prompt for c in history.candidates]
+    try:
+        return _fresh(faithful, tried, max_words)
+    except ValueError as problem:
+        message = f"expected a rewrite that is faithful to the user prompt; {problem}"
+        raise AnswerError(message) from problem
+
+
+def _visible(candidate: Candidate | None) -> bool:
+    return candidate is not None and candidate.image is not None
+
+
+async def _illustrated(
+    messages: list[BaseMessage], incumbent: Candidate | None
+) -> list[BaseMessage]:
+    """Return the messages with the incumbent's image, if there is one."""
+    if incumbent is None or incumbent.image is None:
+        return messages
+    shown = [("The best image so far:", incumbent.image)]
+    # In a thread: encoding takes long enough to hold up the other loops.
+    return await asyncio.to_thread(with_images, messages, shown)
 
 
 def _fresh(

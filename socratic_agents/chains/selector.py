@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from socratic_agents.chains.templates import Template, Value
     from socratic_agents.history import History
 
-__all__ = ("Choice", "caption_selector", "clip", "first", "last")
+__all__ = ("Choice", "caption_selector", "checklist", "clip", "first", "last")
 
 
 class Choice(BaseModel):
@@ -49,9 +49,9 @@ def caption_selector(
         retries: How patiently a failed request is sent again.
 
     Raises:
-        TemplateError: If it is no selector's template.
+        TemplateError: If it is no selector's template, or one that compares two images.
     """
-    template.expect("selector")
+    template.expect("selector", uses=("candidates",), lacks=("first", "second"))
 
     async def select(history: History) -> int:
         indices = [
@@ -105,6 +105,19 @@ async def clip(history: History) -> int:
         message = "expected a scored candidate, got none; choose a scorer"
         raise AnswerError(message)
     return max(scores, key=scores.__getitem__)
+
+
+async def checklist(history: History) -> int:
+    """Select by the share of questions passed; the further scores break its ties.
+
+    Raises:
+        AnswerError: If nothing is scored.
+    """
+    ranked = history.ranked()
+    if not ranked or history.candidates[ranked[0]].score is None:
+        message = "expected a scored candidate, got none; see the causes"
+        raise AnswerError(message)
+    return ranked[0]
 
 
 async def first(history: History) -> int:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from socratic_agents.errors import TemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     from langchain_core.messages import BaseMessage
@@ -30,18 +30,20 @@ if TYPE_CHECKING:
 
 __all__ = ("OFFERS", "Template", "find_template")
 
-_ATTEMPT = ("prompt", "caption", "score")
+_ATTEMPT = ("prompt", "caption", "score", "passed", "failed")
 
 OFFERS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "judge": {
             "user_prompt": (),
             "incumbent": _ATTEMPT,
+            "image": (),
             "history": _ATTEMPT,
         },
         "optimizer": {
             "user_prompt": (),
             "incumbent": _ATTEMPT,
+            "image": (),
             "missing": (),
             "history": _ATTEMPT,
             "examples": ("user_prompt", "caption", "prompt"),
@@ -51,6 +53,15 @@ OFFERS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "selector": {
             "user_prompt": (),
             "candidates": ("number", "prompt", "caption"),
+            "first": (),
+            "second": (),
+        },
+        "checklist": {"user_prompt": ()},
+        "answerer": {"questions": ("number", "question"), "image": ()},
+        "guard": {
+            "user_prompt": (),
+            "requirements": (),
+            "prompts": ("number", "prompt"),
         },
     }
 )
@@ -135,12 +146,29 @@ class Template:
         """Return the messages with what the template declares of a role's offer."""
         return self.render(**{name: offer[name] for name in self.variables})
 
-    def expect(self, role: str) -> None:
-        """Raise ``TemplateError`` if the template was written for another role."""
+    def expect(
+        self, role: str, *, uses: Collection[str] = (), lacks: Collection[str] = ()
+    ) -> None:
+        """Raise ``TemplateError`` if the template was written for another purpose.
+
+        Args:
+            role: Whose words it holds.
+            uses: Variables without which it would not say what is asked.
+            lacks: Variables of the role that are not given to it.
+        """
         if self.role != role:
             message = (
                 f"expected a template for the {role}, got {self.name!r} for the "
                 f"{self.role}; choose one with find_template({role!r}, ...)"
+            )
+            raise TemplateError(message)
+        if not set(uses) <= set(self.variables) or set(lacks) & set(self.variables):
+            wanted = [f"uses {' and '.join(uses)}"] if uses else []
+            wanted += [f"does not use {' or '.join(lacks)}"] if lacks else []
+            message = (
+                f"expected a template that {' and '.join(wanted)}, got {self.name!r} "
+                f"with {', '.join(self.variables)}; choose another template, or the "
+                f"{role} that it was written for"
             )
             raise TemplateError(message)
 
@@ -149,7 +177,7 @@ def find_template(role: str, name: str | Path) -> Template:
     """Return a shipped template by its name, or the user's own by its path.
 
     Args:
-        role: ``optimizer``, ``judge`` or ``selector``.
+        role: A key of ``OFFERS``, such as ``optimizer``.
         name: The name of a shipped template, a path to a ``.yaml`` file, a folder
             that has ``<role>/default.yaml``, or ``<folder>/<name>`` for the file
             ``<folder>/<role>/<name>.yaml``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.checklist import Answer, Said, read_answer
 from socratic_agents.errors import CandidateError, ConfigurationError
 from socratic_agents.history import Status
 from socratic_agents.models.devices import choose_device, choose_dtype
@@ -27,6 +28,18 @@ BLIP_2_QUESTION = "Question: {question} Answer:"
 
 CHAT_QUESTION = "{question} Answer in a few words."
 
+YES_OR_NO = "{question} Answer yes or no."
+"""How a chat model is held to one of the two words; BLIP-2 says them by itself."""
+
+SHOWS = 'Does this image show "{prompt}"?'
+"""The question of the whole prompt.
+
+Source: Z. Lin et al., VQAScore (ECCV 2024), section 3, in our own words.
+"""
+
+HEARD = 0.02
+"""Least share of all words that "yes" and "no" must have together to be an answer."""
+
 SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 """Other decoding for captions of no use: it seeks further and shuns repetition."""
 
@@ -39,8 +52,9 @@ class Captioner:
 
     Args:
         model: A transformers image-text-to-text model, on its device.
-        processor: Its processor; its tokenizer is set to pad on the left, since
-            what is generated must follow the prompt without a gap.
+        processor: Its processor; its tokenizer is set to pad where it does no harm:
+            on the left, since what is generated must follow the prompt without a gap,
+            but on the right for an encoder, where BLIP-2's image comes first.
         instruction: What a chat model is told when it shall caption.
         question_format: How a question is put, with ``{question}`` for its words;
             ``None`` takes what BLIP-2 was trained with, or suits a chat model.
@@ -72,7 +86,9 @@ class Captioner:
             )
             raise ConfigurationError(message)
         self._max_new_tokens = max_new_tokens
-        processor.tokenizer.padding_side = "left"
+        language = getattr(model.config, "text_config", model.config)
+        encodes = getattr(language, "is_encoder_decoder", False)
+        processor.tokenizer.padding_side = "right" if encodes else "left"
         if getattr(processor, "num_query_tokens", 0) is None:
             # Old BLIP-2 checkpoints do not say it, and questions would fail.
             processor.num_query_tokens = model.config.num_query_tokens
@@ -159,14 +175,79 @@ class Captioner:
         Returns:
             Answers without the prompt; an empty one means that there was none.
         """
-        return self._generate(
-            [image for image, _ in questions],
-            [
-                self._question_format.replace("{question}", " ".join(question.split()))
-                for _, question in questions
-            ],
-            {},
+        texts = [self._asked(question) for _, question in questions]
+        return self._generate([image for image, _ in questions], texts, {})
+
+    def decide(self, questions: Sequence[tuple[Image, str]]) -> list[Answer]:
+        """Answer a question about each image by yes, no or unknown, in order.
+
+        Where the model knows both words, its own probabilities decide; elsewhere
+        what it writes does, and anything but yes or no is unknown.
+
+        Args:
+            questions: Images with what is asked of them.
+
+        Source: P(yes) of one forward pass: Z. Lin et al., VQAScore (ECCV 2024),
+            section 3.
+        """
+        held = YES_OR_NO if self._chats else "{question}"
+        texts = [
+            self._asked(held.replace("{question}", question))
+            for _, question in questions
+        ]
+        images = [image for image, _ in questions]
+        said, shares = self._decisions(images, texts)
+        return [
+            _decision(text, yes, no)
+            for text, (yes, no) in zip(said, shares, strict=True)
+        ]
+
+    def fit(self, pairs: Sequence[tuple[str, Image]]) -> list[float]:
+        """Return how surely each image shows its text: P(yes), in [0, 1].
+
+        Raises:
+            CandidateError: If the model's first word is no yes and no no.
+        """
+        answers = self.decide(
+            [(image, SHOWS.replace("{prompt}", text)) for text, image in pairs]
         )
+        for answer in answers:
+            if answer.probability is None:
+                message = (
+                    "expected yes or no of the captioner, got neither; use another "
+                    "captioner or another scorer"
+                )
+                raise CandidateError(Status.OK, message)
+        return [answer.probability or 0.0 for answer in answers]
+
+    def _asked(self, question: str) -> str:
+        return self._question_format.replace("{question}", " ".join(question.split()))
+
+    def _decisions(
+        self, images: Sequence[Image], texts: Sequence[str]
+    ) -> tuple[list[str], list[tuple[float, float]]]:
+        """Return what the model says, and its shares of yes and no at the first word."""
+        if not images:
+            return [], []
+        told = {"return_dict_in_generate": True, "output_logits": True}
+        output, prompt = self._run(images, texts, {"max_new_tokens": 4, **told})
+        said = self._said(output.sequences, prompt)
+        shares = output.logits[0].float().softmax(-1)
+        yes, no = (self._tokens(word) for word in ("yes", "no"))
+        if not yes or not no:
+            return said, [(0.0, 0.0)] * len(said)
+        pairs = zip(shares[:, yes].sum(-1), shares[:, no].sum(-1), strict=True)
+        return said, [(float(a), float(b)) for a, b in pairs]
+
+    def _tokens(self, word: str) -> list[int]:
+        """Return the tokens that are this one word, in any case and spacing."""
+        tokenizer, found = self._processor.tokenizer, set[int]()
+        for form in (word, word.capitalize(), word.upper()):
+            for text in (form, f" {form}"):
+                ids = tokenizer(text, add_special_tokens=False).input_ids
+                if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+                    found.add(ids[0])
+        return sorted(found)
 
     def _captions(
         self, images: Sequence[Image], decoding: Mapping[str, Any]
@@ -183,23 +264,37 @@ class Captioner:
         """Return what the model says after its prompts, on one line each."""
         if not images:
             return []
-        tokenizer = self._processor.tokenizer
+        tokens, prompt = self._run(images, texts, decoding)
+        return self._said(tokens, prompt)
+
+    def _run(
+        self,
+        images: Sequence[Image],
+        texts: Sequence[str] | None,
+        decoding: Mapping[str, Any],
+    ) -> tuple[Any, Any]:
+        """Return what the model gives back, and the tokens of its prompts."""
         with quiet():
             inputs = self._inputs([image.convert("RGB") for image in images], texts)
-            tokens = self._model.generate(
+            output = self._model.generate(
                 **inputs.to(self._model.device, self._model.dtype),
                 do_sample=False,
-                max_new_tokens=self._max_new_tokens,
-                pad_token_id=tokenizer.pad_token_id,
-                **{"num_beams": 1, **decoding},
+                pad_token_id=self._processor.tokenizer.pad_token_id,
+                **{
+                    "max_new_tokens": self._max_new_tokens,
+                    "num_beams": 1,
+                    **decoding,
+                },
             )
-        prompt = inputs.get("input_ids")
+        return output, inputs.get("input_ids")
+
+    def _said(self, tokens: Any, prompt: Any) -> list[str]:
         if prompt is not None:
             # Decoders repeat the prompt before their answer; encoder-decoders do not.
             length = prompt.shape[1]
             if tokens[:, :length].tolist() == prompt.tolist():
                 tokens = tokens[:, length:]
-        said = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        said = self._processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return [" ".join(text.split()) for text in said]
 
     def _inputs(self, images: list[Image], texts: Sequence[str] | None) -> Any:
@@ -226,3 +321,12 @@ class Captioner:
             return_tensors="pt",
             padding=True,
         )
+
+
+def _decision(text: str, yes: float, no: float) -> Answer:
+    """Read an answer from the shares of yes and no, or else from its text."""
+    if yes + no >= HEARD:
+        probability = yes / (yes + no)
+        said = Said.YES if probability >= 0.5 else Said.NO  # noqa: PLR2004 - even odds
+        return Answer(said=said, probability=probability)
+    return read_answer(text)

@@ -13,13 +13,13 @@ import random
 import re
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, ModelProfile
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from socratic_agents.pocket.rules import judge, optimize, select
+from socratic_agents.pocket.rules import guard, inquire, judge, optimize, select
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +46,13 @@ class PocketChatModel(BaseChatModel):
 
     model: str = "pocket"
     """What traces call it."""
+    profile: ModelProfile | None = Field(
+        default=ModelProfile(
+            text_inputs=True, image_inputs=False, text_outputs=True, tool_calling=True
+        ),
+        exclude=True,
+    )
+    """What it can take and give; it reads captions and sees no image."""
 
     @property
     def _llm_type(self) -> str:
@@ -135,6 +142,8 @@ _INTRODUCTION = (
 
 
 _ROLES: dict[str, Callable[..., dict[str, Any]]] = {
+    "questions": inquire,
+    "checks": guard,
     "prompts": optimize,
     "satisfied": judge,
     "choice": select,
@@ -143,7 +152,9 @@ _ROLES: dict[str, Callable[..., dict[str, Any]]] = {
 
 _BLOCKS = {
     "<candidates>": "choice",
+    "<rewrite>": "checks",
     "<number_of_prompts>": "prompts",
+    "Write the checklist.": "questions",
     "<user_prompt>": "satisfied",
 }
 """Block of a role's template to the field, for those who send no schema."""

@@ -13,7 +13,7 @@ from socratic_agents.pocket.thesaurus import CHOICES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ("Trial", "guesses")
+__all__ = ("Trial", "guesses", "shuffled")
 
 MOST = 512
 """Combinations that are compared at most."""
@@ -46,7 +46,7 @@ def guesses(
         wanted: How many guesses are drawn in a round, at least 1.
     """
     trials = [trial for trial in trials if trial.meanings]
-    orders = {word: _order(word, kind) for word, kind in words.items()}
+    orders = {word: shuffled(word, kind) for word, kind in words.items()}
     fresh = {
         word: [m for m in order if all(m != t.meanings.get(word) for t in trials)]
         for word, order in orders.items()
@@ -74,7 +74,7 @@ def guesses(
     )
 
 
-def _order(word: str, kind: str) -> list[str]:
+def shuffled(word: str, kind: str) -> list[str]:
     """Return a word's possible meanings, in an order of its own."""
     order = list(CHOICES[kind])
     random.Random(word).shuffle(order)

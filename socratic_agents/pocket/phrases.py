@@ -16,7 +16,7 @@ from socratic_agents.pocket.words import (
 )
 from socratic_agents.pocket.world import Scene, sample_scene
 
-__all__ = ("FOREIGN_SHARE", "caption", "foreign", "phrase", "sample_prompts")
+__all__ = ("FOREIGN_SHARE", "article", "caption", "foreign", "phrase", "sample_prompts")
 
 
 def caption(scene: Scene, *, size: bool = True, background: bool = True) -> str:
@@ -34,7 +34,7 @@ def phrase(wish: Wish, *, articles: bool = True) -> str:
 
     def named(thing: ThingWish) -> str:
         words = [w for w in (thing.size, thing.colour, thing.shape or "thing") if w]
-        return (f"{_article(words[0])} " if articles else "") + " ".join(words)
+        return (f"{article(words[0])} " if articles else "") + " ".join(words)
 
     text = named(wish.things[0])
     if len(wish.things) > 1:
@@ -43,7 +43,7 @@ def phrase(wish: Wish, *, articles: bool = True) -> str:
         text += f" {joint} {named(wish.things[1])}"
     if wish.background:
         ground = f"{wish.background} background"
-        text += f" on {_article(ground)} {ground}" if articles else f" on {ground}"
+        text += f" on {article(ground)} {ground}" if articles else f" on {ground}"
     return text
 
 
@@ -61,7 +61,7 @@ def foreign(text: str, rng: random.Random, share: dict[str, float]) -> str:
         words.append(rng.choice(FOREIGN[word]) if other else word)
     for place, word in enumerate(words[:-1]):
         if word in {"a", "an"}:
-            words[place] = _article(words[place + 1])
+            words[place] = article(words[place + 1])
     return " ".join(words)
 
 
@@ -113,5 +113,6 @@ def _sample_prompt(rng: random.Random, kind: str) -> str:
     return other
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
+    """Return the article that stands before a word."""
     return "an" if word[0] in "aeiou" else "a"

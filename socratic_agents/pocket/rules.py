@@ -10,6 +10,8 @@ import itertools
 import re
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.pocket.checks import check_rewrites, write_questions
+from socratic_agents.pocket.clues import Clue, clues, guided
 from socratic_agents.pocket.guesses import Trial, guesses
 from socratic_agents.pocket.phrases import phrase
 from socratic_agents.pocket.thesaurus import (
@@ -26,8 +28,9 @@ from socratic_agents.pocket.world import Scene, Thing
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
 
-__all__ = ("judge", "optimize", "select")
+__all__ = ("guard", "inquire", "judge", "optimize", "select")
 
 
 def _block(text: str, name: str) -> str:
@@ -52,17 +55,24 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
     asked = read(_block(_without(text, "examples"), "user_prompt"))
     if asked is None:
         prompt = _block(_without(text, "examples"), "user_prompt")
-        return {"reason": "I do not understand it.", "prompts": [f"a {prompt}"]}
+        bare = [{"aim": "whole", "prompt": f"a {prompt}"}]
+        return {"reason": "I do not understand it.", "prompts": bare}
     wanted = int(_block(text, "number_of_prompts") or 1)
     meanings = _taught(text, asked)
     open_words = {w: k for w, k in unknowns(asked).items() if w not in meanings}
     blocks = _all_blocks(text, "attempt")
     drawn = {_block(block, "prompt") for block in blocks}
+    aim = "history" if blocks else "whole"
     if open_words:
         trials = [_trial(block, asked) for block in blocks]
+        found = [c for block in blocks for c in _clues(block, asked, open_words)]
         guessed = [
             phrase(translate(asked, meanings | guess))
-            for guess in guesses(open_words, trials, wanted)
+            for guess in (
+                guided(open_words, found)
+                if found
+                else guesses(open_words, trials, wanted)
+            )
         ]
         told = [trial for trial in trials if trial.meanings]
         best = max(told, key=lambda trial: trial.score, default=Trial({}, 0.0))
@@ -72,6 +82,7 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
         fresh = [prompt for prompt in guessed if prompt not in drawn]
         prompts = _mixed(fresh, again)
     else:
+        aim = "missing" if _all_blocks(text, "missing") else "whole"
         prompts = _sayings(translate(asked, meanings))
     prompts = [p for p in dict.fromkeys(prompts) if p not in drawn]
     if astray:
@@ -81,7 +92,22 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
         if open_words
         else "I say it in the words that the generator knows."
     )
-    return {"reason": reason, "prompts": prompts[: 6 * wanted]}
+    return {
+        "reason": reason,
+        "prompts": [{"aim": aim, "prompt": prompt} for prompt in prompts[: 6 * wanted]],
+    }
+
+
+def _clues(block: str, asked: Wish, open_words: Mapping[str, str]) -> list[Clue]:
+    """Return what the checklist's answers on one attempt tell of the open words."""
+    return clues(
+        asked,
+        open_words,
+        prompt=_block(block, "prompt"),
+        caption=_block(block, "caption"),
+        passed=_block(block, "passed").split("; "),
+        failed=_block(block, "failed").split("; "),
+    )
 
 
 def _mixed(guessed: list[str], again: list[str]) -> list[str]:
@@ -121,6 +147,18 @@ def _taught(text: str, asked: Wish) -> dict[str, str]:
         if before and after and len(before.things) == len(after.things):
             meanings |= learn(before, after)
     return {word: meanings[word] for word in unknowns(asked) if word in meanings}
+
+
+def inquire(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+    """Write the checklist of the user prompt."""
+    return write_questions(_block(text, "user_prompt"), chance, astray=astray)
+
+
+def guard(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+    """Check the rewrites of the user prompt."""
+    prompts = [_block(block, "prompt") for block in _all_blocks(text, "rewrite")]
+    asked = _block(text, "user_prompt")
+    return check_rewrites(asked, prompts, chance, astray=astray)
 
 
 def judge(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from socratic_agents.pocket.words import (
     COLOURS,
     FOREIGN,
     INVERSE,
+    LEXICON,
     RELATIONS,
     SHAPES,
     SIZES,
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = (
     "CHOICES",
+    "MARK",
     "UNTAUGHT",
     "learn",
+    "quote",
     "read",
     "slots",
     "translate",
+    "turned",
     "unknowns",
     "variants",
 )
@@ -60,16 +64,40 @@ def read(prompt: str) -> Wish | None:
     An unknown word stays in the wish as it is, behind a ``MARK``. ``None`` if the
     prompt makes no sense in the pocket world.
     """
+    return _gathered(_words(words_of(prompt)), prompt)
+
+
+def quote(prompt: str) -> Wish | None:
+    """Read a prompt, and leave every word as it is; ``None`` if it makes no sense."""
     texts = words_of(prompt)
+    words = [
+        Word(word.kind, _singular(text)) if word.kind in CHOICES else word
+        for text, word in zip(texts, _words(texts), strict=True)
+    ]
+    return _gathered(words, prompt)
+
+
+def _words(texts: list[str]) -> list[Word]:
     words = [_taught(text) for text in texts]
     # From the last to the first: what a relation is shows from what follows it.
     for place in reversed(range(len(texts))):
         if words[place] is None:
-            words[place] = Word(_role(texts, words, place), MARK + texts[place])
+            unknown = MARK + _singular(texts[place])
+            words[place] = Word(_role(texts, words, place), unknown)
+    return [word for word in words if word]
+
+
+def _gathered(words: list[Word], prompt: str) -> Wish | None:
     try:
-        return gather([word for word in words if word], prompt)
+        return gather(words, prompt)
     except PromptError:
         return None
+
+
+def _singular(text: str) -> str:
+    """Return a word of the lexicon without its plural ending, if it has one."""
+    stems = (text, text.removesuffix("s"), text.removesuffix("es"))
+    return next((stem for stem in stems if stem in LEXICON), text)
 
 
 def _taught(text: str) -> Word | None:
@@ -137,7 +165,7 @@ def learn(asked: Wish, written: Wish) -> dict[str, str]:
         theirs = slots(other)
         return sum(theirs.get(place) == word for place, word in slots(asked).items())
 
-    best = max((written, _reversed(written)), key=shared)
+    best = max((written, turned(written)), key=shared)
     theirs = slots(best)
     return {
         word.removeprefix(MARK): theirs[place]
@@ -175,9 +203,10 @@ def variants(wish: Wish) -> Iterator[Wish]:
         for sized_wish in sizes:
             grounded = replace(sized_wish, background=ground)
             yield grounded
-            yield _reversed(grounded)
+            yield turned(grounded)
 
 
-def _reversed(wish: Wish) -> Wish:
+def turned(wish: Wish) -> Wish:
+    """Return a wish that means the same, its objects named in the other order."""
     relation = INVERSE.get(wish.relation or "", wish.relation)
     return replace(wish, things=wish.things[::-1], relation=relation)

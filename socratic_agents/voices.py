@@ -1,0 +1,282 @@
+"""Voices: the models that the settings name, opened and made into coroutine functions.
+
+Each is one call for one item; the worker forms the batches beneath.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from socratic_agents.callables import called, drawn, guarded
+from socratic_agents.checklist import read_answer
+from socratic_agents.errors import ConfigurationError
+from socratic_agents.history import Status
+from socratic_agents.profiles import REVISIONS
+from socratic_agents.scheduler import Stage, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from PIL import Image
+
+    from socratic_agents.checklist import Answer
+    from socratic_agents.settings import Settings
+
+__all__ = ("OPENAI", "Voices", "images_server", "open_scorer", "open_voices")
+
+PartName = Literal["generator", "captioner", "scorer"]
+
+OPENAI = "https://api.openai.com/v1"
+POCKET = "pocket"
+
+BATCHES: dict[PartName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
+"""Items of one call on an accelerator."""
+CPU_BATCH = 4
+"""Items of every call on a CPU: twice the images of single calls where many prompts
+share it, and the same seed is the same image down to the last bit."""
+QUESTIONS = 16
+"""Questions of one call: they are short, and every image gets several."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voices:
+    """What the image models do, one item a call; a failure is a candidate's error."""
+
+    generate: Callable[[str, int], Awaitable[Image.Image]]
+    """prompt, seed -> image (RGB)"""
+    caption: Callable[[Image.Image], Awaitable[str]]
+    """image -> caption"""
+    decide: Callable[[Image.Image, str], Awaitable[Answer]] | None = None
+    """image, yes/no question -> answer; ``None``: the captioner only captions"""
+    look: Callable[[Image.Image, str], Awaitable[str]] | None = None
+    """image, open question -> answer"""
+    score: Callable[[str, Image.Image], Awaitable[float]] | None = None
+    """user prompt, image -> score, higher is better"""
+    score_name: str = "score"
+    """What that score is called."""
+    max_tokens: int | None = None
+    """Tokens of a prompt that the generator reads; ``None``: not known"""
+    closers: tuple[Callable[[], Awaitable[None]], ...] = ()
+    """To be awaited when the voices are not needed any more."""
+
+
+def open_voices(settings: Settings, worker: Worker) -> Voices:
+    """Open the models that the settings name; blocks, in the worker's thread.
+
+    Args:
+        settings: What to open.
+        worker: Runs the models from now on.
+
+    Raises:
+        ConfigurationError: If something cannot be opened, or is of the wrong type.
+    """
+    generate, max_tokens, closers = _generator(settings, worker)
+    captioner = _captioner(settings)
+    caption = _captions(settings, captioner, worker)
+    decide, look = _answers(settings, captioner, worker)
+    score_name, score = open_scorer(settings, worker, captioner)
+    return Voices(
+        generate=drawn(guarded(generate, Status.GENERATION_FAILED)),
+        caption=guarded(caption, Status.CAPTION_FAILED),
+        decide=decide,
+        look=look,
+        score=score,
+        score_name=score_name,
+        max_tokens=max_tokens,
+        closers=closers,
+    )
+
+
+def _generator(
+    settings: Settings, worker: Worker
+) -> tuple[Any, int | None, tuple[Callable[[], Awaitable[None]], ...]]:
+    """Return how to draw, how many tokens are read, and what to close at the end."""
+    given = settings.generator
+    names = ("steps", "guidance_scale", "width", "height")
+    call = {name: getattr(settings, name) for name in names}
+    server = images_server(settings)
+    if server is not None:
+        from socratic_agents.models.images_api import ImagesAPI  # noqa: PLC0415 - slow
+
+        api = _images_api(ImagesAPI, settings, server)
+        return api.generate, None, (api.aclose,)
+    from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
+
+    if given == POCKET:
+        from socratic_agents.pocket import SAMPLING  # noqa: PLC0415 - slow
+
+        call = {name: value or SAMPLING.get(name) for name, value in call.items()}
+    if isinstance(given, str):
+        quantization = settings.quantization and {
+            "quant_backend": f"bitsandbytes_{settings.quantization}",
+            "quant_kwargs": {f"load_in_{settings.quantization}": True},
+        }
+        model = Diffusion.load(
+            _folder(given, "generator"),
+            device=settings.device,
+            dtype=settings.dtype,
+            offload=settings.offload,
+            quantization=quantization,
+            revision=REVISIONS.get(given),
+            **call,
+        )
+    elif isinstance(given, Diffusion):
+        model = given
+    elif hasattr(given, "scheduler") and hasattr(given, "components"):
+        model = Diffusion(given, **call)
+    else:
+        return called(given, "generator", worker), None, ()
+    stage = Stage(name="generator", run=model, **_batch("generator", settings))
+
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        return cast("Image.Image", await worker.submit(stage, (prompt, seed)))
+
+    return generate, model.max_tokens, ()
+
+
+def _captioner(settings: Settings) -> Any:
+    """Return the captioner itself: a model that was loaded, or what was given."""
+    given = settings.captioner
+    if not isinstance(given, str):
+        return given
+    from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
+
+    pocket = {"question_format": "question: {question} answer:"}
+    return Captioner.load(
+        _folder(given, "captioner"),
+        device=settings.device,
+        dtype=settings.dtype,
+        revision=REVISIONS.get(given),
+        **(pocket if given == POCKET else {}),
+    )
+
+
+def _captions(settings: Settings, captioner: Any, worker: Worker) -> Any:
+    if not hasattr(captioner, "caption"):
+        return called(captioner, "captioner", worker)
+    stage: Stage[Image.Image, str] = Stage(
+        name="captioner",
+        run=captioner.caption,
+        **_batch("captioner", settings),
+        priority=1,
+    )
+
+    async def caption(image: Image.Image) -> str:
+        return await worker.submit(stage, image)
+
+    return caption
+
+
+def _answers(settings: Settings, captioner: Any, worker: Worker) -> tuple[Any, Any]:
+    """Return how the captioner decides by yes or no, and answers open questions."""
+    asked = {**_batch("captioner", settings), "max_batch": QUESTIONS, "priority": 1}
+    answers = getattr(captioner, "answer", None)
+    stages = {
+        "decide": getattr(captioner, "decide", answers and partial(_read, answers)),
+        "look": answers,
+    }
+
+    def voice(name: str, run: Any) -> Any:
+        stage: Stage[tuple[Image.Image, str], Any] = Stage(name=name, run=run, **asked)
+
+        async def ask(image: Image.Image, question: str) -> Any:
+            return await worker.submit(stage, (image, question))
+
+        return guarded(ask, Status.OK)
+
+    decide, look = (run and voice(name, run) for name, run in stages.items())
+    return decide, look
+
+
+def _read(answers: Any, questions: list[tuple[Image.Image, str]]) -> list[Answer]:
+    """Read yes or no from what a captioner of one's own writes."""
+    return [read_answer(str(text)) for text in answers(questions)]
+
+
+def open_scorer(
+    settings: Settings, worker: Worker, captioner: Any = None
+) -> tuple[str, Any]:
+    """Return a score's name and how to score; ``None`` where nobody does.
+
+    Args:
+        settings: Names the scorer.
+        worker: Runs it.
+        captioner: The captioner, if it was opened already.
+    """
+    given, name = settings.scorer, "clip"
+    if given is None:
+        return name, None
+    if given == "captioner":
+        name = f"p_yes {Path(settings.public()['captioner']).name}"
+        score = (captioner or _captioner(settings)).fit
+    elif isinstance(given, str):
+        from socratic_agents.models.clip import Clip  # noqa: PLC0415 - slow
+
+        pocket = {"prefix": ""}
+        score = Clip.load(
+            _folder(given, "scorer"),
+            device=settings.device,
+            dtype=settings.dtype,
+            **(pocket if given == POCKET else {}),
+        ).score
+    elif hasattr(given, "score"):
+        score = given.score
+    else:
+        return "score", guarded(called(given, "scorer", worker), Status.OK)
+    stage: Stage[tuple[str, Image.Image], float] = Stage(
+        name="scorer", run=score, **_batch("scorer", settings), priority=1
+    )
+
+    async def scored(user_prompt: str, image: Image.Image) -> float:
+        return await worker.submit(stage, (user_prompt, image))
+
+    return name, guarded(scored, Status.OK)
+
+
+def images_server(settings: Settings) -> tuple[str, str | None] | None:
+    """Return the address and the model of an images server, if one is named."""
+    given = settings.generator
+    if not isinstance(given, str):
+        return None
+    if given.startswith(("http://", "https://")):
+        return given, settings.image_model
+    if given.startswith("openai:"):
+        return OPENAI, given.removeprefix("openai:")
+    return None
+
+
+def _images_api(api: Any, settings: Settings, server: tuple[str, str | None]) -> Any:
+    base_url, model = server
+    for name in ("steps", "guidance_scale", "offload", "quantization"):
+        if getattr(settings, name) is not None:
+            message = (
+                f"expected no {name} for the images server {base_url!r}, which takes "
+                f"none, got {getattr(settings, name)!r}; leave it out"
+            )
+            raise ConfigurationError(message)
+    options: dict[str, Any] = {"timeout": settings.timeout}
+    if settings.width or settings.height:
+        width, height = settings.width or settings.height, settings.height
+        options["size"] = f"{width}x{height or width}"
+    return api(base_url, model=model, api_key=settings.api_key, **options)
+
+
+def _folder(name: str, part: PartName) -> str:
+    """Return where to load a model from: its name, or our own weights."""
+    if name != POCKET:
+        return name
+    from socratic_agents.pocket import weights_folder  # noqa: PLC0415 - slow
+
+    return str(weights_folder(part))
+
+
+def _batch(part: PartName, settings: Settings) -> dict[str, Any]:
+    """Return how a stage forms its batches on the device."""
+    from socratic_agents.models.devices import choose_device  # noqa: PLC0415 - slow
+
+    if choose_device(settings.device).type == "cpu":
+        return {"max_batch": CPU_BATCH, "padded": True}
+    return {"max_batch": BATCHES[part]}
