@@ -46,6 +46,8 @@ _CHECKED: dict[str, Any] = {
     "judge": "checklist",
     "selector": "checklist",
     "guard": "llm",
+    "seeds_per_prompt": 1,
+    "fresh_noise": False,
 }
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {**_CHECKED, "rounds": 4, "prompts_per_round": 2},

@@ -302,6 +302,8 @@ class Settings(BaseSettings):
     def but(self, **changes: Any) -> Settings:
         """Return these settings with a few changed; nothing is read anew.
 
+        Another preset brings its whole policy with it.
+
         Raises:
             ConfigurationError: As for new settings; also where the profile is
                 changed, because everything else already stands.
@@ -312,7 +314,9 @@ class Settings(BaseSettings):
                 f"got {changes['profile']!r}; make new Settings instead"
             )
             raise ConfigurationError(message)
-        return Settings(**(dict(self) | changes))
+        preset = changes.get("preset", self.preset)
+        policy = PRESETS.get(preset, {}) if preset != self.preset else {}
+        return Settings(**(dict(self) | policy | changes))
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown: JSON values, objects by name, no secrets."""

@@ -271,7 +271,7 @@ def test_answers_in_plain_json_without_a_schema() -> None:
         str(exact.invoke(asked.split("<number", maxsplit=1)[0]).content)
     )
 
-    assert "a red circle" == optimized["prompts"][0]
+    assert {"aim": "whole", "prompt": "a red circle"} == optimized["prompts"][0]
     assert judged["satisfied"]
 
 

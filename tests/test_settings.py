@@ -114,7 +114,7 @@ def test_settings_are_frozen() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.rounds = 9  # type: ignore[misc]
-    assert (9, 5) == (settings.but(rounds=9).rounds, settings.rounds)
+    assert (9, 4) == (settings.but(rounds=9).rounds, settings.rounds)
 
 
 def test_but_keeps_what_was_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_but_keeps_what_was_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(api_key="sk-hidden", profile="classic")
     monkeypatch.setenv("SOCRATIC_ROUNDS", "9")
     changed = settings.but(seed=3)
-    assert (4, 3) == (changed.rounds, changed.seed)
+    assert (6, 3) == (changed.rounds, changed.seed)
     assert changed.api_key is not None
     assert "sk-hidden" == changed.api_key.get_secret_value()
     with pytest.raises(ConfigurationError, match="make new Settings"):
@@ -162,7 +162,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"selector": "clib"}, "did you mean 'clip'"),
     ({"optimizer": "lm"}, "did you mean 'llm'"),
     ({"max_images": 1, "seeds_per_prompt": 2}, "max_images.*raise the one"),
-    ({"scorer": None}, "expected a scorer for selector 'clip'"),
+    ({"scorer": None, "selector": "clip"}, "expected a scorer for selector 'clip'"),
     (
         {"scorer": None, "selector": "last", "judge": "score:0.8"},
         "expected a scorer for judge",

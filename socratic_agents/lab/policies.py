@@ -55,7 +55,7 @@ class Policy:
             given: What the person set outright; it wins over a preset, but not over
                 what makes the policy what it is, and the predecessor stays as it was.
         """
-        preset = {"seeds_per_prompt": 1, **PRESETS[self.preset]}
+        preset = dict(PRESETS[self.preset])
         if self.alone:
             preset |= {"rounds": 1, "seeds_per_prompt": images, "judge": "never"}
             given = {k: v for k, v in given.items() if k in _LOOKING}
