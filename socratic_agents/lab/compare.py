@@ -85,10 +85,10 @@ async def compare(
         _contestant(name, policy, settings, images, given or {})
         for name, policy in policies.items()
     ]
-    wanted = {role: t for c in contestants for role, t in c.templates.items()}
+    base = _richest(settings, contestants)
+    wanted = find_templates(base)
     check_keys(settings, speaks=bool(wanted))
     async with Worker() as worker:
-        base = _richest(settings, contestants)
         parts = await worker.call(partial(open_parts, base, wanted, worker))
         try:
             for one in contestants:

@@ -1,0 +1,167 @@
+"""What arms share: everyone who asks the same gets the same, and pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+from PIL import Image
+
+from socratic_agents.chains.meter import Meter, current_meter, metered
+from socratic_agents.checklist import Answer, Checklist, Question, Said
+from socratic_agents.errors import CandidateError
+from socratic_agents.history import Status
+from socratic_agents.lab.sharing import WORK, Sharing
+from socratic_agents.voices import Voices
+
+
+class Models:
+    """Voices that count how often they really work, and wait to be let go."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def generate(self, prompt: str, seed: int) -> Image.Image:
+        self.begun.set()
+        await self.go.wait()
+        self.done["generate"] += 1
+        if prompt == "nothing":
+            raise CandidateError(Status.GENERATION_FAILED, "nothing to draw")
+        return Image.new("RGB", (1, 1))
+
+    async def caption(self, image: Image.Image) -> str:
+        self.done["caption"] += 1
+        return "a dot"
+
+    async def decide(self, image: Image.Image, question: str) -> Answer:
+        self.done["decide"] += 1
+        return Answer(said=Said.YES)
+
+    async def look(self, image: Image.Image, question: str) -> str:
+        self.done["look"] += 1
+        return "red"
+
+    async def score(self, user_prompt: str, image: Image.Image) -> float:
+        self.done["score"] += 1
+        return 0.5
+
+    async def inquire(self, user_prompt: str) -> Checklist:
+        self.done["inquire"] += 1
+        current_meter().add_call()
+        current_meter().add_tokens({"input_tokens": 7, "output_tokens": 3})
+        question = Question(text="Is there a dot?", requirement="a dot")
+        return Checklist(questions=(question,))
+
+    def shared(self) -> Sharing:
+        voices = Voices(
+            generate=self.generate,
+            caption=self.caption,
+            decide=self.decide,
+            look=self.look,
+            score=self.score,
+        )
+        return Sharing(voices, self.inquire)
+
+
+async def test_the_same_question_has_one_answer() -> None:
+    """Every voice works once for equal inputs, and again for others."""
+    models = Models()
+    voices = models.shared().voices
+    assert voices.decide is not None
+    assert voices.look is not None
+    assert voices.score is not None
+    first, again = await asyncio.gather(
+        voices.generate("a dot", 1), voices.generate("a dot", 1)
+    )
+    other = await voices.generate("a dot", 2)
+
+    assert first is again
+    assert first is not other
+    for image in (first, again, other):
+        await voices.caption(image)
+        await voices.decide(image, "Is there a dot?")
+        await voices.look(image, "What is there?")
+        await voices.score("a dot", image)
+    assert dict.fromkeys(("generate", "caption", "decide", "look", "score"), 2) == dict(
+        models.done
+    )
+
+
+async def test_everyone_is_charged_for_the_checklist() -> None:
+    """It is written once, and costs each arm what it cost to write."""
+    models = Models()
+    sharing = models.shared()
+    assert sharing.inquire is not None
+    meters = [Meter(), Meter()]
+    for meter in meters:
+        with metered(meter):
+            await sharing.inquire("a dot")
+
+    assert 1 == models.done["inquire"]
+    assert [(1, 7, 3)] * 2 == [
+        (m.llm_calls, m.input_tokens, m.output_tokens) for m in meters
+    ]
+
+
+async def test_work_is_counted_for_each_arm() -> None:
+    """What an arm would have done alone is known, shared or not."""
+    sharing = Models().shared()
+
+    async def arm(images: int) -> Counter[str]:
+        work = Counter[str]()
+        WORK.set(work)
+        for seed in range(images):
+            await sharing.voices.generate("a dot", seed)
+        return work
+
+    one, three = await asyncio.gather(arm(1), arm(3))
+
+    assert (1, 3) == (one["generator"], three["generator"])
+
+
+async def test_an_error_is_everyones() -> None:
+    """What failed once is not tried again by the next who asks."""
+    models = Models()
+    voices = models.shared().voices
+    for _ in range(2):
+        with pytest.raises(CandidateError, match="nothing to draw"):
+            await voices.generate("nothing", 1)
+
+    assert 1 == models.done["generate"]
+
+
+async def test_a_cancelled_asker_hands_over() -> None:
+    """Who waits for the answer of somebody who left does the work himself."""
+    models = Models()
+    models.go.clear()
+    voices = models.shared().voices
+    leaving = asyncio.create_task(voices.generate("a dot", 1))
+    await models.begun.wait()
+    waiting = asyncio.create_task(voices.generate("a dot", 1))
+    await asyncio.sleep(0)  # it has asked, and now waits for the other
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    models.go.set()
+    image = await waiting
+
+    assert (1, 1) == image.size
+    assert 1 == models.done["generate"]
+
+
+def test_what_is_not_there_is_not_shared() -> None:
+    """A captioner that only captions stays one."""
+    models = Models()
+    voices = Voices(generate=models.generate, caption=models.caption)
+    sharing = Sharing(voices)
+
+    assert sharing.inquire is None
+    assert (None, None, None) == (
+        sharing.voices.decide,
+        sharing.voices.look,
+        sharing.voices.score,
+    )
