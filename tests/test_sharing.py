@@ -139,9 +139,9 @@ async def test_a_cancelled_asker_hands_over() -> None:
     models = Models()
     models.go.clear()
     voices = models.shared().voices
-    leaving = asyncio.create_task(voices.generate("a dot", 1))
+    leaving = asyncio.ensure_future(voices.generate("a dot", 1))
     await models.begun.wait()
-    waiting = asyncio.create_task(voices.generate("a dot", 1))
+    waiting = asyncio.ensure_future(voices.generate("a dot", 1))
     await asyncio.sleep(0)  # it has asked, and now waits for the other
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
