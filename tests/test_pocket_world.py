@@ -23,7 +23,7 @@ from socratic_agents.pocket.phrases import caption
 from socratic_agents.pocket.train.data import mutate
 from socratic_agents.pocket.wishes import check, read_wish
 from socratic_agents.pocket.words import FOREIGN
-from socratic_agents.pocket.world import SIDE, Scene, Thing, sample_scene
+from socratic_agents.pocket.world import PALETTE, SIDE, Scene, Thing, sample_scene
 
 scenes = st.integers(0, 2**32).map(lambda seed: sample_scene(random.Random(seed)))
 
@@ -109,6 +109,17 @@ def test_a_blob_is_no_shape() -> None:
     (thing,) = read_scene(image).things
 
     assert ("unknown", "red") == (thing.shape, thing.colour)
+
+
+def test_two_objects_that_touch_are_two() -> None:
+    """A thin bridge between two shapes makes no third one of them."""
+    left, right = (Thing("triangle", "cyan", "large", x, 32) for x in (17, 47))
+    picture = render(Scene((left, right), "black")).convert("RGB")
+    picture.paste(PALETTE["cyan"], (29, 38, 35, 40))
+    seen = read_scene(picture)
+
+    assert ["triangle", "triangle"] == [thing.shape for thing in seen.things]
+    assert 1 == seen.agreement("a cyan triangle left of a cyan triangle")
 
 
 def test_agreement_refuses_unknown_words() -> None:

@@ -25,6 +25,8 @@ SMALLEST = 40
 """Fewest pixels of an object; anything smaller is a speck."""
 LIKENESS = 0.6
 """Least overlap (intersection over union) with a shape to be called one."""
+BRIDGE = 2
+"""Half the width, in pixels, of a bridge between two objects that only touch."""
 _SHIFTS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 
 
@@ -47,11 +49,35 @@ def read_scene(image: Image.Image) -> Scene:
     away = np.abs(pixels - ground).max(axis=2) > CONTRAST
     labels, count = ndimage.label(away, structure=np.ones((3, 3)))
     masks = [labels == number for number in range(1, count + 1)]
-    things = [_thing(pixels, mask) for mask in masks if mask.sum() >= SMALLEST]
+    things = [
+        thing
+        for mask in masks
+        if mask.sum() >= SMALLEST
+        for thing in _things(pixels, mask)
+    ]
     return Scene(
         tuple(sorted(things, key=lambda thing: (thing.x, thing.y))),
         _nearest(ground, BACKGROUNDS),
     )
+
+
+def _things(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[Thing]:
+    """Read what is in one piece: one object, or two that touch."""
+    whole = _thing(pixels, mask)
+    if whole.shape in SHAPES:
+        return [whole]
+    cores, count = ndimage.label(ndimage.binary_erosion(mask, iterations=BRIDGE))
+    if count < 2:
+        return [whole]
+    # Every pixel goes to the nearest core.
+    nearest = ndimage.distance_transform_edt(
+        cores == 0, return_distances=False, return_indices=True
+    )
+    owners = np.where(mask, cores[tuple(nearest)], 0)
+    pieces = [owners == number for number in range(1, count + 1)]
+    parts = [_thing(pixels, p) for p in pieces if p.sum() >= SMALLEST]
+    known = all(part.shape in SHAPES for part in parts)
+    return parts if known else [whole]
 
 
 def _thing(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> Thing:
