@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-__all__ = ("PRESETS", "PROFILES", "REVISIONS", "ProfileSource", "spread")
+__all__ = ("PRESETS", "PROFILES", "REVISIONS", "ProfileSource", "policy", "spread")
 
 PROFILES: dict[str, dict[str, Any]] = {
     "pocket": {},
@@ -91,6 +91,29 @@ def spread(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
     return {**preset, "prompts_per_round": fewer}
 
 
+def policy(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a preset sets, fitted to what else was said.
+
+    Few images are spread over its rounds, and its checklist gives way where nobody
+    can answer it.
+
+    Args:
+        preset: Its name; one that is none sets nothing.
+        given: What stronger sources say, as they wrote it.
+    """
+    values = _named(PRESETS, preset)
+    most = str(given.get("max_images") or "").strip()
+    outright = {"rounds", "prompts_per_round"} & given.keys()
+    if values and most.isdecimal() and not outright:
+        values = spread(values, int(most))
+    if values.get("judge") == "checklist" and _blind(given):
+        # Nobody chose this selector, so it must not be the one that needs a scorer.
+        scored = str(given.get("scorer", "pocket")).strip().lower() != "none"
+        selector = "clip" if scored else "caption"
+        values |= {"judge": "caption", "selector": selector, "guard": None}
+    return values
+
+
 _GENERATOR_DETAILS = ("image_model", "steps", "guidance_scale", "width", "height")
 """What a profile says of its own generator, and of no other."""
 
@@ -115,25 +138,16 @@ class ProfileSource(PydanticBaseSettingsSource):
         given = self.current_state
         profile = _named(PROFILES, given.get("profile", "pocket"))
         preset = given.get("preset", profile.get("preset", "default"))
-        values = {**_named(PRESETS, preset), **profile}
-        most = str(given.get("max_images") or "")
-        if most.isdecimal() and not {"rounds", "prompts_per_round"} & given.keys():
-            values = spread(values, int(most))
+        values = {**policy(preset, given), **profile}
         generator = given.get("generator", values.get("generator"))
         if generator != values.get("generator"):
             for detail in _GENERATOR_DETAILS:
                 values.pop(detail, None)
-        if _blind(given):
-            values.update(_UNSEEING)
         return values
 
 
-_UNSEEING: dict[str, Any] = {"judge": "caption", "selector": "clip", "guard": None}
-"""What stands in for a preset's checklist where nobody can answer questions."""
-
-
 def _named(sets: dict[str, dict[str, Any]], name: object) -> dict[str, Any]:
-    return dict(sets.get(name, {})) if isinstance(name, str) else {}
+    return dict(sets.get(name.strip(), {})) if isinstance(name, str) else {}
 
 
 def _blind(given: Mapping[str, Any]) -> bool:

@@ -13,12 +13,20 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jinja2 import Template
     from PIL.Image import Image
 
-    from socratic_agents.history import Candidate, Failure, History, Refinement, Round
+    from socratic_agents.checklist import Checklist
+    from socratic_agents.history import (
+        Candidate,
+        Failure,
+        History,
+        Receipt,
+        Refinement,
+        Round,
+    )
 
 __all__ = (
     "Change",
@@ -83,6 +91,8 @@ def report_html(
         "images": sum(view["usage"].images for view in done),
         "llm_calls": sum(view["usage"].llm_calls for view in done),
         "seconds": sum(view["usage"].seconds for view in done),
+        "money": _sum(view["usage"].money for view in done),
+        "gains": [v["receipt"]["gain"] for v in done if v["receipt"]],
     }
     return page_template("report.html.j2").render(views=views, totals=totals)
 
@@ -120,6 +130,7 @@ def _view(
         _round_view(history, number, round_, place, read)
         for number, round_ in enumerate(history.rounds if history else ())
     ]
+    checklist = history.checklist if history else None
     shown = {
         "index": outcome.index,
         "user_prompt": outcome.user_prompt,
@@ -127,6 +138,8 @@ def _view(
         "rounds": rounds,
         "first": rounds[0]["candidates"][0] if rounds else None,
         "best": next((c for r in rounds for c in r["candidates"] if c["chosen"]), None),
+        "checklist": checklist.questions if checklist else (),
+        "checklist_error": checklist.error if checklist else None,
     }
     if failed:
         return shown | {"error": record["error"], "kind": record["kind"]}
@@ -134,6 +147,7 @@ def _view(
         "stop": record["stop"],
         "usage": getattr(outcome, "usage"),  # noqa: B009 - a failure has none
         "selection_error": record["selection_error"],
+        "receipt": _receipt_view(getattr(outcome, "receipt"), read),  # noqa: B009 - a failure has none
         "settings": record["settings"],
         "templates": record["templates"],
     }
@@ -156,7 +170,9 @@ def _round_view(
         "verdict": round_.verdict,
         "error": round_.error,
         "candidates": [
-            _candidate_view(candidate, old, read, chosen=index == chosen)
+            _candidate_view(
+                candidate, old, read, history.checklist, chosen=index == chosen
+            )
             for index, candidate in enumerate(round_.candidates)
         ],
     }
@@ -166,10 +182,13 @@ def _candidate_view(
     candidate: Candidate,
     old: str,
     read: Callable[[str], bytes | None],
+    checklist: Checklist | None,
     *,
     chosen: bool,
 ) -> dict[str, Any]:
+    questions = checklist.questions if checklist else ()
     return {
+        "answers": list(zip(questions, candidate.answers, strict=False)),
         "prompt": candidate.prompt,
         "changes": word_changes(old, candidate.prompt),
         "caption": candidate.caption,
@@ -181,6 +200,27 @@ def _candidate_view(
         "image": _data_uri(candidate, read),
         "chosen": chosen,
     }
+
+
+def _receipt_view(
+    receipt: Receipt | None, read: Callable[[str], bytes | None]
+) -> dict[str, Any] | None:
+    if receipt is None:
+        return None
+    best = receipt.best_of_n
+    return {
+        **{name: getattr(receipt, name) for name in _RECEIPT},
+        "best": _candidate_view(best, best.prompt, read, None, chosen=False),
+    }
+
+
+_RECEIPT = ("images", "metric", "independent", "returned", "compared", "gain")
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    """Return the sum of what is known, or ``None`` if nothing is."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known else None
 
 
 def _data_uri(candidate: Candidate, read: Callable[[str], bytes | None]) -> str | None:

@@ -53,9 +53,9 @@ def find_templates(settings: Settings) -> dict[str, Template]:
     Raises:
         TemplateError: If a template cannot be found or read.
     """
-    asks = settings.judge in {"caption", "vision"}
-    picks = settings.selector in {"caption", "vision"}
     own = {"caption": "default", "vision": "vision"}
+    # Lists, since a callable of one's own may have no hash.
+    asks, picks = settings.judge in [*own], settings.selector in [*own]
     played = {
         "judge": asks and (settings.judge_template or own[settings.judge]),
         "optimizer": settings.optimizer == "llm" and settings.optimizer_template,

@@ -24,7 +24,7 @@ from pydantic_settings import (
 
 from socratic_agents.budget import Budget, Prices
 from socratic_agents.errors import ConfigurationError
-from socratic_agents.profiles import PRESETS, PROFILES, ProfileSource
+from socratic_agents.profiles import PRESETS, PROFILES, ProfileSource, policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -270,6 +270,9 @@ class Settings(BaseSettings):
         blind = not isinstance(self.captioner, str) and not (
             hasattr(self.captioner, "decide") or hasattr(self.captioner, "answer")
         )
+        unfit = not isinstance(self.captioner, str) and not hasattr(
+            self.captioner, "fit"
+        )
         for budget in (self.budget, self.run_budget):
             budget.check(self.prices)
         contradictions = {
@@ -281,6 +284,9 @@ class Settings(BaseSettings):
             f"{_shown(self.captioner)!r}, which only captions; give one with 'decide' "
             "or 'answer', set answerer='llm', or choose judge 'caption' and selector "
             "'clip'": self.checks and self.answerer == "captioner" and blind,
+            "expected a captioner with 'fit' for scorer 'captioner', got "
+            f"{_shown(self.captioner)!r}; give one, or name another scorer": unfit
+            and self.scorer == "captioner",
             f"expected a scorer for judge {self.judge!r}, got none; name a scorer, or "
             "choose judge 'caption'": self.scorer is None and scored,
             "expected an llm that base_url leads to, got 'pocket', which needs no "
@@ -314,9 +320,23 @@ class Settings(BaseSettings):
                 f"got {changes['profile']!r}; make new Settings instead"
             )
             raise ConfigurationError(message)
-        preset = changes.get("preset", self.preset)
-        policy = PRESETS.get(preset, {}) if preset != self.preset else {}
-        return Settings(**(dict(self) | policy | changes))
+        moved = changes.get("preset", self.preset) != self.preset
+        brought = self._brought(changes) if moved else {}
+        return Settings(**(dict(self) | brought | changes))
+
+    def _brought(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what another preset brings, and what goes with the old one."""
+        preset, profile = changes["preset"], PROFILES[self.profile]
+        gone = {
+            name: profile.get(name, type(self).model_fields[name].default)
+            for name, value in PRESETS[self.preset].items()
+            if name not in policy(preset, {}) and getattr(self, name) == value
+        }
+        stands = ("captioner", "scorer", "max_images")
+        given = {name: getattr(self, name) for name in stands} | gone
+        if self.answerer == "llm":
+            given["answerer"] = "llm"
+        return gone | policy(preset, given | changes)
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown: JSON values, objects by name, no secrets."""

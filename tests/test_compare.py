@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
 from socratic_agents.cli import main
+from socratic_agents.errors import CallError
 from socratic_agents.history import StopReason
 from socratic_agents.lab.compare import compare
 from socratic_agents.settings import Settings
 from tests.fakes import ScriptedChatModel
+from tests.loopback import Loopback, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from socratic_agents.history import History
     from socratic_agents.lab.comparison import Comparison
 
 ARMS = ("first", "best_of_n", "expand", "classic_last", "classic_caption", "default")
@@ -104,7 +110,9 @@ async def measure(user_prompt: str, image: Image.Image) -> float:
     return float(str(image.getpixel((0, 0)))[1:].split(",", maxsplit=1)[0]) / 255
 
 
-def _small(prompts: list[str], arms: list[str], **settings: Any) -> Comparison:
+def _small(
+    prompts: list[str], arms: list[str], *, metric: Any = measure, **settings: Any
+) -> Comparison:
     given: dict[str, Any] = {
         "generator": paint,
         "captioner": describe,
@@ -120,7 +128,7 @@ def _small(prompts: list[str], arms: list[str], **settings: Any) -> Comparison:
         arms=arms,
         images=2,
         given={"judge": "never", "guard": None, **given},
-        metric=measure,  # type: ignore[arg-type]
+        metric=metric,
     )
     return asyncio.run(work)
 
@@ -143,7 +151,146 @@ def test_why_an_arm_ended_is_told() -> None:
     assert StopReason.ROUNDS_SPENT == found.arms[0].trials[0].stop
 
 
+async def rewrite(history: History) -> tuple[str, ...]:
+    if "mute" in history.user_prompt:
+        raise CallError("no line")
+    if "buggy" in history.user_prompt:
+        raise LookupError("no hat")
+    prompts = [history.user_prompt, *(c.prompt for c in history.candidates)]
+    return (f"{prompts[-1]}, more",)
+
+
+async def shorter(user_prompt: str, image: Image.Image) -> float:
+    """Score an image by how little was said to draw it."""
+    return -float(str(image.getpixel((0, 0)))[1:-1].split(", ")[1])
+
+
+class Studio:
+    """A generator that counts its images, and a metric that keeps what it saw."""
+
+    def __init__(self, *, fails: int = 0) -> None:
+        self.drawn: Counter[tuple[str, int]] = Counter()
+        self.seen: dict[int, Image.Image] = {}
+        self.fails = fails
+
+    async def generate(self, prompt: str, seed: int) -> Image.Image:
+        self.drawn[prompt, seed] += 1
+        if self.drawn.total() <= self.fails:
+            raise LookupError("not yet")
+        return await paint(prompt, seed)
+
+    async def measure(self, user_prompt: str, image: Image.Image) -> float:
+        self.seen[id(image)] = image
+        return await measure(user_prompt, image)
+
+
+def test_what_arms_have_in_common_is_one_object() -> None:
+    """An image is drawn once; whoever wants it gets that very one."""
+    studio = Studio()
+    arms = ["first", "best_of_n", "expand", "default", "classic_last"]
+    unhappy = {"reason": "no", "missing": ["a hat"], "satisfied": False}
+    found = _small(
+        ["a cat"],
+        arms,
+        metric=studio.measure,
+        generator=studio.generate,
+        optimizer=rewrite,
+        llm=ScriptedChatModel(script=[unhappy, unhappy]),  # of the caption judge
+    )
+    first, most, expand, ours, theirs = (arm.trials[0] for arm in found.arms)
+
+    assert [1, 2, 2, 2, 2] == [t.images for t in (first, most, expand, ours, theirs)]
+    # Of the nine, the first one serves four arms, and both rewrites are expand's own.
+    assert {1} == set(studio.drawn.values())
+    assert len(studio.drawn) == len(studio.seen) < 9
+    assert first.reported == most.first == ours.first == theirs.first
+
+
+def test_a_failing_arm_is_left_out_with_its_cause() -> None:
+    """The other arms of the same prompt go on, and what it drew is counted."""
+    prompts = ["a mute cat", "a buggy cat"]
+    found = _small(prompts, ["default", "first"], optimizer=rewrite)
+    (mute, buggy), others = (arm.trials for arm in found.arms)
+
+    assert ("no line", None, 1) == (mute.excluded, mute.reported, mute.images)
+    assert "LookupError: no hat" == buggy.excluded
+    assert [None, None] == [trial.excluded for trial in others]
+
+
+def test_what_would_be_returned_may_be_unknown() -> None:
+    """Before there is a usable image, nothing would be returned."""
+    studio = Studio(fails=1)
+    found = _small(
+        ["a cat"],
+        ["best_of_n"],
+        generator=studio.generate,
+        selector="clip",
+        scorer=shorter,
+    )
+    (trial,) = found.arms[0].trials
+    early, late = trial.steps
+
+    assert (None, None) == (early.reported, early.returned)
+    assert trial.reported == late.returned is not None
+
+
+def test_only_who_forgets_falls_below_its_first_image() -> None:
+    """Without the incumbent the last image is returned, though it scores less."""
+    found = _small(
+        ["a cat"],
+        ["default", "no_incumbent"],
+        selector="clip",
+        scorer=shorter,
+        optimizer=rewrite,
+    )
+    ours, hasty = found.arms
+
+    assert (0, 1) == (ours.below_first, hasty.below_first)
+    assert ours.trials[0].first_selection == ours.trials[0].selection
+    assert hasty.trials[0].first_selection != hasty.trials[0].selection
+
+
+def test_a_server_is_let_go_at_the_end() -> None:
+    """What was opened for the comparison is closed with it."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    data = [{"b64_json": base64.b64encode(file.getvalue()).decode()}]
+    with Loopback(Reply(json.dumps({"data": data}))) as server:
+        url = server.base_url
+        found = _small(["a cat"], ["best_of_n"], generator=url, image_model="small")
+
+    assert 2 == len(server.requests)
+    assert 1.0 == found.arms[0].trials[0].reported
+
+
+def test_each_ablation_lacks_its_part() -> None:
+    """What an arm is named for is missing from what it does."""
+    without = ("checklist", "guard", "tie_break", "caption", "history", "incumbent")
+    arms = ["default", *(f"no_{part}" for part in without)]
+    prompts = ["a salmon loop above an azure box"]
+    found = asyncio.run(compare(prompts, Settings(seed=3), arms=arms, images=4))
+    trials = {arm.name: arm.trials[0] for arm in found.arms}
+
+    assert all(trial.excluded is None for trial in trials.values())
+    assert ["checklist", "clip"] == list(trials["default"].selection)
+    assert ["clip"] == list(trials["no_checklist"].selection)
+    assert ["checklist"] == list(trials["no_tie_break"].selection)
+    assert trials["no_guard"].llm_calls < trials["default"].llm_calls
+    assert {0} == {arm.below_first for arm in found.arms if arm.name != "no_incumbent"}
+
+
 COMMAND = ("lab", "compare", "--images", "2", "--sample", "2", "--seed", "5")
+
+
+KEYS = {
+    *("schema", "metric", "images", "n", "against", "arms", "differences"),
+    *("since_first", "warnings", "findings", "settings", "seed", "command"),
+}
+ARM_KEYS = {
+    *("mean", "ci", "n", "whole", "images", "llm_calls", "input_tokens"),
+    *("output_tokens", "seconds", "excluded", "excluded_causes", "below_first"),
+    *("anytime", "rounds"),
+}
 
 
 def test_the_command_prints_one_object_and_keeps_files(
@@ -156,6 +303,9 @@ def test_the_command_prints_one_object_and_keeps_files(
     printed = capsys.readouterr()
     told = json.loads(printed.out)
 
+    assert 1 == printed.out.count("\n")
+    assert KEYS == set(told)
+    assert ARM_KEYS == set(told["arms"]["default"])
     assert {"first", "best_of_n", "default"} == set(told["arms"])
     assert 2 == told["n"]
     assert "best_of_n" in printed.err
@@ -194,6 +344,32 @@ def test_a_dry_run_draws_nothing(
     assert "best_of_n: 2 prompts: at most 4 images" in told.err
     assert "" == told.out
     assert not out.exists()
+
+
+def test_without_json_nothing_goes_to_stdout(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The table is for people; of many trials, every tenth part is told."""
+    command = ("lab", "compare", "--images", "1", "--arms", "first", "--sample", "20")
+    assert 0 == main(command)
+    told = capsys.readouterr()
+
+    assert "" == told.out
+    progress = [line for line in told.err.splitlines() if line.endswith("trials")]
+    assert [f"{done} of 20 trials" for done in range(2, 21, 2)] == progress
+
+
+def test_another_generator_takes_any_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the pocket world has a vocabulary of its own."""
+    file = tmp_path / "prompts.txt"
+    file.write_text("a dragon\n", "utf-8")
+    command = ("lab", "compare", "--prompts", str(file), "--dry-run")
+    assert 0 == main([*command, "--generator", "org/model", "--arms", "first"])
+    assert "first: 1 prompt: at most 1 image" in capsys.readouterr().err
+    assert 2 == main([*command, "--arms", "first"])
+    assert "does not know the word 'dragon'" in capsys.readouterr().err
 
 
 def test_prompts_come_from_a_file(
@@ -250,3 +426,16 @@ def test_an_unwritable_folder_is_told_before_the_work(
     file.write_text("", "utf-8")
     assert 2 == main([*COMMAND, "--out", str(file / "below")])
     assert "expected to write in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wish", [("--arms", "nobody"), ("--metric", "pocket")])
+def test_a_folder_for_nothing_is_taken_away(
+    wish: tuple[str, str], tmp_path: Path
+) -> None:
+    """A refused wish leaves nothing behind, and takes away nobody's folder."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    theirs.mkdir()
+    for folder in (ours, theirs):
+        assert 2 == main([*COMMAND, *wish, "--out", str(folder)])
+
+    assert [theirs] == list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,7 +48,13 @@ def test_baselines_spend_all_on_one_prompt() -> None:
 
 def test_the_predecessor_stays_as_it_was() -> None:
     """Nothing that is set for ours changes it: one image a round, fresh noise."""
-    given = {"selector": "clip", "prompts_per_round": 4, "seeds_per_prompt": 2}
+    given = {
+        "selector": "clip",
+        "prompts_per_round": 4,
+        "seeds_per_prompt": 2,
+        "judge_template": "vision",
+        "selector_template": "vision",
+    }
     for name, selector in (("classic_last", "last"), ("classic_caption", "caption")):
         settings = _settings(name, given=given)
         assert (6, 1, 1) == (
@@ -60,6 +67,7 @@ def test_the_predecessor_stays_as_it_was() -> None:
             settings.selector,
             settings.optimizer_template,
         )
+        assert (None, None) == (settings.judge_template, settings.selector_template)
         assert (None, None, True) == (
             settings.scorer,
             settings.guard,
@@ -123,10 +131,10 @@ HISTORY = History(
 class Watched:
     """Agents that remember the histories that they were shown."""
 
-    def __init__(self, rewrite: str | None = "a tom") -> None:
+    def __init__(self, rewrites: tuple[str, ...] | None = ("a tom", "a pet")) -> None:
         self.seen: list[History] = []
         self.drawn: list[tuple[str, int]] = []
-        self.rewrite = rewrite
+        self.rewrites = rewrites
 
     def agents(self) -> Agents:
         return Agents(
@@ -150,10 +158,10 @@ class Watched:
 
     async def optimize(self, history: History) -> tuple[str, ...]:
         self.seen.append(history)
-        if self.rewrite is None:
+        if self.rewrites is None:
             message = "no words"
             raise AnswerError(message)
-        return (self.rewrite, "another")
+        return self.rewrites
 
     async def select(self, history: History) -> int:
         self.seen.append(history)
@@ -196,13 +204,17 @@ async def test_expanding_draws_one_rewrite() -> None:
     assert [()] == [history.candidates for history in watched.seen]
 
 
-async def test_who_cannot_expand_draws_what_was_asked() -> None:
-    """An optimizer without an answer costs no image."""
-    watched = Watched(rewrite=None)
+@pytest.mark.parametrize("rewrites", [None, ()])
+async def test_who_cannot_expand_draws_what_was_asked(
+    rewrites: tuple[str, ...] | None,
+) -> None:
+    """An optimizer without an answer is asked once, and costs no image."""
+    watched = Watched(rewrites)
     agents = POLICIES["expand"].twist(watched.agents())
-    await agents.generate("a cat", 1)
+    await asyncio.gather(*(agents.generate("a cat", seed) for seed in range(3)))
 
-    assert [("a cat", 1)] == watched.drawn
+    assert [("a cat", 0), ("a cat", 1), ("a cat", 2)] == watched.drawn
+    assert 1 == len(watched.seen)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from socratic_agents.budget import Budget
 from socratic_agents.chains.meter import Meter, current_meter, metered
 from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import CandidateError
+from socratic_agents.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.history import Status
 from socratic_agents.lab.sharing import WORK, Sharing
 from socratic_agents.voices import Voices
@@ -26,6 +27,7 @@ class Models:
         self.go.set()
 
     async def generate(self, prompt: str, seed: int) -> Image.Image:
+        current_meter().add_images()
         self.begun.set()
         await self.go.wait()
         self.done["generate"] += 1
@@ -53,6 +55,9 @@ class Models:
         self.done["inquire"] += 1
         current_meter().add_call()
         current_meter().add_tokens({"input_tokens": 7, "output_tokens": 3})
+        if user_prompt == "nothing":
+            message = "nothing to ask"
+            raise AnswerError(message)
         question = Question(text="Is there a dot?", requirement="a dot")
         return Checklist(questions=(question,))
 
@@ -107,6 +112,49 @@ async def test_everyone_is_charged_for_the_checklist() -> None:
     ]
 
 
+async def test_everyone_is_charged_for_an_image() -> None:
+    """A budget of images or money ends every arm where it would end alone."""
+    voices = Models().shared().voices
+
+    async def arm() -> int:
+        with metered() as meter:
+            await asyncio.gather(voices.generate("a dot", 1), voices.generate("a", 1))
+            return meter.images
+
+    assert [2, 2] == list(await asyncio.gather(arm(), arm()))
+
+
+async def test_everyone_is_charged_for_what_failed() -> None:
+    """A checklist that could not be written was asked for all the same."""
+    models = Models()
+    sharing = models.shared()
+    assert sharing.inquire is not None
+    meters = [Meter(), Meter()]
+    for meter in meters:
+        with metered(meter), pytest.raises(AnswerError, match="nothing to ask"):
+            await sharing.inquire("nothing")
+
+    assert 1 == models.done["inquire"]
+    assert [1, 1] == [meter.llm_calls for meter in meters]
+
+
+async def test_an_empty_purse_is_nobody_elses() -> None:
+    """Who asks first and may spend nothing does not spoil it for the others."""
+    models = Models()
+    sharing = models.shared()
+    assert sharing.inquire is not None
+    poor = Meter(budget=Budget(llm_calls=1))
+    with metered(poor):
+        await sharing.inquire("a dot")
+        with pytest.raises(BudgetError, match="1 of 1 llm_calls"):
+            await sharing.inquire("two dots")
+    with metered() as rich:
+        checklist = await sharing.inquire("two dots")
+
+    assert 1 == len(checklist.questions)
+    assert (1, 1) == (poor.llm_calls, rich.llm_calls)
+
+
 async def test_work_is_counted_for_each_arm() -> None:
     """What an arm would have done alone is known, shared or not."""
     sharing = Models().shared()
@@ -150,6 +198,24 @@ async def test_a_cancelled_asker_hands_over() -> None:
     image = await waiting
 
     assert (1, 1) == image.size
+    assert 1 == models.done["generate"]
+
+
+async def test_who_waits_may_leave() -> None:
+    """Whoever asked first goes on, and his answer stays."""
+    models = Models()
+    models.go.clear()
+    voices = models.shared().voices
+    first = asyncio.ensure_future(voices.generate("a dot", 1))
+    await models.begun.wait()
+    leaving = asyncio.ensure_future(voices.generate("a dot", 1))
+    await asyncio.sleep(0)  # it has asked, and now waits for the other
+    leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    models.go.set()
+
+    assert await first is await voices.generate("a dot", 1)
     assert 1 == models.done["generate"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path  # noqa: TC003 - typer reads it while the program runs
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +16,7 @@ from socratic_agents.options import with_settings
 from socratic_agents.prompt import printable, read_prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from socratic_agents.lab.comparison import Comparison, Trial
     from socratic_agents.settings import Settings
@@ -81,11 +81,7 @@ def _compare(  # noqa: PLR0913 - an option each
     chosen = _prompts(prompts, sample, kind, settings)
     if dry_run:
         return _forecast(names, settings, images, overrides, len(chosen))
-    if out is not None:
-        from socratic_agents.store import write_files  # noqa: PLC0415 - keeps help quick
-
-        write_files(out, {})  # before hours are spent on what cannot be kept
-    with redirect_stdout(sys.stderr):  # libraries may print
+    with _room(out), redirect_stdout(sys.stderr):  # libraries may print
         comparison = _run(chosen, settings, names, images, overrides, metric)
         if out is not None:
             page = _keep(out, comparison)
@@ -93,6 +89,30 @@ def _compare(  # noqa: PLR0913 - an option each
     if as_json:
         sys.stdout.write(f"{json.dumps(comparison.to_json(), allow_nan=False)}\n")
     return 0
+
+
+@contextmanager
+def _room(folder: Path | None) -> Iterator[None]:
+    """Make the folder before hours are spent; take it away if nothing came of them.
+
+    Raises:
+        ConfigurationError: If it cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    from socratic_agents.store import write_files  # noqa: PLC0415 - keeps help quick
+
+    existed = True
+    with suppress(OSError):
+        existed = folder.exists()
+    write_files(folder, {})
+    try:
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it is not empty: all went well
+                folder.rmdir()
 
 
 def _run(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.callables import one_line
 from socratic_agents.chains.meter import Meter, metered
 from socratic_agents.errors import SocraticError
 from socratic_agents.history import History
@@ -87,6 +88,8 @@ async def compare(
     ]
     base = _richest(settings, contestants)
     wanted = find_templates(base)
+    for one in contestants:
+        wanted = {**one.templates, **wanted}
     check_keys(settings, speaks=bool(wanted))
     async with Worker() as worker:
         parts = await worker.call(partial(open_parts, base, wanted, worker))
@@ -204,13 +207,15 @@ async def _trial(
                 max_images=settings.max_images,
                 spent=lambda: meter.spent() is not None,
             )
-        except SocraticError as problem:
-            drawn = problem.history.candidates if problem.history else ()
+        except Exception as problem:  # noqa: BLE001 - a bug fails its trial, not all
+            ours = isinstance(problem, SocraticError)
+            history = getattr(problem, "history", None)
+            drawn = history.candidates if history else ()
             return Trial(
                 index=index,
                 user_prompt=user_prompt,
                 reported=None,
-                excluded=str(problem),
+                excluded=str(problem) if ours else one_line(problem),
                 images=len(drawn),
                 llm_calls=meter.llm_calls,
                 input_tokens=meter.input_tokens,

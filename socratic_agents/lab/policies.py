@@ -60,7 +60,7 @@ class Policy:
             preset |= {"rounds": 1, "seeds_per_prompt": images, "judge": "never"}
             given = {k: v for k, v in given.items() if k in _LOOKING}
         elif self.preset == "classic":
-            preset |= {"rounds": images}
+            preset |= {"rounds": images, **_OWN_WORDS}
             given = {}
         else:
             preset = spread(preset, images)
@@ -70,6 +70,9 @@ class Policy:
 
 _LOOKING = ("selector", "selector_template", "checklist_template", "answerer")
 """How images are looked at, which is the same for all arms."""
+
+_OWN_WORDS = {"judge_template": None, "selector_template": None}
+"""The words that the predecessor's roles came with."""
 
 
 def _expanded(agents: Agents) -> Agents:
@@ -81,10 +84,11 @@ def _expanded(agents: Agents) -> Agents:
             blank = agents.optimize(History(user_prompt=prompt))
             rewriting[prompt] = asyncio.ensure_future(blank)
         try:
-            rewrite, *_ = await asyncio.shield(rewriting[prompt])
+            rewrites = await asyncio.shield(rewriting[prompt])
         except AnswerError:
-            rewrite = prompt  # who cannot rewrite draws what was asked
-        return await agents.generate(rewrite, seed)
+            rewrites = ()
+        # Who cannot rewrite draws what was asked.
+        return await agents.generate(next(iter(rewrites), prompt), seed)
 
     return replace(agents, generate=generate)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
 from socratic_agents.chains.meter import Meter, current_meter, metered
+from socratic_agents.errors import SocraticError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -40,7 +41,7 @@ class Sharing:
         voices: Voices,
         inquire: Callable[[str], Awaitable[Checklist]] | None = None,
     ) -> None:
-        self._known: dict[Hashable, asyncio.Future[Any]] = {}
+        self._known: dict[Hashable, asyncio.Future[_Outcome]] = {}
         self.voices = replace(
             voices,
             generate=self._shared("generator", voices.generate),
@@ -49,31 +50,7 @@ class Sharing:
             look=voices.look and self._shared("look", voices.look),
             score=voices.score and self._shared("scorer", voices.score),
         )
-        self.inquire = inquire and self._charged(inquire)
-
-    def _charged(
-        self, inquire: Callable[[str], Awaitable[Checklist]]
-    ) -> Callable[[str], Awaitable[Checklist]]:
-        async def write(user_prompt: str) -> tuple[Checklist, Meter]:
-            with metered(Meter()) as meter:
-                return await inquire(user_prompt), meter
-
-        shared: Callable[[str], Awaitable[tuple[Checklist, Meter]]]
-        shared = self._shared("checklist", write)
-
-        async def ask(user_prompt: str) -> Checklist:
-            checklist, cost = await shared(user_prompt)
-            meter = current_meter()
-            for _ in range(cost.llm_calls):
-                meter.add_call()
-            tokens = {
-                "input_tokens": cost.input_tokens,
-                "output_tokens": cost.output_tokens,
-            }
-            meter.add_tokens(tokens)
-            return checklist
-
-        return ask
+        self.inquire = inquire and self._shared("checklist", inquire)
 
     def _shared(self, name: str, call: Callable[..., Awaitable[Any]]) -> Any:
         async def ask(*inputs: Any) -> Any:
@@ -82,23 +59,53 @@ class Sharing:
             while (known := self._known.get(key)) is not None:
                 await asyncio.wait([known])
                 if not known.cancelled():
-                    return known.result()
-                # Who asked first was sent away: somebody else must do it.
+                    return known.result().told()
+                # Who asked first got no further: somebody else must do it.
             future = asyncio.get_running_loop().create_future()
             self._known[key] = future
             try:
-                future.set_result(await call(*inputs))
-            except asyncio.CancelledError:
+                outcome = await _done(call, inputs)
+            except BaseException:
                 del self._known[key]
                 future.cancel()
                 raise
-            except Exception as problem:
-                future.set_exception(problem)
-                future.exception()  # seen: nobody else may ever ask
-                raise
-            return future.result()
+            future.set_result(outcome)
+            return outcome.told()
 
         return ask
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What came of some work, good or bad, and what it cost."""
+
+    cost: Meter
+    answer: Any = None
+    problem: SocraticError | None = None
+
+    def told(self) -> Any:
+        """Charge who asks as if he had been the only one, and tell him."""
+        meter, cost = current_meter(), self.cost
+        meter.add_images(cost.images)
+        for _ in range(cost.llm_calls):
+            meter.add_call()
+        meter.add_tokens(
+            {"input_tokens": cost.input_tokens, "output_tokens": cost.output_tokens}
+        )
+        if self.problem is not None:
+            raise self.problem
+        return self.answer
+
+
+async def _done(
+    call: Callable[..., Awaitable[Any]], inputs: tuple[Any, ...]
+) -> _Outcome:
+    """Do the work on a meter of its own: one arm's budget is not the others'."""
+    with metered(Meter()) as cost:
+        try:
+            return _Outcome(cost=cost, answer=await call(*inputs))
+        except SocraticError as problem:
+            return _Outcome(cost=cost, problem=problem)
 
 
 def _identity(value: Any) -> Hashable:
