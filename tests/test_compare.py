@@ -318,6 +318,7 @@ def test_the_command_prints_one_object_and_keeps_files(
             assert image.width > 100
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_figures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -6,6 +6,8 @@ import asyncio
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.budget import Budget
@@ -199,6 +201,38 @@ async def test_a_cancelled_asker_hands_over() -> None:
 
     assert (1, 1) == image.size
     assert 1 == models.done["generate"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=8))
+def test_whoever_stays_gets_the_same(askers: list[tuple[int, bool]]) -> None:
+    """Whatever is asked for and whoever leaves, each image is drawn once for the rest.
+
+    Args:
+        askers: The seed that each asks for, and whether he leaves meanwhile.
+    """
+    models = Models()
+
+    async def ask() -> list[Image.Image | BaseException]:
+        models.go.clear()
+        draw = models.shared().voices.generate
+        tasks = [asyncio.ensure_future(draw("a dot", seed)) for seed, _ in askers]
+        await asyncio.sleep(0)  # all have asked
+        for task, (_, leaves) in zip(tasks, askers, strict=True):
+            if leaves:
+                task.cancel()
+        models.go.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    got = asyncio.run(ask())
+    told = list(zip(askers, got, strict=True))
+    staying = {seed for seed, leaves in askers if not leaves}
+
+    assert all(
+        leaves == isinstance(image, asyncio.CancelledError)
+        for (_, leaves), image in told
+    )
+    assert len(staying) == models.done["generate"]
+    assert len(staying) == len({id(i) for (_, leaves), i in told if not leaves})
 
 
 async def test_who_waits_may_leave() -> None:
