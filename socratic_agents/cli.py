@@ -97,6 +97,10 @@ def _open_refiner(settings: Settings) -> Refiner:
     if not sys.warnoptions:
         # What libraries tell programmers is not for those who type a command.
         warnings.simplefilter("ignore")
+    if settings.generator == "pocket":
+        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+
+        prefer_one_thread()
     return Refiner(settings)
 
 

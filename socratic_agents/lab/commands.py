@@ -124,6 +124,10 @@ def _run(
     metric: str | None,
 ) -> Comparison:
     """Run all arms, and print what came out."""
+    if settings.generator == "pocket":
+        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+
+        prefer_one_thread()
     from socratic_agents.lab.compare import compare  # noqa: PLC0415 - slow
     from socratic_agents.lab.table import print_table  # noqa: PLC0415 - keeps help quick
 
