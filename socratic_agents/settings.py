@@ -326,9 +326,9 @@ class Settings(BaseSettings):
 
     def _brought(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Return what another preset brings, and what goes with the old one."""
-        preset, profile = changes["preset"], PROFILES[self.profile]
+        preset, fields = changes["preset"], type(self).model_fields
         gone = {
-            name: profile.get(name, type(self).model_fields[name].default)
+            name: fields[name].default
             for name, value in PRESETS[self.preset].items()
             if name not in policy(preset, {}) and getattr(self, name) == value
         }
@@ -336,7 +336,9 @@ class Settings(BaseSettings):
         given = {name: getattr(self, name) for name in stands} | gone
         if self.answerer == "llm":
             given["answerer"] = "llm"
-        return gone | policy(preset, given | changes)
+        brought = gone | policy(preset, {**given, **changes})
+        profile = PROFILES[self.profile]  # it stands above every preset
+        return {name: profile.get(name, value) for name, value in brought.items()}
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown: JSON values, objects by name, no secrets."""

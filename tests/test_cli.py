@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 import zlib
 from dataclasses import replace
 from itertools import count
@@ -251,6 +252,94 @@ def test_options_are_settings(socratic: Callable[..., Run]) -> None:
     assert expected == {name: settings[name] for name in expected}
 
 
+def test_options_of_the_policy_are_settings(socratic: Callable[..., Run]) -> None:
+    """Preset, guard, templates, budgets and the receipt can be said in a command."""
+    run = socratic(
+        *("refine", "a cat", "--json", "--preset", "quick", "--guard", "none"),
+        *("--answerer", "llm", "--checklist-template", "c"),
+        *("--answerer-template", "a", "--guard-template", "g"),
+        *("--budget", "images=5,llm-calls=7", "--run-budget", "money=2.5"),
+        *("--prices", "image=0.5,output-tokens=2", "--receipt"),
+    )
+    settings = run.lines[0]["settings"]
+    nothing = dict.fromkeys(("images", "llm_calls", "tokens", "money", "seconds"))
+    expected = {
+        "preset": "quick",
+        "prompts_per_round": 2,
+        "guard": None,
+        "answerer": "llm",
+        "checklist_template": "c",
+        "answerer_template": "a",
+        "guard_template": "g",
+        "budget": nothing | {"images": 5, "llm_calls": 7},
+        "run_budget": nothing | {"money": 2.5},
+        "prices": {"image": 0.5, "input_tokens": 0.0, "output_tokens": 2.0},
+        "receipt": True,
+    }
+    assert expected == {name: settings[name] for name in expected}
+
+
+def test_a_flag_that_is_not_set_leaves_the_setting_alone(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
+    """What socratic.toml switches on stays on without the option."""
+    assert not socratic("refine", "a cat", "--json").lines[0]["settings"]["receipt"]
+    (folder / "socratic.toml").write_text("receipt = true")
+    assert socratic("refine", "a cat", "--json").lines[0]["settings"]["receipt"]
+
+
+def test_a_receipt_is_printed(capfd: pytest.CaptureFixture[str], folder: Path) -> None:
+    """With --receipt the object tells what the user prompt alone would have brought."""
+    command = ("refine", "a crimson ball", "--receipt", "--seed", "4", "--json")
+    assert 0 == main([*command, "--max-images", "3"])
+    (line,) = capfd.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert found["usage"]["images"] == found["receipt"]["images"]
+    assert "oracle" == found["receipt"]["metric"]
+
+
+def test_a_dry_run_of_one_prompt_draws_nothing(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
+    """The worst case is told to people; no folder is made and nothing is opened."""
+    opened = SmallRefiner.opened
+    command = ("refine", "a cat", "--dry-run", "--budget", "llm-calls=20")
+    run = socratic(*command, "--out", "OUT")
+    assert (0, "") == (run.code, run.out)
+    assert "1 prompt: at most 13 images, 20 calls of the language model\n" in run.err
+    assert "limited by rounds (images), budget (calls" in run.err
+    assert (opened, []) == (SmallRefiner.opened, list(folder.iterdir()))
+    (told,) = socratic(*command, "--json").lines
+    assert (1, 13, 20) == (told["prompts"], told["images"], told["llm_calls"])
+    assert [] == list(folder.iterdir())
+
+
+def test_a_dry_run_of_many_counts_those_that_can_be_refined(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
+    """A line that is no prompt costs nothing, and the run's budget bounds the sum."""
+    (folder / "in.jsonl").write_text('"a cat"\n"a dog"\n{"text": 1}\n')
+    opened = SmallRefiner.opened
+    command = ("batch", "in.jsonl", "--dry-run", "--preset", "quick", "--json")
+    (told,) = socratic(*command, "--out", "OUT").lines
+    assert (2, 14, 7) == (told["prompts"], told["images"], told["each"]["images"])
+    run = socratic(*command, "--run-budget", "images=10")
+    assert (0, 10, "run_budget") == (
+        run.code,
+        run.lines[0]["images"],
+        run.lines[0]["limited_by"]["images"],
+    )
+    assert "2 prompts: at most 10 images" in run.err
+    assert opened == SmallRefiner.opened
+    assert ["in.jsonl"] == [path.name for path in folder.iterdir()]
+
+
+def test_a_dry_run_refuses_what_a_run_would(socratic: Callable[..., Run]) -> None:
+    """A blank prompt and a wrong setting are errors before anything is forecast."""
+    assert (2, "") == socratic("refine", " ", "--dry-run")[:2]
+    assert (2, "") == socratic("refine", "a", "--dry-run", "--rounds", "0")[:2]
+
+
 def test_nothing_usable_is_a_failure(
     socratic: Callable[..., Run], folder: Path
 ) -> None:
@@ -288,6 +377,13 @@ BAD = [
     (["refine", "a", "--rounds", "few"], "rounds: expected a valid integer"),
     (["refine", "a", "--profile", "lcal"], "did you mean 'local'"),
     (["refine", "a", "--judge", "x"], "expected a judge"),
+    (["refine", "a", "--preset", "quik"], "did you mean 'quick'"),
+    (["refine", "a", "--guard", "x"], "expected a guard"),
+    (["refine", "a", "--answerer", "x"], "expected 'captioner' or 'llm'"),
+    (["refine", "a", "--budget", "imges=3"], "did you mean 'images'"),
+    (["refine", "a", "--run-budget", "images=0"], "expected images to be a whole"),
+    (["refine", "a", "--budget", "money=1"], "expected prices for a budget"),
+    (["refine", "a", "--prices", "image"], "without '='"),
     (["refine", "a", "--max-images", "1", "--seeds-per-prompt", "2"], "max_images"),
     (["refine", "a", "--generator", "broken"], "got 'broken'; name another"),
     (["refine", "a", "--out", "file.txt/x"], "expected to write in"),
@@ -492,6 +588,15 @@ def test_examine_reads_the_environment_it_is_given(folder: Path) -> None:
     assert "profile pocket, with socratic.toml" == found["settings"].detail
 
 
+def test_weights_that_are_not_there_are_a_problem(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """A package without its weights is named with what to do."""
+    monkeypatch.setattr("importlib.resources.files", lambda _: folder)
+    (found,) = [one for one in examine({}) if one.state == "problem"]
+    assert "got none; reinstall it" in found.detail
+
+
 def test_a_package_that_is_not_there_is_a_problem() -> None:
     """A missing package is named with what to do."""
     expected = Finding("problem", "no-such", "not installed; run 'pip install no-such'")
@@ -558,6 +663,18 @@ def test_the_real_refiner_is_the_default(
     assert "zeppelin" in caught.err
     assert 1 == caught.err.count("\n")
     assert [] == list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("options", "warns"), [([], False), (["error"], True)])
+def test_warnings_of_libraries_are_for_programmers(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], *, warns: bool
+) -> None:
+    """They are silenced for a command, unless the interpreter was asked for them."""
+    monkeypatch.setattr("sys.warnoptions", options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 2 == main(["refine", "a zeppelin"])
+        assert warns == (warnings.filters[0][0] == "error")
 
 
 def test_an_error_without_a_home_fails(capfd: pytest.CaptureFixture[str]) -> None:

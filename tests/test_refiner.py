@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from socratic_agents import (
     refine_sync,
 )
 from socratic_agents.errors import (
+    BudgetError,
     CallError,
     ClosedError,
     ConfigurationError,
@@ -39,6 +41,7 @@ from socratic_agents.history import History, Status, Verdict
 from socratic_agents.loop import Event, EventKind
 from socratic_agents.refiner import seed_bank
 from tests.fakes import ScriptedChatModel
+from tests.loopback import Loopback, chat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -648,7 +651,137 @@ async def test_an_unreachable_language_model_fails_its_prompt() -> None:
     )
 
 
+class TestBudgets:
+    @pytest.mark.parametrize(
+        ("budget", "calls"),
+        [
+            ("tokens=18", 1),
+            ("tokens=19", 2),
+            ("tokens=1", 1),
+            ("llm-calls=1", 1),
+            ("llm-calls=3", 3),
+            ("money=0.00003", 2),
+        ],
+    )
+    async def test_the_call_that_reaches_a_limit_is_the_last(
+        self, budget: str, calls: int
+    ) -> None:
+        """Its answer is used, nothing new is asked, and the best so far is returned.
+
+        Each call reads 11 tokens and writes 7.
+        """
+        said = [
+            {"reason": "", "missing": ["a hat"], "satisfied": False},
+            {"reason": "", "prompts": ["a cat in a hat"]},
+            {"reason": "", "missing": ["a coat"], "satisfied": False},
+            {"reason": "", "prompts": ["a cat in a coat"]},
+        ]
+        with Loopback(*(chat(json.dumps(one)) for one in said)) as server:
+            async with _refiner(
+                llm="openai:loopback",
+                base_url=server.base_url,
+                judge="caption",
+                optimizer="llm",
+                guard=None,
+                rounds=9,
+                budget=budget,
+                prices="input-tokens=1,output-tokens=1",
+            ) as refiner:
+                outcome = await refiner.refine("a cat")
+        assert StopReason.BUDGET_SPENT is outcome.stop
+        assert calls == outcome.usage.llm_calls == len(server.requests)
+        assert 11 * calls == outcome.usage.input_tokens
+        assert outcome.best.image is not None
+        # A rewrite that was written when the limit was reached is not drawn any more.
+        assert {1: 1, 2: 1, 3: 2}[calls] == outcome.usage.images
+
+    @given(
+        images=st.integers(1, 12),
+        most=st.none() | st.integers(1, 12),
+        rewrites=st.integers(1, 4),
+    )
+    def test_images_are_never_passed(
+        self, images: int, most: int | None, rewrites: int
+    ) -> None:
+        """A budget of images and ``max_images`` are both kept, whatever is written."""
+
+        async def write(history: History) -> tuple[str, ...]:
+            place = len(history.rounds)
+            return tuple(f"cat {place}.{number}" for number in range(rewrites))
+
+        refiner = _refiner(
+            optimizer=write,
+            rounds=20,
+            budget={"images": images},
+            max_images=most,
+        )
+        outcome = refiner.invoke("a cat")
+        refiner.close()
+        assert min(images, most or images) == outcome.usage.images
+        assert StopReason.BUDGET_SPENT is outcome.stop
+
+    @pytest.mark.parametrize("in_flight", [1, 3, 8])
+    async def test_a_run_passes_its_budget_by_what_is_in_flight(
+        self, in_flight: int
+    ) -> None:
+        """Every prompt has its outcome: a result, or that the money was gone."""
+        async with _refiner(
+            run_budget="images=5", in_flight=in_flight, rounds=2
+        ) as refiner:
+            prompts = [f"cat {number}" for number in range(9)]
+            outcomes = [outcome async for outcome in refiner.refine_many(prompts)]
+        assert prompts == [
+            one.user_prompt for one in sorted(outcomes, key=lambda one: one.index)
+        ]
+        done = [one for one in outcomes if isinstance(one, Refinement)]
+        images = sum(one.usage.images for one in done)
+        assert 5 <= images < 5 + in_flight
+        late = [one for one in outcomes if isinstance(one, Failure)]
+        assert 9 == len(done) + len(late)
+        assert in_flight == 8 or late
+        for one in late:
+            assert "BudgetError" == one.kind
+            assert "expected room in the budget of the run, got" in one.error
+            assert one.history is None
+
+    async def test_a_run_lasts_as_long_as_its_refiner(self) -> None:
+        """One prompt after another spends from the same purse."""
+        async with _refiner(run_budget="money=1", prices="image=0.25") as refiner:
+            usages = [(await refiner.refine(name)).usage for name in ("a", "b")]
+            with pytest.raises(BudgetError, match="got 1 of 1 money; raise it"):
+                await refiner.refine("c")
+            with pytest.raises(PromptError):  # said first: it would cost nothing
+                await refiner.refine("")
+        assert [(2, 0.5), (2, 0.5)] == [(one.images, one.money) for one in usages]
+        async with _refiner(run_budget="money=1", prices="image=0.25") as refiner:
+            assert 2 == (await refiner.refine("c")).usage.images
+
+    async def test_budgets_are_among_the_settings(self) -> None:
+        """What bounded a result can be read in it; prices alone bound nothing."""
+        async with _refiner(budget="images=9", prices="image=2") as refiner:
+            outcome = await refiner.refine("a cat")
+        assert StopReason.ROUNDS_SPENT is outcome.stop
+        assert (9, 2.0) == (
+            outcome.settings["budget"]["images"],
+            outcome.settings["prices"]["image"],
+        )
+        assert 4.0 == outcome.usage.money
+        async with _refiner() as refiner:
+            assert (await refiner.refine("a cat")).usage.money is None
+
+
 class TestPocket:
+    @pytest.mark.parametrize("overrides", [{"profile": "classic"}, {"preset": "quick"}])
+    def test_a_policy_runs_to_its_end(self, overrides: dict[str, Any]) -> None:
+        """The predecessor's loop scores nothing; the others hold to a checklist."""
+        outcome = refine_sync("a crimson ball", seed=4, **overrides)
+        classic = "profile" in overrides
+        assert classic == (outcome.history.checklist is None)
+        assert classic == (not outcome.best.scores)
+        roles = {"judge", "selector"} if classic else {"checklist", "guard"}
+        assert roles | {"optimizer"} == set(outcome.templates)
+        assert outcome.stop in {StopReason.SATISFIED, StopReason.ROUNDS_SPENT}
+
     def test_an_unknown_word_is_told_before_anything(self) -> None:
         """The pocket world names the word, and nothing is loaded for it."""
         refiner = _refiner(generator="pocket")

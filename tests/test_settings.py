@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from socratic_agents.budget import Budget
 from socratic_agents.errors import ConfigurationError, PromptError
-from socratic_agents.profiles import PROFILES, REVISIONS
+from socratic_agents.profiles import PRESETS, PROFILES, REVISIONS
 from socratic_agents.prompt import checked
 from socratic_agents.settings import Settings, unknown_variables
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from socratic_agents.history import History
 
@@ -26,6 +28,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder, so that no other file counts."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+async def describe(image: object) -> str:
+    return "a thing"
+
+
+class Captions:
+    def caption(self, images: Sequence[object]) -> list[str]:
+        return ["a thing" for _ in images]
 
 
 async def last_one(history: History) -> int:
@@ -78,6 +89,119 @@ def test_the_environment_can_name_the_profile(monkeypatch: pytest.MonkeyPatch) -
         Settings().optimizer_template,
         Settings().prompts_per_round,
     )
+
+
+def test_a_profile_beats_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a profile says of the policy wins over its preset, and loses to the file."""
+    monkeypatch.setitem(PROFILES, "patient", {"preset": "quick", "rounds": 9})
+    settings = Settings(profile="patient")
+    assert ("quick", 9, 2) == (
+        settings.preset,
+        settings.rounds,
+        settings.prompts_per_round,
+    )
+    settings = Settings(profile="patient", preset="thorough")
+    assert (9, 6) == (settings.rounds, settings.prompts_per_round)
+    Path("socratic.toml").write_text("rounds = 3")
+    assert 3 == Settings(profile="patient").rounds
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PRESET", " thorough "), ("PROFILE", " classic "), ("MAX_IMAGES", " 6 ")],
+)
+def test_blanks_around_a_name_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A padded variable is the same as a plain one, with all that follows from it."""
+    monkeypatch.setenv(f"SOCRATIC_{name}", value)
+    padded = Settings()
+    monkeypatch.setenv(f"SOCRATIC_{name}", value.strip())
+    assert dict(Settings()) == dict(padded)
+    assert PRESETS["default"].items() - dict(padded).items()
+
+
+def test_a_captioner_without_answers_leaves_the_classic_as_it_is() -> None:
+    """The predecessor asks for captions alone, and scores nothing."""
+    settings = Settings(profile="classic", captioner=describe)
+    assert ("caption", "caption", None) == (
+        settings.judge,
+        settings.selector,
+        settings.scorer,
+    )
+
+
+@pytest.mark.parametrize("scorer", [None, " None "])
+def test_nobody_answers_and_nobody_scores(scorer: object) -> None:
+    """A selector that nobody chose is not the one that needs what nobody gave."""
+    settings = Settings(captioner=Captions(), scorer=scorer)
+    assert ("caption", "caption", None) == (
+        settings.judge,
+        settings.selector,
+        settings.guard,
+    )
+
+
+def test_a_captioner_scores_if_it_can() -> None:
+    """Whether it can is known before anything is loaded."""
+    with pytest.raises(ConfigurationError, match="'Captions'; give one, or name"):
+        Settings(captioner=Captions(), scorer="captioner")
+    assert "captioner" == Settings(scorer="captioner").scorer
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("other", PRESETS)
+def test_changing_the_preset_is_choosing_it(preset: str, other: str) -> None:
+    """Nothing of the policy that was left stays behind."""
+    for overrides in ({}, {"profile": "local"}, {"max_images": 6}):
+        changed = Settings(preset=preset, **overrides).but(preset=other)
+        assert dict(Settings(preset=other, **overrides)) == dict(changed)
+
+
+def test_another_preset_knows_the_captioner() -> None:
+    """A checklist that nobody can answer is not brought by a preset either."""
+    settings = Settings(captioner=describe).but(preset="quick")
+    assert ("caption", "clip") == (settings.judge, settings.selector)
+    settings = Settings(captioner=describe, answerer="llm").but(preset="quick")
+    assert ("checklist", "checklist") == (settings.judge, settings.selector)
+    with pytest.raises(ConfigurationError, match="set answerer='llm'"):
+        Settings(captioner=describe).but(judge="checklist")
+
+
+def test_what_was_set_outright_outlives_the_preset() -> None:
+    """Only what the old preset wanted goes with it."""
+    mine = Settings(preset="classic", scorer="ViT-B-32/openai", optimizer_template="x")
+    changed = mine.but(preset="quick")
+    assert ("ViT-B-32/openai", "x") == (changed.scorer, changed.optimizer_template)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'budget = "images=3,llm-calls=4"\nprices = "image=0.5"',
+        "[budget]\nimages = 3\nllm_calls = 4\n[prices]\nimage = 0.5",
+    ],
+)
+def test_budgets_stand_in_the_file(folder: Path, text: str) -> None:
+    """As text or as a table; the environment wins, as everywhere."""
+    (folder / "socratic.toml").write_text(text)
+    settings = Settings()
+    assert Budget(images=3, llm_calls=4) == settings.budget
+    assert {"image": 0.5, "input_tokens": 0.0, "output_tokens": 0.0} == (
+        settings.public()["prices"]
+    )
+
+
+def test_a_budget_in_the_environment_wins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable beats the file, an argument beats both, and none means no limit."""
+    (folder / "socratic.toml").write_text('budget = "images=3"')
+    monkeypatch.setenv("SOCRATIC_BUDGET", "seconds=2.5")
+    assert Budget(seconds=2.5) == Settings().budget
+    assert Budget(tokens=9) == Settings(budget={"tokens": 9}).budget
+    monkeypatch.setenv("SOCRATIC_BUDGET", "none")
+    assert Budget() == Settings().budget
 
 
 def test_details_belong_to_the_profiles_own_generator() -> None:
@@ -161,6 +285,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"judge": 7}, "expected a judge's name or a callable, got int"),
     ({"selector": "clib"}, "did you mean 'clip'"),
     ({"optimizer": "lm"}, "did you mean 'llm'"),
+    ({"preset": "slow"}, r"preset: expected a preset \(quick, default, thorough"),
+    ({"preset": "slow", "max_images": 6}, "preset: expected a preset"),
+    ({"preset": 3, "max_images": 6}, "preset: expected a valid string"),
+    ({"guard": "lm"}, "guard: expected a guard.*did you mean 'llm'"),
+    ({"guard": 7}, "expected a guard's name or a callable, got int"),
+    ({"answerer": "me"}, "answerer: expected 'captioner' or 'llm'"),
+    ({"budget": "imges=3"}, "budget: expected.*did you mean 'images'"),
+    ({"budget": "images=-3"}, "budget: expected images to be a whole number above 0"),
+    ({"run_budget": 7}, "run_budget: expected a budget such as.*got int"),
+    ({"run_budget": "money=1"}, "expected prices for a budget of money=1, got none"),
+    ({"prices": "image=-1"}, "prices: expected the price image to be"),
     ({"max_images": 1, "seeds_per_prompt": 2}, "max_images.*raise the one"),
     ({"scorer": None, "selector": "clip"}, "expected a scorer for selector 'clip'"),
     (

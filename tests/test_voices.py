@@ -1,0 +1,269 @@
+"""Voices: what the models can do, found out when they are opened, one item a call."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from socratic_agents.callables import drawn
+from socratic_agents.chains.meter import metered
+from socratic_agents.checklist import Answer, Checklist, Question, Said
+from socratic_agents.errors import CandidateError, ConfigurationError
+from socratic_agents.history import Candidate
+from socratic_agents.parts import cast_agents
+from socratic_agents.pocket import weights_folder
+from socratic_agents.refiner import Refiner
+from socratic_agents.roles import find_templates
+from socratic_agents.scheduler import Worker
+from socratic_agents.settings import Settings
+from socratic_agents.voices import (
+    BATCHES,
+    CPU_BATCH,
+    _batch,
+    images_server,
+    open_scorer,
+    open_voices,
+)
+from tests.fakes import ScriptedChatModel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+IMAGE = Image.new("RGB", (8, 8))
+RED = Checklist(questions=(Question(text="Is it red?", requirement="red"),))
+
+
+async def paint(prompt: str, seed: int) -> Image.Image:
+    return Image.new("RGB", (8, 8), (seed % 256, 0, 0))
+
+
+async def describe(image: Image.Image) -> str:
+    return "a thing"
+
+
+async def measure(user_prompt: str, image: Image.Image) -> float:
+    return 0.5
+
+
+async def fail(*_: Any) -> Any:
+    raise LookupError("no\nmodel")
+
+
+class Captions:
+    """Captions, and nothing else."""
+
+    def caption(self, images: Sequence[Image.Image]) -> list[str]:
+        return ["a thing"] * len(images)
+
+
+class Writes(Captions):
+    """Answers in words."""
+
+    def answer(self, questions: Sequence[tuple[Image.Image, str]]) -> list[str]:
+        return [f"Yes, {question.lower()}" for _, question in questions]
+
+
+class Decides(Captions):
+    """Decides, and scores a whole prompt, but writes nothing."""
+
+    def decide(self, questions: Sequence[tuple[Image.Image, str]]) -> list[Answer]:
+        return [Answer(said=Said.NO, probability=0.25)] * len(questions)
+
+    def fit(self, pairs: Sequence[tuple[str, Image.Image]]) -> list[float]:
+        return [len(text) / 100 for text, _ in pairs]
+
+
+class Breaks(Decides):
+    """Loses its mind over questions."""
+
+    def decide(self, questions: Sequence[tuple[Image.Image, str]]) -> list[Answer]:
+        raise LookupError("no\nmodel")
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    async with Worker() as worker:
+        yield worker
+
+
+def _settings(captioner: Any, **overrides: Any) -> Settings:
+    fakes = {"generator": paint, "captioner": captioner, "scorer": None}
+    return Settings(**(fakes | overrides))
+
+
+async def test_a_captioner_that_writes_is_read(worker: Worker) -> None:
+    """It looks, and the yes or no that it begins with decides."""
+    voices = open_voices(_settings(Writes()), worker)
+    assert voices.look is not None
+    assert voices.decide is not None
+    assert "Yes, what?" == await voices.look(IMAGE, "What?")
+    assert Said.YES == (await voices.decide(IMAGE, "Is it?")).said
+
+
+async def test_a_captioner_that_decides_need_not_write(worker: Worker) -> None:
+    """Nobody asks it open questions then."""
+    voices = open_voices(_settings(Decides()), worker)
+    assert voices.look is None
+    assert voices.decide is not None
+    assert 0.25 == (await voices.decide(IMAGE, "Is it?")).probability
+
+
+@pytest.mark.parametrize("captioner", [Captions(), describe])
+async def test_a_captioner_that_only_captions_is_not_asked(
+    worker: Worker, captioner: object
+) -> None:
+    """Objects and callables alike."""
+    voices = open_voices(_settings(captioner), worker)
+    assert (None, None, None) == (voices.decide, voices.look, voices.score)
+    assert "a thing" == await voices.caption(IMAGE)
+
+
+async def test_a_question_that_fails_fails_its_candidate(worker: Worker) -> None:
+    """What a captioner raises is told in one line, and the image is kept."""
+    voices = open_voices(_settings(Breaks()), worker)
+    assert voices.decide is not None
+    with pytest.raises(CandidateError, match="LookupError: no model"):
+        await voices.decide(IMAGE, "Is it?")
+    question = {"requirement": "red", "question": "Is it red?", "needs": []}
+    script = [
+        {"questions": [{**question, "instead": ""}]},
+        {"reason": "", "missing": [], "satisfied": True},
+    ]
+    async with Refiner(
+        _settings(Breaks(), judge="caption", scorer=measure, rounds=1),
+        llm=ScriptedChatModel(script=script),
+    ) as refiner:
+        refinement = await refiner.refine("a ball")
+    assert ({"score": 0.5}, ()) == (refinement.best.scores, refinement.best.answers)
+    assert "LookupError: no model" == refinement.best.error
+
+
+async def test_the_captioner_that_was_given_scores(worker: Worker) -> None:
+    """The score bears the method's name and the model's."""
+    name, score = open_scorer(
+        _settings(Decides(), scorer="captioner"), worker, Decides()
+    )
+    assert ("p_yes Decides", 0.06) == (name, await score("a ball", IMAGE))
+
+
+async def test_the_captioner_of_a_folder_scores(worker: Worker) -> None:
+    """Who asks for the scorer alone gets the captioner opened; a path is cut short."""
+    folder = weights_folder("captioner")
+    settings = Settings(captioner=str(folder), scorer="captioner")
+    name, score = open_scorer(settings, worker)
+    assert f"p_yes {Path(folder).name}" == name
+    assert 0 <= await score("a red circle", Image.new("RGB", (32, 32))) <= 1
+
+
+@pytest.mark.parametrize(
+    ("generator", "server"),
+    [
+        ("pocket", None),
+        ("some/model", None),
+        (paint, None),
+        ("openai:gpt-image-1", ("https://api.openai.com/v1", "gpt-image-1")),
+        ("http://localhost:1/v1", ("http://localhost:1/v1", "tiny")),
+    ],
+)
+def test_addresses_are_images_servers(
+    generator: object, server: tuple[str, str] | None
+) -> None:
+    """And so is a name of the provider; nothing else is."""
+    assert server == images_server(Settings(generator=generator, image_model="tiny"))
+
+
+def test_batches_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU all calls have one size; an accelerator takes what is there."""
+    import torch
+
+    settings = Settings(device="cpu")
+    expected = {"max_batch": CPU_BATCH, "padded": True}
+    assert expected == _batch("generator", settings)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for part, size in BATCHES.items():
+        assert {"max_batch": size} == _batch(part, Settings(device="cuda"))
+
+
+async def test_what_is_asked_for_is_counted() -> None:
+    """Images that fail cost too, and every mode becomes RGB."""
+
+    async def grey(prompt: str, seed: int) -> Image.Image:
+        return Image.new("L", (8, 8))
+
+    with metered() as meter:
+        assert "RGB" == (await drawn(grey)("a ball", 1)).mode
+        assert IMAGE is await drawn(lambda *_: asyncio.sleep(0, IMAGE))("a ball", 1)
+        with pytest.raises(LookupError):
+            await drawn(fail)("a ball", 1)
+        with pytest.raises(CandidateError, match="a PIL image, got NoneType"):
+            await drawn(lambda *_: asyncio.sleep(0))("a ball", 1)
+    assert 4 == meter.images
+
+
+async def test_the_worker_tells_its_stages_apart() -> None:
+    """Captions, decisions, open questions and scores are counted each."""
+    async with Refiner(seed=4, max_images=3) as refiner:
+        refinement = await refiner.refine("a crimson ball")
+        statistics = refiner.statistics()
+    assert statistics is not None
+    stages = statistics.stages
+    assert {"generator", "captioner", "decide", "scorer"} <= set(stages)
+    images, questions = refinement.usage.images, refinement.history.checklist
+    assert questions is not None
+    for name in ("generator", "captioner", "scorer"):
+        assert images == stages[name].items
+    assert images * len(questions.questions) == stages["decide"].items
+
+
+async def test_a_captioner_that_is_no_use_is_told(worker: Worker) -> None:
+    """Where only opening it shows that it decides nothing, the remedy is named."""
+    mute = Decides()
+    mute.decide = None  # type: ignore[method-assign, assignment]
+    settings = _settings(mute)
+    voices = open_voices(settings, worker)
+    with pytest.raises(ConfigurationError, match="set answerer='llm'"):
+        cast_agents(settings, find_templates(settings), ScriptedChatModel(), voices)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "answers", "order"),
+    [
+        ({}, Said.YES, ["checklist", "score"]),
+        ({"selector": "clip"}, Said.NO, ["score", "checklist"]),
+        ({}, None, ["score"]),
+        ({"judge": "never", "selector": "last"}, Said.YES, ["checklist", "score"]),
+        ({"scorer": None}, Said.NO, ["checklist"]),
+        ({"scorer": None}, None, []),
+        ({"scorer": fail}, Said.YES, ["checklist"]),
+    ],
+)
+async def test_scores_stand_in_the_order_of_their_weight(
+    worker: Worker, overrides: dict[str, Any], answers: Said | None, order: list[str]
+) -> None:
+    """The first one ranks: the checklist, unless one selects by the scorer alone."""
+    settings = _settings(Writes(), **({"scorer": measure} | overrides))
+    voices = open_voices(settings, worker)
+    agents = cast_agents(
+        settings, find_templates(settings), ScriptedChatModel(), voices
+    )
+    said = RED.resolved([Answer(said=answers)]) if answers else ()
+    candidate = Candidate(prompt="p", seed=0, image=IMAGE, answers=said)
+    assert agents.assess is not None
+    assert order == list(await agents.assess("a ball", candidate))
+
+
+async def test_a_scorer_that_stands_alone_may_not_fail(worker: Worker) -> None:
+    """Where nothing was answered, its failure is the candidate's."""
+    settings = _settings(Writes(), scorer=fail)
+    voices = open_voices(settings, worker)
+    agents = cast_agents(
+        settings, find_templates(settings), ScriptedChatModel(), voices
+    )
+    assert agents.assess is not None
+    with pytest.raises(CandidateError, match="LookupError: no model"):
+        await agents.assess("a ball", Candidate(prompt="p", seed=0, image=IMAGE))
