@@ -76,6 +76,7 @@ async def draw_receipt(
     except NothingDrawnError:
         return None  # nothing to compare with, and nothing lost
     metric, measure = _metric(refinement, settings)
+    fallen_back = refinement.selection_error or drawn.selection_error
     returned, compared = measure(refinement.best), measure(drawn.best)
     if returned is None or compared is None:
         return None
@@ -83,7 +84,9 @@ async def draw_receipt(
         images=refinement.usage.images,
         best_of_n=drawn.best,
         metric=metric,
-        independent=metric == "oracle" or not _selects_by_score(settings),
+        # Where the selector failed, the incumbent is returned: the best by score.
+        independent=metric == "oracle"
+        or not (fallen_back or _selects_by_score(settings, metric)),
         returned=returned,
         compared=compared,
     )
@@ -106,6 +109,9 @@ def _metric(
     return name, lambda candidate: candidate.scores.get(name)
 
 
-def _selects_by_score(settings: Settings) -> bool:
-    judged = isinstance(settings.judge, str) and settings.judge.startswith("score:")
-    return judged or settings.selector in {"checklist", "clip"}
+def _selects_by_score(settings: Settings, metric: str) -> bool:
+    """Return whether a ranking score says when to stop, or what is returned."""
+    judge, selector = str(settings.judge), str(settings.selector)
+    # The selector that sees is shown the best by score alone.
+    selects = selector in {"checklist", "clip", "vision"}
+    return selects or judge == metric or judge.startswith("score:")

@@ -10,15 +10,16 @@ import difflib
 import io
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from jinja2 import Template
     from PIL.Image import Image
 
-    from socratic_agents.checklist import Checklist
+    from socratic_agents.checklist import Answer, Checklist
     from socratic_agents.history import (
         Candidate,
         Failure,
@@ -39,6 +40,9 @@ __all__ = (
 
 LARGEST = 640
 """Pixels of a side; a larger image is shown smaller, the file itself stays whole."""
+
+SMALLEST = 0.0005
+"""A difference below it would be rounded to 0.000."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,9 @@ def report_html(
         "images": sum(view["usage"].images for view in done),
         "llm_calls": sum(view["usage"].llm_calls for view in done),
         "seconds": sum(view["usage"].seconds for view in done),
-        "money": _sum(view["usage"].money for view in done),
-        "gains": [v["receipt"]["gain"] for v in done if v["receipt"]],
+        "money": [m for view in done if (m := view["usage"].money) is not None],
+        "done": len(done),
+        "gains": _gains([view["receipt"] for view in done if view["receipt"]]),
     }
     return page_template("report.html.j2").render(views=views, totals=totals)
 
@@ -116,6 +121,7 @@ def page_template(name: str) -> Template:
         trim_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["signed"] = _signed
     return environment.get_template(name)
 
 
@@ -131,6 +137,7 @@ def _view(
         for number, round_ in enumerate(history.rounds if history else ())
     ]
     checklist = history.checklist if history else None
+    answers = getattr(outcome, "best").answers if not failed else ()  # noqa: B009 - a failure has none
     shown = {
         "index": outcome.index,
         "user_prompt": outcome.user_prompt,
@@ -138,16 +145,20 @@ def _view(
         "rounds": rounds,
         "first": rounds[0]["candidates"][0] if rounds else None,
         "best": next((c for r in rounds for c in r["candidates"] if c["chosen"]), None),
-        "checklist": checklist.questions if checklist else (),
+        "checklist": _checks(checklist, answers),
         "checklist_error": checklist.error if checklist else None,
     }
     if failed:
-        return shown | {"error": record["error"], "kind": record["kind"]}
+        return shown | {
+            "receipt": None,
+            "error": record["error"],
+            "kind": record["kind"],
+        }
     return shown | {
         "stop": record["stop"],
         "usage": getattr(outcome, "usage"),  # noqa: B009 - a failure has none
         "selection_error": record["selection_error"],
-        "receipt": _receipt_view(getattr(outcome, "receipt"), read),  # noqa: B009 - a failure has none
+        "receipt": _receipt_view(getattr(outcome, "receipt"), read, checklist),  # noqa: B009 - a failure has none
         "settings": record["settings"],
         "templates": record["templates"],
     }
@@ -186,9 +197,7 @@ def _candidate_view(
     *,
     chosen: bool,
 ) -> dict[str, Any]:
-    questions = checklist.questions if checklist else ()
     return {
-        "answers": list(zip(questions, candidate.answers, strict=False)),
         "prompt": candidate.prompt,
         "changes": word_changes(old, candidate.prompt),
         "caption": candidate.caption,
@@ -198,29 +207,80 @@ def _candidate_view(
         "error": candidate.error,
         "truncated": candidate.truncated_tokens,
         "image": _data_uri(candidate, read),
+        "checks": _checks(checklist, candidate.answers) if candidate.answers else (),
         "chosen": chosen,
     }
 
 
+def _checks(
+    checklist: Checklist | None, answers: Sequence[Answer]
+) -> list[dict[str, Any]]:
+    """Return each question with what became of it on one image."""
+    checks: list[dict[str, Any]] = []
+    for place, question in enumerate(checklist.questions if checklist else ()):
+        answer = answers[place] if place < len(answers) else None
+        # Only what stands before: a run directory may come from somebody else.
+        needs = [checks[parent] for parent in question.parents if 0 <= parent < place]
+        checks.append(
+            {
+                "number": place + 1,
+                "question": question,
+                "needs": [parent["number"] for parent in needs],
+                "state": _state(answer, [parent["state"] for parent in needs]),
+                "sure": answer and answer.probability,
+            }
+        )
+    return checks
+
+
+def _state(answer: Answer | None, parents: Sequence[str]) -> str:
+    if answer is None:
+        return "unasked"
+    if answer.passed is None:
+        return "unknown"
+    if answer.passed:
+        return "passed"
+    # Where there is no dog, nothing more is to be learned from its colour.
+    return "void" if {"failed", "void"} & {*parents} else "failed"
+
+
 def _receipt_view(
-    receipt: Receipt | None, read: Callable[[str], bytes | None]
+    receipt: Receipt | None,
+    read: Callable[[str], bytes | None],
+    checklist: Checklist | None,
 ) -> dict[str, Any] | None:
     if receipt is None:
         return None
     best = receipt.best_of_n
     return {
-        **{name: getattr(receipt, name) for name in _RECEIPT},
-        "best": _candidate_view(best, best.prompt, read, None, chosen=False),
+        "facts": receipt,
+        "best": _candidate_view(best, best.prompt, read, checklist, chosen=False),
     }
 
 
-_RECEIPT = ("images", "metric", "independent", "returned", "compared", "gain")
+def _gains(receipts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what the receipts say together: different metrics have no mean."""
+    gains: dict[str, list[float]] = {}
+    for receipt in receipts:
+        facts = receipt["facts"]
+        gains.setdefault(facts.metric, []).append(facts.gain)
+    return [
+        {
+            "metric": metric,
+            "n": len(values),
+            "mean": fmean(values),
+            "wins": sum(value > 0 for value in values),
+            "ties": sum(value == 0 for value in values),
+            "losses": sum(value < 0 for value in values),
+        }
+        for metric, values in gains.items()
+    ]
 
 
-def _sum(amounts: Iterable[float | None]) -> float | None:
-    """Return the sum of what is known, or ``None`` if nothing is."""
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if known else None
+def _signed(value: float) -> str:
+    """Return a difference in which nothing small becomes nothing."""
+    small = 0 < abs(value) < SMALLEST
+    return f"{value:+.0e}" if small else f"{value:+.3f}" if value else "0.000"
 
 
 def _data_uri(candidate: Candidate, read: Callable[[str], bytes | None]) -> str | None:

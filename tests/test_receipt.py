@@ -1,4 +1,10 @@
-"""Receipts: drawn fairly, kept whole, and shown for what they are."""
+"""Receipts: drawn fairly, chosen alike, and compared by what can be compared.
+
+Invariants:
+* As many images on both sides, and no image of the user prompt is drawn twice.
+* The seeds are the first of the bank, in order.
+* Nothing is asked anew that was asked before: no checklist, no judge, no optimizer.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +14,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.cli import main
-from socratic_agents.errors import CandidateError
+from socratic_agents.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.history import (
     Candidate,
     History,
     Place,
-    Receipt,
     Refinement,
     Round,
     Status,
@@ -26,66 +33,77 @@ from socratic_agents.history import (
     Verdict,
 )
 from socratic_agents.loop import Agents
+from socratic_agents.pocket import render
+from socratic_agents.pocket.world import Scene, Thing
 from socratic_agents.receipt import draw_receipt
-from socratic_agents.report import report_html
+from socratic_agents.refiner import Refiner
 from socratic_agents.settings import Settings
-from socratic_agents.store import RunDirectory, read_outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-EVIL = '<script>alert("x")</script>'
+    from socratic_agents.history import Receipt
+
+REAL = Settings(generator="org/model", judge="caption", selector="clip", guard=None)
+"""Settings of a generator that no oracle knows."""
 
 
-def drawn(prompt: str, seed: int, score: float) -> Candidate:
+def picture(seed: int) -> Image.Image:
+    return Image.new("RGB", (4, 4), (seed, 0, 90))
+
+
+def drawn(prompt: str, seed: int, score: float | None = None) -> Candidate:
     return Candidate(
         prompt=prompt,
         seed=seed,
-        image=Image.new("RGB", (4, 4), (seed, 0, 90)),
+        image=picture(seed),
         caption=prompt,
-        scores={"clip": score},
+        scores={} if score is None else {"clip": score},
     )
 
 
-def refined(*candidates: Candidate, checklist: Checklist | None = None) -> Refinement:
-    """Return a refinement that returns its last candidate."""
-    first, *others = candidates
-    rounds = [Round(candidates=(first,)), Round(candidates=tuple(others))]
+def refined(*candidates: Candidate, images: int | None = None) -> Refinement:
+    """Return a refinement that returns its last candidate.
+
+    ``images`` is how many it cost, where that is more than are told here.
+    """
+    rounds = (Round(candidates=candidates),)
     return Refinement(
-        history=History(
-            user_prompt=first.prompt,
-            rounds=tuple(r for r in rounds if r.candidates),
-            checklist=checklist,
-        ),
-        best_place=Place(round=int(bool(others)), candidate=max(0, len(others) - 1)),
+        history=History(user_prompt=candidates[0].prompt, rounds=rounds),
+        best_place=Place(round=0, candidate=len(candidates) - 1),
         stop=StopReason.ROUNDS_SPENT,
-        usage=Usage(images=len(candidates)),
+        usage=Usage(images=images or len(candidates)),
     )
 
 
 class Painter:
-    """Draws, and scores an image by its seed; remembers what it was asked."""
+    """Draws, scores an image by its seed, and remembers what it was asked."""
 
-    def __init__(self, *, broken: bool = False, scores: bool = True) -> None:
+    def __init__(self, *, broken: bool = False, scored: bool = True) -> None:
         self.drawn: list[tuple[str, int]] = []
+        self.checklists: list[Checklist] = []
         self.broken = broken
-        self.scores = scores
+        self.scored = scored
 
-    def agents(self) -> Agents:
-        return Agents(
+    def agents(self, **others: Any) -> Agents:
+        agents = Agents(
             generate=self.generate,
             caption=self.caption,
             judge=self.judge,
             optimize=self.optimize,
             select=self.select,
-            assess=self.assess if self.scores else None,
+            assess=self.assess if self.scored else None,
+            inquire=self.inquire,
+            answer=self.answer,
         )
+        return replace(agents, **others)
 
     async def generate(self, prompt: str, seed: int) -> Image.Image:
         self.drawn.append((prompt, seed))
         if self.broken:
             raise CandidateError(Status.GENERATION_FAILED, "no")
-        return Image.new("RGB", (4, 4), (seed, 0, 90))
+        return picture(seed)
 
     async def caption(self, image: Image.Image) -> str:
         return "x"
@@ -96,26 +114,36 @@ class Painter:
     async def optimize(self, history: History) -> tuple[str, ...]:
         raise AssertionError
 
+    async def inquire(self, user_prompt: str) -> Checklist:
+        raise AssertionError
+
+    async def answer(
+        self, checklist: Checklist, candidate: Candidate
+    ) -> tuple[Answer, ...]:
+        self.checklists.append(checklist)
+        return checklist.resolved([Answer(said=Said.YES)] * len(checklist.questions))
+
     async def select(self, history: History) -> int:
         return history.ranked()[0]
 
-    async def assess(self, user_prompt: str, candidate: Candidate) -> dict[str, float]:
-        assert candidate.image is not None
-        red = candidate.image.getpixel((0, 0))
-        assert isinstance(red, tuple)
-        return {"clip": red[0] / 10}
+    async def assess(
+        self, user_prompt: str, candidate: Candidate
+    ) -> Mapping[str, float]:
+        return {"clip": candidate.seed / 10}
 
 
-REAL = Settings(generator="org/model", judge="caption", selector="clip", guard=None)
+async def receipt_of(
+    refinement: Refinement, agents: Agents, settings: Settings = REAL
+) -> Receipt | None:
+    """Draw a receipt with a bank whose seeds are 1, 2, 3 and so on."""
+    return await draw_receipt(refinement, agents, settings, seeds=itertools.count(1))
 
 
 async def test_only_what_is_missing_is_drawn() -> None:
     """The user prompt's own image serves again; the bank's next seeds follow."""
     painter = Painter()
-    refinement = refined(drawn("a cat", 1, 0.1), drawn("tom", 1, 0.9))
-    two = replace(refinement, usage=Usage(images=3))
-    receipt = await draw_receipt(two, painter.agents(), REAL, seeds=itertools.count(1))
-
+    refinement = refined(drawn("a cat", 1, 0.1), drawn("tom", 1, 0.9), images=3)
+    receipt = await receipt_of(refinement, painter.agents())
     assert [("a cat", 2), ("a cat", 3)] == painter.drawn
     assert receipt is not None
     assert (3, "clip", 0.9, 0.3) == (
@@ -124,14 +152,64 @@ async def test_only_what_is_missing_is_drawn() -> None:
         receipt.returned,
         receipt.compared,
     )
+    assert ("a cat", 3) == (receipt.best_of_n.prompt, receipt.best_of_n.seed)
     assert pytest.approx(0.6) == receipt.gain
+
+
+@given(st.sets(st.integers(1, 6)), st.integers(0, 6))
+async def test_nothing_is_drawn_twice(kept: set[int], rewrites: int) -> None:
+    """Whatever was drawn of the user prompt, each missing seed is drawn once."""
+    painter = Painter()
+    own = [drawn("a cat", seed, 0.1) for seed in sorted(kept | {1})]
+    others = [drawn(f"tom {number}", 1, 0.2) for number in range(rewrites)]
+    refinement = refined(*own, *others)
+    await receipt_of(refinement, painter.agents())
+    seeds = set(range(1, refinement.usage.images + 1)) - kept - {1}
+    assert [("a cat", seed) for seed in sorted(seeds)] == painter.drawn
+
+
+async def test_a_failed_image_is_tried_again() -> None:
+    """What has no image cannot serve."""
+    painter = Painter()
+    failed = Candidate(prompt="a cat", seed=1, status=Status.SAFETY_FILTERED)
+    await receipt_of(refined(failed, drawn("tom", 1, 0.9)), painter.agents())
+    assert [("a cat", 1), ("a cat", 2)] == painter.drawn
+
+
+async def test_the_same_selector_chooses() -> None:
+    """The best of N is what the refinement's own selector takes for it."""
+
+    async def first(history: History) -> int:
+        return 0
+
+    refinement = refined(drawn("a cat", 1, 0.1), drawn("tom", 1, 0.9))
+    receipt = await receipt_of(refinement, Painter().agents(select=first))
+    assert receipt is not None
+    assert (1, 0.1) == (receipt.best_of_n.seed, receipt.compared)
+
+
+async def test_the_checklist_is_answered_and_not_written_anew() -> None:
+    """Each image is held against the questions that the refinement asked."""
+    painter = Painter()
+    question = Question(text="Is there a cat?", requirement="a cat")
+    checklist = Checklist(questions=(question,))
+    refinement = refined(drawn("a cat", 1, 0.1), drawn("tom", 1, 0.9))
+    history = replace(refinement.history, checklist=checklist)
+    receipt = await receipt_of(replace(refinement, history=history), painter.agents())
+    assert [checklist] * 2 == painter.checklists
+    assert receipt is not None
+    assert (Answer(said=Said.YES, passed=True),) == receipt.best_of_n.answers
 
 
 @pytest.mark.parametrize(
     ("changes", "independent"),
     [
         ({}, False),
+        ({"selector": "checklist"}, False),
+        ({"selector": "vision"}, False),
         ({"selector": "caption"}, True),
+        ({"selector": "caption", "judge": "vision"}, True),
+        ({"selector": "caption", "judge": "checklist"}, True),
         ({"selector": "caption", "judge": "score:0.8"}, False),
     ],
 )
@@ -139,131 +217,139 @@ async def test_who_selected_is_told(
     changes: dict[str, Any], *, independent: bool
 ) -> None:
     """A score that took part in selecting flatters both sides."""
-    receipt = await draw_receipt(
-        refined(drawn("a cat", 1, 0.1)),
-        Painter().agents(),
-        REAL.but(**changes),
-        seeds=itertools.count(1),
+    receipt = await receipt_of(
+        refined(drawn("a cat", 1, 0.1)), Painter().agents(), REAL.but(**changes)
     )
     assert receipt is not None
     assert independent == receipt.independent
 
 
+async def test_a_checklist_that_stops_is_not_independent() -> None:
+    """Where the judge stops by what is compared, the comparison is no surprise."""
+
+    async def passed(user_prompt: str, candidate: Candidate) -> Mapping[str, float]:
+        return {"checklist": 1.0}
+
+    best = replace(drawn("a cat", 1), scores={"checklist": 1.0})
+    settings = REAL.but(selector="caption", judge="checklist")
+    receipt = await receipt_of(refined(best), Painter().agents(assess=passed), settings)
+    assert receipt is not None
+    assert ("checklist", False) == (receipt.metric, receipt.independent)
+
+
+async def test_a_selector_that_fails_leaves_the_choice_to_the_score() -> None:
+    """The incumbent is returned then, on either side, and that is the best by score."""
+
+    async def mute(history: History) -> int:
+        raise AnswerError("no answer")
+
+    settings, refinement = REAL.but(selector="caption"), refined(drawn("a cat", 1, 0.1))
+    for one, agents in (
+        (refinement, Painter().agents(select=mute)),
+        (replace(refinement, selection_error="no answer"), Painter().agents()),
+    ):
+        receipt = await receipt_of(one, agents, settings)
+        assert receipt is not None
+        assert not receipt.independent
+
+
+async def test_the_oracle_compares_in_the_pocket_world() -> None:
+    """It reads both images, whatever they score, and selects nowhere."""
+    thing = Thing(shape="circle", colour="red", size="large", x=32, y=32)
+    right = render(Scene(things=(thing,), background="white"))
+    wrong = render(Scene(things=(replace(thing, colour="blue"),), background="white"))
+
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        return wrong
+
+    first = replace(drawn("a red circle", 1, 0.9), image=wrong)
+    best = replace(drawn("a scarlet disc", 1, 0.2), image=right)
+    agents = Painter().agents(generate=generate)
+    receipt = await receipt_of(refined(first, best), agents, Settings())
+    assert receipt is not None
+    assert ("oracle", True) == (receipt.metric, receipt.independent)
+    assert 1.0 == receipt.returned
+    assert 1.0 > receipt.compared
+
+
 async def test_without_something_to_compare_there_is_no_receipt() -> None:
     """No image, or no score, is no comparison; the refinement stays."""
-    lonely = replace(drawn("a cat", 1, 0.1), image=None)
-    for painter, refinement in (
-        (Painter(broken=True), refined(lonely)),
-        (Painter(scores=False), refined(drawn("a cat", 1, 0.1))),
-    ):
-        assert None is await draw_receipt(
-            refinement, painter.agents(), REAL, seeds=itertools.count(1)
-        )
+    lost = replace(drawn("a cat", 1, 0.1), image=None)
+    unscored = refined(drawn("a cat", 1))
+    assert await receipt_of(refined(lost), Painter(broken=True).agents()) is None
+    assert await receipt_of(unscored, Painter(scored=False).agents()) is None
+    assert await receipt_of(unscored, Painter().agents()) is None
+    scored = refined(drawn("a cat", 1, 0.1))
+    assert await receipt_of(scored, Painter(scored=False).agents()) is None
 
 
 async def test_an_image_that_is_lost_has_no_oracle() -> None:
     """The pocket world's oracle needs the pixels."""
     lost = refined(replace(drawn("a red ball", 1, 0.1), image=None))
-    assert None is await draw_receipt(
-        lost, Painter().agents(), Settings(), seeds=itertools.count(1)
-    )
+    assert await receipt_of(lost, Painter().agents(), Settings()) is None
 
 
-def _shown(**changes: Any) -> Refinement:
-    question = Question(text=f"Is there {EVIL}?", requirement=EVIL)
-    child = Question(text="Is it red?", requirement="a red one", parents=(0,))
-    third = Question(text="Is it big?", requirement="a big one")
-    checklist = Checklist(questions=(question, child, third))
-    no = Answer(said=Said.NO, probability=0.25)
-    answers = checklist.resolved([no, Answer(said=Said.YES), Answer(said=Said.UNKNOWN)])
-    best = replace(drawn("tom", 1, 0.9), answers=answers)
-    receipt = Receipt(
-        images=2,
-        best_of_n=drawn("a cat", 2, 0.95),
-        metric="clip",
-        independent=False,
-        returned=0.9,
-        compared=0.95,
-    )
-    shown = refined(drawn("a cat", 1, 0.1), best, checklist=checklist)
-    return replace(shown, **{"receipt": receipt, **changes})
+async def test_its_images_count_in_the_run_and_not_in_the_refinement() -> None:
+    """They come on top of the refinement's usage, and out of the run's budget."""
 
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        return picture(seed % 256)
 
-def test_the_report_shows_checklist_and_receipt() -> None:
-    """Also where the rewrites were not worth it, and nothing as markup."""
-    usage = Usage(images=2, money=0.25)
-    page = report_html([_shown(usage=usage)])
+    async def rewrite(history: History) -> tuple[str, ...]:
+        return ("tom",)
 
-    for text in (
-        (
-            "2 images of the user prompt alone would have brought 0.950; this brought "
-            "0.900 (clip): -0.050."
-        ),
-        "Both were chosen by this score",
-        "best of 2 of the user prompt",
-        "mean gain, 1 receipt",
-        "cost 0.25",
-        "Checklist: 3 questions",
-        "needs 1",
-        "(0.25)",
-        'class="check failed"',
-        'class="check unknown"',
-    ):
-        assert text in page
-    assert EVIL not in page
+    async def scored(prompt: str, image: Image.Image) -> float:
+        return 0.5
 
-
-def test_a_checklist_that_could_not_be_written_is_told() -> None:
-    """Its cause stands in the report."""
-    one = refined(drawn("a cat", 1, 0.1), checklist=Checklist(error=EVIL))
-    page = report_html([one])
-
-    assert "There is no checklist" in page
-    assert EVIL not in page
-
-
-def test_the_receipts_image_is_kept(tmp_path: Path) -> None:
-    """It lies beside the others, and a lost one is drawn again."""
-    with RunDirectory(tmp_path / "run", settings={}) as run:
-        saved = run.save(_shown())
-        assert saved.receipt is not None
-        path = str(saved.receipt.best_of_n.path)
-        assert (tmp_path / "run" / path).is_file()
-        assert run.finished(0, "a cat") is not None
-        (tmp_path / "run" / path).unlink()
-        assert run.finished(0, "a cat") is None
-    (read,) = read_outcomes(tmp_path / "run")
-    assert isinstance(read, Refinement)
-    assert read.receipt is not None
-    assert path == read.receipt.best_of_n.path
+    async with Refiner(
+        generator=generate,
+        captioner=Painter().caption,
+        scorer=scored,
+        judge="never",
+        selector="clip",
+        optimizer=rewrite,
+        rounds=2,
+        receipt=True,
+        run_budget="images=3",
+    ) as refiner:
+        result = await refiner.refine("a cat")
+        assert result.receipt is not None
+        assert (2, 2) == (result.usage.images, result.receipt.images)
+        with pytest.raises(BudgetError, match="of the run, got 3 of 3 images"):
+            await refiner.refine("a cat")
 
 
 def test_the_command_gives_a_receipt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --receipt the object has it, and its image is a file."""
+    """With --receipt the object has it, its image is a file, and the report tells."""
     out = tmp_path / "out"
     command = ["refine", "a crimson ball", "--seed", "4", "--max-images", "2"]
     assert 0 == main([*command, "--receipt", "--out", str(out), "--json"])
     told = json.loads(capsys.readouterr().out)
-
-    assert "oracle" == told["receipt"]["metric"]
-    assert (out / told["receipt"]["best_of_n"]["image"]).is_file()
-    assert told["usage"]["images"] == told["receipt"]["images"]
+    receipt = told["receipt"]
+    assert ("oracle", True) == (receipt["metric"], receipt["independent"])
+    assert receipt["returned"] - receipt["compared"] == receipt["gain"]
+    assert "a crimson ball" == receipt["best_of_n"]["prompt"]
+    assert (out / receipt["best_of_n"]["image"]).is_file()
+    assert told["usage"]["images"] == receipt["images"]
     assert 0 == main(["report", str(out)])
-    assert "Receipt." in (out / "report.html").read_text("utf-8")
+    page = (out / "report.html").read_text("utf-8")
+    assert "of your prompt alone would have brought" in page
 
 
 def test_a_dry_run_refines_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The worst case is printed, and no folder is made."""
+    """The worst case is printed, twice the images with receipts; no folder is made."""
     out, file = tmp_path / "out", tmp_path / "prompts.txt"
     file.write_text("a crimson ball\na ring\n", "utf-8")
-    for command in (["refine", "a ball"], ["batch", str(file)]):
+    for command, prompts, images in (
+        (["refine", "a ball"], 1, 13),
+        (["batch", str(file)], 2, 13),
+        (["refine", "a ball", "--receipt"], 1, 26),
+    ):
         assert 0 == main([*command, "--dry-run", "--json", "--out", str(out)])
         told = json.loads(capsys.readouterr().out)
-        assert len(command[1:]) <= told["prompts"]
-        assert 13 == told["each"]["images"]
-    assert 2 == told["prompts"]
+        assert (prompts, images) == (told["prompts"], told["each"]["images"])
     assert not out.exists()

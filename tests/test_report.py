@@ -7,17 +7,20 @@ import io
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.history import (
     Candidate,
     Failure,
     History,
     Place,
+    Receipt,
     Refinement,
     Round,
     Status,
@@ -26,6 +29,7 @@ from socratic_agents.history import (
     Verdict,
 )
 from socratic_agents.report import Change, notebook_html, report_html, word_changes
+from tests.strategies import refinements
 
 EVIL = '<script>alert("x")</script>&{{ 7 * 7 }}'
 
@@ -87,6 +91,52 @@ def refinement(
         settings={"seed": 7, "scorer": None},
         templates={"judge": {"name": "default", "sha256": "ab" * 32}, "own": "mine"},
     )
+
+
+def asked(*said: Said | None, words: str = "a") -> Refinement:
+    """Return a refinement with a checklist in which each question needs the first.
+
+    ``said`` is what its best image answers; ``None`` stands for one that nobody asked.
+    """
+    checklist = Checklist(
+        questions=tuple(
+            Question(
+                text=f"Is there {words} {place}?",
+                requirement=f"{words} {place}",
+                parents=(0,) if place else (),
+            )
+            for place in range(len(said))
+        )
+    )
+    told = [Answer(said=one, probability=0.25) for one in said if one]
+    answers = checklist.resolved(told) if told else ()
+    best = replace(candidate("a red ball"), answers=answers)
+    rounds = (Round(candidates=(candidate("a ball"),)), Round(candidates=(best,)))
+    return replace(
+        refinement(),
+        history=History(user_prompt="a ball", rounds=rounds, checklist=checklist),
+        best_place=Place(round=1, candidate=0),
+    )
+
+
+def compared(
+    returned: float, alone: float, *, images: int = 5, **facts: Any
+) -> Refinement:
+    """Return a refinement with a receipt."""
+    best = replace(candidate("a crimson ball", "a square"), seed=9)
+    named = {"best_of_n": best, "metric": "oracle", "independent": True, **facts}
+    receipt = Receipt(images=images, returned=returned, compared=alone, **named)
+    return replace(refinement(), receipt=receipt)
+
+
+def shown(*outcomes: Refinement | Failure) -> str:
+    """Return what one reads on the page."""
+    return squeezed(Reader(report_html(outcomes)).text)
+
+
+def marks(html: str) -> list[tuple[str, str]]:
+    """Return the state and the words of each mark on a page."""
+    return re.findall(r'class="mark (\w+)" role="img" title="([^"]*)"', html)
 
 
 PNG = png()
@@ -253,10 +303,174 @@ def test_text_is_never_markup(show: object) -> None:
     assert callable(show)
     evil = refinement(EVIL, EVIL + " more", EVIL)
     evil = replace(evil, selection_error=EVIL, settings={EVIL: EVIL})
-    html = show(evil)
-    assert "<script" not in html
-    assert "49" not in re.sub(r"base64,[^\"]*", "", html)
-    assert EVIL in Reader(html).text
+    receipt = compared(1, 0, metric=EVIL).receipt
+    hostile = asked(Said.NO, Said.YES, words=EVIL)
+    mute = replace(hostile.history, checklist=Checklist(error=EVIL))
+    for one in (
+        evil,
+        replace(hostile, receipt=receipt),
+        replace(hostile, history=mute),
+    ):
+        html = show(one)
+        assert "<script" not in html
+        assert "49" not in re.sub(r"base64,[^\"]*", "", html)
+        assert EVIL in Reader(html).text
+
+
+def test_answers_are_marked() -> None:
+    """Each question has a mark, and what is not seen is told in words."""
+    html = report_html([asked(Said.YES, Said.NO, Said.UNKNOWN)])
+    expected = [
+        ("passed", "1. Is there a 0? passed, P(yes) 0.25"),
+        ("failed", "2. Is there a 1? failed, P(yes) 0.25"),
+        ("unknown", "3. Is there a 2? unknown, P(yes) 0.25"),
+    ]
+    # Under the returned image, on its card, and in the table.
+    assert expected * 3 == marks(html)
+    text = squeezed(Reader(html).text)
+    assert "✓ ✗ ? lacks: a 1 0.25 unknown: a 2 0.25" in text
+    assert "Checklist: the returned image passes 1 of 3" in text
+    assert '<details class="checklist" open>' in html
+
+
+def test_what_hangs_on_a_failed_question_is_void() -> None:
+    """Where there is no ball its colour is neither passed nor a thing to mend."""
+    html = report_html([asked(Said.NO, Said.YES)])
+    voided = ("void", "2. Is there a 1? counts as failed: it needs 1, P(yes) 0.25")
+    assert voided == marks(html)[1]
+    text = squeezed(Reader(html).text)
+    assert "lacks: a 0" in text
+    assert "lacks: a 1" not in text
+
+
+def test_a_passed_checklist_is_folded() -> None:
+    """Where all is well the table does not stand in the way."""
+    html = report_html([asked(Said.YES, Said.YES)])
+    assert "the returned image passes 2 of 2" in html
+    assert '<details class="checklist">' in html
+    assert "lacks" not in html
+
+
+def test_questions_that_nobody_asked_are_told_so() -> None:
+    """A checklist without answers counts nothing."""
+    html = report_html([asked(None, None)])
+    assert [("unasked", "1. Is there a 0? not asked")] == marks(html)[:1]
+    assert "Checklist: 2 questions" in html
+    assert "passes" not in html
+    assert "Checklist: 1 question<" in report_html([asked(None)])
+
+
+def test_an_answer_in_words_has_no_probability() -> None:
+    """Nothing is made up where only text came."""
+    one = asked(Said.NO)
+    said = replace(one.best, answers=(Answer(said=Said.NO, passed=False),))
+    rounds = (Round(candidates=(said,)),)
+    place = Place(round=0, candidate=0)
+    worded = replace(one, history=replace(one.history, rounds=rounds), best_place=place)
+    assert "P(yes)" not in report_html([worded])
+
+
+def test_a_checklist_that_does_not_fit_is_shown_as_far_as_it_does() -> None:
+    """A run directory may come from somebody else: no answer, no parent is missed."""
+    one = asked(Said.YES, Said.NO)
+    question = Question(text="Is it odd?", requirement="odd", parents=(7, 2, -1))
+    assert one.history.checklist is not None
+    questions = (*one.history.checklist.questions, question)
+    history = replace(one.history, checklist=Checklist(questions=questions))
+    html = report_html([replace(one, history=history)])
+    assert ("unasked", "3. Is it odd? not asked") == marks(html)[2]
+    assert "<td>3. Is it odd?</td><td></td>" in html
+
+
+def test_a_failure_shows_its_checklist() -> None:
+    """What was asked before the error is told, and what each image answered."""
+    one = asked(Said.YES, Said.NO)
+    failure = Failure(
+        user_prompt="a ball", error="no route", kind="CallError", history=one.history
+    )
+    html = report_html([failure])
+    assert "Checklist: 2 questions" in html
+    assert ["passed", "failed", "unasked", "unasked"] == [m for m, _ in marks(html)]
+
+
+def test_a_missing_checklist_is_told() -> None:
+    """Where nobody could write one, the page says why."""
+    one = refinement()
+    mute = replace(one.history, checklist=Checklist(error="no answer came"))
+    assert "No checklist: no answer came" in shown(replace(one, history=mute))
+    assert "hecklist" not in shown(one)
+
+
+@pytest.mark.parametrize(
+    ("returned", "alone", "words"),
+    [
+        (1.0, 0.75, "0.750, this brought 1.000 (oracle); gain +0.250 ."),
+        (0.5, 0.75, "0.750, this brought 0.500 (oracle); loss -0.250 ."),
+        (0.5, 0.5, "0.500, this brought 0.500 (oracle); no gain ."),
+        (0.5, 0.50001, "0.500, this brought 0.500 (oracle); loss -1e-05 ."),
+    ],
+)
+def test_a_receipt_is_honest(returned: float, alone: float, words: str) -> None:
+    """A loss is called a loss, nothing is called nothing, and little is not nothing."""
+    text = shown(compared(returned, alone))
+    assert f"5 images of your prompt alone would have brought {words}" in text
+    assert "flatters" not in text
+
+
+def test_a_receipt_says_what_selected() -> None:
+    """A score that took part in selecting is told."""
+    text = shown(compared(1, 0, independent=False))
+    assert "This score took part in choosing, so it flatters both sides." in text
+
+
+def test_the_best_of_n_is_shown() -> None:
+    """Its image stands beside the returned one, read where it lies."""
+    text = shown(compared(1, 0))
+    assert "first image returned image best of 5 of your prompt alone" in text
+    lone = replace(compared(1, 0, images=1), best_place=Place(round=0, candidate=0))
+    text = shown(lone)
+    assert "1 image of your prompt alone would have brought" in text
+    assert "returned image your prompt alone Round 1" in text
+    assert "first image" not in text
+
+    paths: list[str] = []
+
+    def read(path: str) -> bytes | None:
+        paths.append(path)
+        return PNG
+
+    kept = replace(candidate(), image=None, path="objects/best.png")
+    report_html([compared(1, 0, best_of_n=kept)], read=read)
+    assert "objects/best.png" in paths
+
+
+def test_receipts_are_summed_up() -> None:
+    """The mean gain stands with how many there are, and how many won."""
+    pairs = [(1.0, 0.5), (1.0, 0.75), (0.5, 0.5), (0.5, 0.75)]
+    outcomes = [compared(*pair) for pair in pairs]
+    text = shown(*outcomes)
+    assert (
+        "mean gain over best-of-N (oracle) +0.125 n = 4: 2 wins, 1 tie, 1 loss" in text
+    )
+    lost = [compared(0, 1), compared(0, 1, metric="clip"), refinement()]
+    text = shown(*lost)
+    for metric in ("oracle", "clip"):
+        words = "-1.000 n = 1 of 3: 0 wins, 0 ties, 1 loss"
+        assert f"mean gain over best-of-N ({metric}) {words}" in text
+    assert "mean gain" not in shown(refinement())
+
+
+def test_money_is_summed_up() -> None:
+    """What is known is added, and how much of it is unknown stands beside it."""
+
+    def paid(money: float | None) -> Refinement:
+        return replace(refinement(), usage=Usage(images=1, money=money))
+
+    assert "cost" not in shown(paid(None))
+    assert "cost 0.75 " in shown(paid(0.25), paid(0.5))
+    assert "cost 0.25 0.0 s" in shown(paid(0.25))
+    assert "cost, 1 of 2 0.25 " in shown(paid(0.25), paid(None))
+    assert "cost 0 " in shown(paid(0.0))
 
 
 def test_a_notebook_shows_a_refinement() -> None:
@@ -295,4 +509,12 @@ def test_changes_lead_from_old_to_new(old: str, new: str) -> None:
 def test_any_text_can_be_shown(prompt: str, caption: str) -> None:
     """No text breaks the page."""
     page = Reader(report_html([refinement(prompt, prompt, caption)]))
+    assert [] == page.open
+
+
+@settings(max_examples=50)
+@given(refinements())
+def test_any_refinement_can_be_shown(one: Refinement) -> None:
+    """Whatever was asked, answered and compared: the page is whole."""
+    page = Reader(report_html([one]))
     assert [] == page.open

@@ -6,6 +6,7 @@ no file's name comes from user text.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from socratic_agents.history import (
     Failure,
     History,
     Place,
+    Receipt,
     Refinement,
     Round,
     Status,
@@ -57,6 +59,20 @@ def refinement(
         settings=SETTINGS,
         index=index,
     )
+
+
+def with_receipt(shade: int = 7) -> Refinement:
+    image = Image.new("RGB", (8, 8), (0, shade, 0))
+    best = Candidate(prompt="a red ball", seed=9, image=image, caption="a ball")
+    receipt = Receipt(
+        images=2,
+        best_of_n=best,
+        metric="clip",
+        independent=True,
+        returned=0.75,
+        compared=0.5,
+    )
+    return replace(refinement(), receipt=receipt)
 
 
 def failure(prompt: str = "a red ball", index: int = 0) -> Failure:
@@ -148,6 +164,47 @@ def test_images_of_a_failure_are_kept(tmp_path: Path) -> None:
     path = saved.history.candidates[0].path
     assert path is not None
     assert (tmp_path / path).is_file()
+
+
+def test_the_image_of_a_receipt_is_kept(tmp_path: Path) -> None:
+    """It lies beside the others under the hash of its bytes, and is read back."""
+    with opened(tmp_path) as run:
+        saved = run.save(with_receipt())
+    assert saved.receipt is not None
+    path = saved.receipt.best_of_n.path
+    assert path is not None
+    data = (tmp_path / path).read_bytes()
+    assert f"objects/{hashlib.sha256(data).hexdigest()}.png" == path
+    assert data == read_object(tmp_path, path)
+    with Image.open(tmp_path / path) as image:
+        assert (0, 7, 0) == image.getpixel((0, 0))
+    (read,) = read_outcomes(tmp_path)
+    assert saved.to_json() == read.to_json()
+
+
+def test_a_receipt_is_finished_with_its_image(tmp_path: Path) -> None:
+    """A run goes on with a whole receipt, and draws a lost one again."""
+    with opened(tmp_path) as run:
+        saved = run.save(with_receipt())
+    with opened(tmp_path) as run:
+        found = run.finished(0, "a red ball")
+        assert found is not None
+        assert saved.to_json() == found.to_json()
+        assert saved.receipt is not None
+        (tmp_path / str(saved.receipt.best_of_n.path)).unlink()
+        assert run.finished(0, "a red ball") is None
+
+
+def test_a_receipt_shares_the_images_of_its_refinement(tmp_path: Path) -> None:
+    """Where the best of N is an image that the refinement drew, it lies there once."""
+    one = with_receipt()
+    assert one.receipt is not None
+    receipt = replace(one.receipt, best_of_n=one.best)
+    with opened(tmp_path) as run:
+        saved = run.save(replace(one, receipt=receipt))
+    assert saved.receipt is not None
+    assert saved.best == saved.receipt.best_of_n
+    assert 1 == len(names(tmp_path / "objects"))
 
 
 def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path) -> None:
