@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +14,14 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+from socratic_agents.chains.checklist import checklist_writer
+from socratic_agents.chains.guard import fidelity_guard
 from socratic_agents.chains.judge import caption_judge
 from socratic_agents.chains.optimizer import optimizer
 from socratic_agents.chains.selector import caption_selector
 from socratic_agents.chains.templates import find_template
+from socratic_agents.checklist import Answer, Said
+from socratic_agents.errors import AnswerError
 from socratic_agents.history import Candidate, History, Round
 from socratic_agents.pocket import PocketChatModel, sample_prompts
 from socratic_agents.pocket.phrases import phrase
@@ -204,6 +209,79 @@ async def test_a_turned_relation_does_not_satisfy() -> None:
     assert verdict.missing
 
 
+async def test_judges_how_many_there_are() -> None:
+    """A second object that nobody asked for is named; nonsense satisfies nobody."""
+    judge = caption_judge(exact, find_template("judge", "default"))
+    crowded = await judge(
+        history("a red circle", ("x", "a red circle above a blue square", 0.9))
+    )
+    nonsense = await judge(history("a red circle", ("x", "circle " * 3, 0.9)))
+
+    assert ("1 object(s)",) == crowded.missing
+    assert nonsense.satisfied is False
+    assert ("I do not understand the prompt or the caption.",) == nonsense.missing
+
+
+async def test_writes_a_checklist() -> None:
+    """Each part of the request becomes a question, in the words of the request."""
+    write = checklist_writer(exact, find_template("checklist", "default"))
+    found = await write("a crimson ball above an azure box")
+
+    assert (
+        *("a crimson thing", "a ball", "a crimson ball"),
+        *("an azure thing", "a box", "an azure box"),
+        *("two objects", "a ball above a box"),
+    ) == tuple(question.requirement for question in found.questions)
+    assert (0, 1) == found.questions[2].parents
+    with pytest.raises(AnswerError, match="expected 3 to 10 questions, got 0"):
+        await write("circle circle circle")
+
+
+async def test_guards_rewrites() -> None:
+    """What gives up a part of the request is mended, and what keeps it stays."""
+    write = checklist_writer(exact, find_template("checklist", "default"))
+    guard = fidelity_guard(exact, find_template("guard", "default"))
+    prompt = "a crimson ball above an azure box"
+    past = replace(history(prompt), checklist=await write(prompt))
+    sound, lost = "a blue square below a red circle", "a red square"
+
+    assert (sound, "a red circle above a blue square") == await guard(
+        past, (sound, lost)
+    )
+
+
+@pytest.mark.parametrize("caption", ["a red circle", "", "circle circle circle"])
+async def test_an_attempt_at_something_else_teaches_nothing(caption: str) -> None:
+    """Another number of objects says nothing about the words that it lacks."""
+    past = history("a salmon ball", ("a red circle above a blue box", caption, 0.3))
+    prompts = await rewritten(past, n=8)
+
+    assert {"circle"} == {prompt.split()[2] for prompt in prompts}
+    assert "red" in {prompt.split()[1] for prompt in prompts}
+
+
+async def test_answers_on_an_attempt_narrow_a_word_down() -> None:
+    """A colour that was looked for in vain is none of those that were there."""
+    prompt = "a salmon ball"
+    write = checklist_writer(exact, find_template("checklist", "default"))
+    checklist = await write(prompt)
+    said = [Answer(said=yes) for yes in (Said.NO, Said.YES, Said.YES, Said.YES)]
+    (attempt,) = history(prompt, (prompt, "a pink circle", 0.3)).candidates
+    attempts = [
+        replace(attempt, prompt=f"a {colour} circle", caption=f"a {colour} circle")
+        for colour in ("red", "blue", "green", "cyan")
+    ]
+    drawn = [replace(a, answers=checklist.resolved(said)) for a in attempts]
+    past = History(
+        user_prompt=prompt,
+        rounds=(Round(candidates=tuple(drawn)),),
+        checklist=checklist,
+    )
+    colours = {text.split()[1] for text in await rewritten(past, n=4)}
+
+    assert {"pink", "orange", "yellow", "purple"} == colours
+
+
 async def test_selects_the_caption_that_agrees_best() -> None:
     """Of several captions the one that shows most of what was asked is chosen."""
     past = history(
@@ -273,6 +351,38 @@ def test_answers_in_plain_json_without_a_schema() -> None:
 
     assert {"aim": "whole", "prompt": "a red circle"} == optimized["prompts"][0]
     assert judged["satisfied"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ("<user_prompt>a ball</user_prompt>\nWrite the checklist.", "questions"),
+        (
+            "<user_prompt>a ball</user_prompt>\n<rewrite><prompt>a disc</prompt></rewrite>",
+            "checks",
+        ),
+    ],
+)
+def test_writes_and_checks_without_a_schema(asked: str, field: str) -> None:
+    """The words of the template tell the role to those that send no schema."""
+    answer = json.loads(str(exact.invoke(asked).content))
+
+    assert [field] == list(answer)
+    assert answer[field]
+
+
+def test_a_schema_of_somebody_else_is_no_role() -> None:
+    """Whose fields it does not know, it does not make answers up for."""
+
+    @tool
+    def weather(town: str) -> str:
+        """Tell the weather."""
+        return town
+
+    answer = exact.bind_tools([weather]).invoke("Does it rain?")
+
+    assert [] == answer.tool_calls
+    assert "rule-based" in str(answer.content)
 
 
 def test_says_what_it_is() -> None:

@@ -55,13 +55,14 @@ class _Writer:
 
     def items(self) -> list[dict[str, Any]]:
         asked = self._asked
-        looks = [self._looks(thing) for thing in asked.things]
+        for thing in asked.things:
+            self._looks(thing)
         if len(asked.things) > 1:
             self._add("are there two objects ?", "two objects", instead=HOW_MANY)
         else:
             self._add("is there only one object ?", "one object", instead=HOW_MANY)
         if asked.relation:
-            self._relation(asked, looks)
+            self._relation(asked)
         if asked.background:
             ground = asked.background
             self._add(
@@ -71,7 +72,7 @@ class _Writer:
             )
         return self._items
 
-    def _looks(self, thing: ThingWish) -> list[int]:
+    def _looks(self, thing: ThingWish) -> None:
         """Ask about one thing: its colour, its shape, and both in one."""
         roots = []
         if thing.colour:
@@ -87,28 +88,30 @@ class _Writer:
         if (thing.colour and thing.shape) or thing.size:
             # One object alone cannot mix things up: its size is all that is left.
             whole = thing if len(self._asked.things) > 1 else _sized(thing)
-            roots.append(self._is_there(phrase(Wish((whole,))), needs=roots))
-        return roots[-1:]
+            needs = roots if whole.colour or not whole.shape else roots[-1:]
+            self._is_there(phrase(Wish((whole,))), needs=needs)
 
     def _is_there(self, named: str, **further: Any) -> int:
         return self._add(f"is there {named} ?", named, **further)
 
-    def _relation(self, asked: Wish, looks: list[list[int]]) -> None:
+    def _relation(self, asked: Wish) -> None:
         plain = self._apart()
         first, second = (phrase(Wish((t,)), articles=False) for t in plain)
         of = " of" if f"{asked.relation} of" in " ".join(words_of(self._text)) else ""
         how = f"{asked.relation}{of}"
-        roots = [self._numbers.get(phrase(Wish((thing,)))) for thing in plain]
-        needs = [
-            number
-            for root, look in zip(roots, looks, strict=True)
-            for number in ([root] if root else look)
-        ]
+        needs = [number for thing in plain for number in self._roots(thing)]
         self._add(
             f"is the {first} {how} the {second} ?",
             f"{article(first)} {first} {how} {article(second)} {second}",
             needs=needs,
         )
+
+    def _roots(self, thing: ThingWish) -> list[int]:
+        """Return the questions that say whether such a thing is there at all."""
+        parts = (ThingWish(shape=thing.shape), ThingWish(colour=thing.colour))
+        whole = self._numbers.get(phrase(Wish((thing,))))
+        found = [self._numbers.get(phrase(Wish((part,)))) for part in parts]
+        return [number for number in ([whole] if whole else found) if number]
 
     def _apart(self) -> tuple[ThingWish, ...]:
         """Return both things by as few words as tell them apart, or by all there are.

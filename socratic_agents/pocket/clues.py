@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from socratic_agents.pocket.guesses import shuffled
-from socratic_agents.pocket.thesaurus import learn, read, slots
+from socratic_agents.pocket.thesaurus import MARK, read, turned
 from socratic_agents.pocket.words import FILLERS, GROUNDS, THINGS, words_of
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ class Clue:
 
 
 def clues(
-    asked: Wish,
     unknown: Mapping[str, str],
     *,
-    prompt: str,
     caption: str,
     passed: Sequence[str],
     failed: Sequence[str],
@@ -51,18 +49,14 @@ def clues(
     """Return what one attempt tells.
 
     Args:
-        asked: What the user prompt asks for, unknown words marked.
         unknown: Unknown word to its kind, a key of ``CHOICES``.
-        prompt: From what the image was drawn.
         caption: What it shows.
         passed: The requirements that it fulfils.
         failed: Those that it does not.
     """
-    shown, written = read(caption), read(prompt)
+    shown = read(caption)
     if shown is None:
         return []
-    seen = slots(shown)
-    tried = learn(asked, written) if written else {}
     fine = {word for one in passed for word in _content(one)}
     found = []
     for requirements, came in ((passed, True), (failed, False)):
@@ -76,14 +70,33 @@ def clues(
             # A failure tells of the one word that is left when the others are there.
             if not came and (word in fine or not fine.issuperset(others)):
                 continue
-            kind = unknown[word]
-            if kind == "relation":
-                among = {tried[word]} if word in tried else set()
-            else:
-                among = {w for place, w in seen.items() if place.startswith(kind)}
+            among = _among(unknown[word], requirement, shown)
             if among:
                 found.append(Clue(word, frozenset(among), came))
     return found
+
+
+def _among(kind: str, requirement: str, shown: Wish) -> set[str]:
+    """Return the words of a kind that an image shows where the rest is there too."""
+    if kind == "background":
+        return {shown.background} if shown.background else set()
+    wanted = read(requirement)
+    if wanted is None or (len(wanted.things) > 1) != (kind == "relation"):
+        return set()
+    known = [
+        {word for word in vars(thing).values() if word and not word.startswith(MARK)}
+        for thing in wanted.things
+    ]
+    found = set[str | None]()
+    for way in (shown, turned(shown)):
+        if len(known) > len(way.things):
+            continue
+        if all(
+            k <= set(vars(t).values()) for k, t in zip(known, way.things, strict=False)
+        ):
+            pair = kind == "relation"
+            found.add(way.relation if pair else getattr(way.things[0], kind))
+    return {word for word in found if word}
 
 
 def guided(words: Mapping[str, str], found: Sequence[Clue]) -> Iterator[dict[str, str]]:

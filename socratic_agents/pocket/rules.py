@@ -65,7 +65,7 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
     aim = "history" if blocks else "whole"
     if open_words:
         trials = [_trial(block, asked) for block in blocks]
-        found = [c for block in blocks for c in _clues(block, asked, open_words)]
+        found = [c for block in blocks for c in _clues(block, open_words)]
         guessed = [
             phrase(translate(asked, meanings | guess))
             for guess in (
@@ -98,12 +98,10 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
     }
 
 
-def _clues(block: str, asked: Wish, open_words: Mapping[str, str]) -> list[Clue]:
+def _clues(block: str, open_words: Mapping[str, str]) -> list[Clue]:
     """Return what the checklist's answers on one attempt tell of the open words."""
     return clues(
-        asked,
         open_words,
-        prompt=_block(block, "prompt"),
         caption=_block(block, "caption"),
         passed=_block(block, "passed").split("; "),
         failed=_block(block, "failed").split("; "),
