@@ -161,6 +161,16 @@ class Settings(BaseSettings):
     of layers. ``None``: everything stays on the device."""
     quantization: Literal["4bit", "8bit"] | None = None
     """Bits of a weight, through bitsandbytes; ``None``: as ``dtype`` says."""
+    batching: Literal["request", "step"] = "request"
+    """What shares a batch: whole drawings, or (``step``) calls of the denoiser, so that
+    a drawing may join while others are on their way; see docs/speed.md."""
+    channels_last: bool = False
+    """Keep the weights of the generator's convolutions as tensor cores read them."""
+    compile: Literal["regional", "full"] | None = None
+    """Compile the denoiser: the blocks that it repeats, or all of it; ``None``: run it
+    as it is."""
+    vae_batch: Annotated[int, Field(ge=1)] | None = None
+    """Images that are decoded at once; ``None``: the whole batch."""
 
     base_url: str | None = None
     """Address of an OpenAI-compatible server of the language model; ``None``: the

@@ -8,6 +8,7 @@ D4  What cannot work is said in one line before anything is drawn.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import local_folder, quiet
 from socratic_agents.models.pipelines import place
 from socratic_agents.models.sanity import image_fault
+from socratic_agents.scheduler import Stage, Worker
 from tests import tiny_models
 
 if TYPE_CHECKING:
@@ -160,6 +162,48 @@ def test_same_requests_twice_give_the_same_images(scheduler: str) -> None:
     first, second = stacked(draw.arrays(REQUESTS)), stacked(draw.arrays(REQUESTS))
 
     assert np.array_equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        "EulerDiscreteScheduler",
+        "DPMSolverMultistepScheduler",
+        "PNDMScheduler",
+        "DDIMScheduler",
+        "UniPCMultistepScheduler",
+    ],
+)
+async def test_two_hundred_at_once_draw_what_each_draws_alone(scheduler: str) -> None:
+    """Bit by bit where all batches have one size, and up to rounding elsewhere.
+
+    Shared between threads, PNDM would give wrong images here without a word.
+    """
+    pipeline = tiny_models.stable_diffusion(scheduler=scheduler)
+    draw = Diffusion(pipeline, **SMALL | {"steps": 3})
+    strict = Stage(name="strict", run=draw.arrays, max_batch=8, padded=True)
+    loose = Stage(name="loose", run=draw.arrays, max_batch=8)
+    requests = [(f"a red circle {seed % 7}", seed) for seed in range(200)]
+    async with Worker() as worker:
+
+        async def drawn(stage: Any) -> NDArray[np.float32]:
+            submitted = [worker.submit(stage, request) for request in requests]
+            return np.stack(await asyncio.gather(*submitted))
+
+        bits, rounded = await drawn(strict), await drawn(loose)
+        stages = worker.statistics().stages
+        # Not all of them: alone, each costs as much as eight.
+        few = slice(None, None, 13)
+        alone = [await worker.submit(strict, request) for request in requests[few]]
+
+    single = stacked([draw.arrays([request])[0] for request in requests[few]])
+    assert (200, 25) == (stages["strict"].items, stages["strict"].batches)
+    assert 200 > stages["loose"].batches
+    assert np.array_equal(np.stack(alone), bits[few])
+    assert np.abs(single - bits[few]).max() <= 1e-4
+    assert np.abs(single - rounded[few]).max() <= 1e-4
+    assert not np.allclose(single[0], single[1], atol=0.01)
 
 
 def test_nothing_asked_draws_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from socratic_agents.errors import BatchError, CandidateError
 from socratic_agents.history import Status
+from socratic_agents.models.denoisers import check_caches
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import check_folder, local_folder, opening, quiet
 from socratic_agents.models.pipelines import (
@@ -24,6 +26,7 @@ from socratic_agents.models.pipelines import (
     token_limits,
 )
 from socratic_agents.models.sanity import image_fault
+from socratic_agents.models.speed import Speed, bucket, check_speed, hasten
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,21 +53,30 @@ class Diffusion:
 
     Args:
         pipeline: A diffusers text-to-image pipeline, ready and on its device.
+        speed: How to make it faster, its models in place; ``None``: as it is.
         call: Arguments for every call of the pipeline; ``steps`` stands for
             ``num_inference_steps``, and ``None`` for the pipeline's own default.
 
     Raises:
-        ConfigurationError: If the pipeline does not take one of the arguments, or
-            is no text-to-image pipeline.
+        ConfigurationError: If the pipeline does not take one of the arguments, is no
+            text-to-image pipeline, or has a cache that makes an image depend on its
+            neighbours; or if it cannot be made faster like this.
     """
 
-    def __init__(self, pipeline: Any, **call: Any) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self, pipeline: Any, *, speed: Speed | None = None, **call: Any
+    ) -> None:
         self._defaults = named_parameters(pipeline)
         self._call = checked_call(call, self._defaults, type(pipeline).__name__)
         self._encoders = token_limits(pipeline, self._call, self._defaults)
         if callable(getattr(pipeline, "set_progress_bar_config", None)):
             pipeline.set_progress_bar_config(disable=True)
+        check_caches(pipeline)
+        if speed is not None:
+            check_speed(speed, pipeline.device)
+            pipeline = hasten(pipeline, speed)
+        self._bucketed = speed is not None and speed.compile is not None
+        self._pipeline = pipeline
 
     @classmethod
     def load(
@@ -76,6 +88,7 @@ class Diffusion:
         revision: str | None = None,
         offload: str | None = None,
         quantization: Mapping[str, Any] | Any | None = None,
+        speed: Speed | None = None,
         **call: Any,
     ) -> Self:
         """Open a pipeline by name; safetensors only, and no code from the hub.
@@ -89,6 +102,7 @@ class Diffusion:
                 main memory while they are not used; each saves more and is slower.
             quantization: A diffusers ``PipelineQuantizationConfig``, or its
                 arguments, such as ``{"quant_backend": "bitsandbytes_4bit"}``.
+            speed: As in the constructor.
             call: As in the constructor.
 
         Raises:
@@ -101,6 +115,8 @@ class Diffusion:
             "use_safetensors": True,
         }
         check_offload(offload, chosen)
+        if speed is not None:
+            check_speed(speed, chosen, offload)
         folder = local_folder(name)
         if folder is not None:
             check_folder(folder, INDEX)
@@ -112,7 +128,22 @@ class Diffusion:
         with quiet(), opening("a text-to-image model", name):
             pipeline = open_pipeline(str(folder or name), options)
             place(pipeline, chosen, offload)
-        return cls(pipeline, **call)
+        return cls(pipeline, speed=speed, **call)
+
+    @property
+    def pipeline(self) -> Any:
+        """What draws."""
+        return self._pipeline
+
+    def drawing_with(self, pipeline: Any) -> Self:
+        """Return the same generator over a copy of its pipeline.
+
+        Args:
+            pipeline: A copy, such as a meeting place gives to each drawing.
+        """
+        other = copy.copy(self)
+        other._pipeline = pipeline  # noqa: SLF001 - it is one of us
+        return other
 
     @property
     def max_tokens(self) -> int | None:
@@ -177,6 +208,8 @@ class Diffusion:
             # Without the traceback, whose frames would keep the batch in memory.
             return [CandidateError(Status.GENERATION_FAILED, message)]
         images = list(output.images)
+        if self._bucketed and len(images) == bucket(len(requests)):
+            images = images[: len(requests)]
         if len(images) != len(requests):
             message = (
                 f"expected {len(requests)} images of {type(self._pipeline).__name__}, "
@@ -211,6 +244,9 @@ class Diffusion:
     def _draw(self, requests: Sequence[tuple[str, int]]) -> Any:
         import torch  # noqa: PLC0415 - heavy
 
+        if self._bucketed:
+            copies = [requests[-1]] * (bucket(len(requests)) - len(requests))
+            requests = [*requests, *copies]
         call = {
             name: [value] * len(requests)
             if isinstance(value, str) and PER_PROMPT.fullmatch(name)
