@@ -1,4 +1,4 @@
-"""The command line: ``socratic refine | batch | report | doctor | lab``.
+"""The command line: ``socratic refine | batch | report | bench | doctor | lab``.
 
 Machine output goes to stdout and nothing else does. Exit codes: 0 done, 1 some
 prompts failed, 2 wrong usage or configuration, 130 interrupted.
@@ -20,6 +20,7 @@ import typer
 from typer.exceptions import TyperException
 
 from socratic_agents.errors import ConfigurationError, PromptError, SocraticError
+from socratic_agents.lab.bench import bench
 from socratic_agents.lab.commands import lab
 from socratic_agents.options import with_settings
 from socratic_agents.prompt import checked, printable, read_prompts
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 
 app.add_typer(lab, name="lab")
+app.command("bench")(bench)
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where images and results go.")]
 DryRun = Annotated[

@@ -13,6 +13,7 @@ SocraticError
 │   └── BudgetError         the call was not made, because the budget is spent
 ├── NothingDrawnError       no candidate of a refinement can be returned
 ├── BatchError              a model broke its contract: one output for every input
+│   └── StuckError          a call of a model does not end
 └── ClosedError             work was handed to something that is already closed
 """
 
@@ -36,6 +37,7 @@ __all__ = (
     "NothingDrawnError",
     "PromptError",
     "SocraticError",
+    "StuckError",
     "TemplateError",
     "UnknownWordError",
 )
@@ -121,6 +123,10 @@ class NothingDrawnError(SocraticError):
 
 class BatchError(SocraticError):
     """Raised when a model gave another number of outputs than it got inputs."""
+
+
+class StuckError(BatchError):
+    """Raised when a call of a model takes longer than its stage has patience."""
 
 
 class ClosedError(SocraticError, RuntimeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from socratic_agents.chains.templates import Template
-    from socratic_agents.history import Candidate
+    from socratic_agents.history import Candidate, History, Verdict
     from socratic_agents.scheduler import Worker
     from socratic_agents.settings import Settings
 
@@ -94,7 +94,7 @@ def open_parts(
     llm = open_language_model(settings) if templates else None
     check_eyes(settings, templates, llm)
     voices = open_voices(settings, worker)
-    agents = cast_agents(settings, templates, llm, voices)
+    agents = _announced(cast_agents(settings, templates, llm, voices), worker)
     return Parts(agents=agents, voices=voices, llm=llm, closers=voices.closers)
 
 
@@ -125,6 +125,20 @@ def cast_agents(
         inquire=open_inquirer(settings, templates, llm),
         answer=_answer(settings, templates, llm, voices),
     )
+
+
+def _announced(agents: Agents, worker: Worker) -> Agents:
+    """Let the worker know when a loop thinks: it will want an image soon."""
+
+    async def judge(history: History) -> Verdict:
+        worker.think()
+        return await agents.judge(history)
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        worker.think()
+        return await agents.optimize(history)
+
+    return replace(agents, judge=judge, optimize=optimize)
 
 
 def _answer(

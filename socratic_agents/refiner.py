@@ -9,12 +9,13 @@ import threading
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
 
 from socratic_agents.bridge import Bridge
+from socratic_agents.calibration import Calibration, cache_file
 from socratic_agents.chains.meter import Meter, metered
 from socratic_agents.errors import BudgetError, ClosedError, SocraticError
 from socratic_agents.history import Failure, Refinement
@@ -111,7 +112,8 @@ class Refiner(Runnable[str, Refinement]):
                 message = "expected an open refiner, got a closed one; make a new one"
                 raise ClosedError(message)
             if self._worker is None:
-                self._worker = Worker()
+                calibration = Calibration(cache_file())
+                self._worker = Worker(calibration=calibration)
                 self._worker.open()
             worker = self._worker
         if (parts := self._parts) is None:
@@ -174,12 +176,12 @@ class Refiner(Runnable[str, Refinement]):
         """
         user_prompt = self.check(prompt)
         agents = await self.agents()
-        settings = self.settings
+        worker, settings = cast("Worker", self._worker), self.settings
         if limit := self._run.spent():
             message = f"expected room in the budget of the run, got {limit}; raise it"
             raise BudgetError(message)
         meter = Meter(budget=settings.budget, prices=settings.prices, parent=self._run)
-        with metered(meter):
+        with metered(meter), worker.loop():
             most = [n for n in (settings.max_images, meter.images_left()) if n]
             refinement = await refine_prompt(
                 user_prompt,

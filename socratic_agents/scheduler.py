@@ -1,28 +1,36 @@
 """One worker thread per device: it owns the models and takes a batch when it is free.
 
 Pipelines are not safe to share between threads, and event loops must not wait for
-them, so a single thread runs all models of a device. Items wait in queues, one for
-each stage and key; only at the moment when the thread is free does it look which
-batch is best (late binding). No timer seals a batch early, so batches fill up by
-themselves while the device is busy.
+them, so a single thread runs all models of a device. Items wait in lines, one for each
+stage and key; only at the moment when the thread is free is it decided, in that
+thread, which batch is best (late binding; see ``dispatch``). No timer seals a batch
+early, so batches fill up by themselves while the device is busy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
+import itertools
 import threading
 import time
-from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from socratic_agents.errors import BatchError, ClosedError
+from socratic_agents.calibration import Calibration
+from socratic_agents.calls import Caller
+from socratic_agents.dispatch import Dispatcher, Run
+from socratic_agents.errors import ClosedError, StuckError
+from socratic_agents.jobs import Job, Loop, current_loop
+from socratic_agents.line import Item as Waiting
+from socratic_agents.stage import Stage
+from socratic_agents.tally import StageStatistics, Statistics, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator
     from typing import Self
+
+    from socratic_agents.errors import SocraticError
 
 __all__ = ("Stage", "StageStatistics", "Statistics", "Worker")
 
@@ -31,83 +39,8 @@ Output = TypeVar("Output")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stage(Generic[Item, Output]):
-    """One thing that a device does with lists of items."""
-
-    name: str
-    """For messages and statistics."""
-    run: Callable[[list[Item]], Sequence[Output | Exception]]
-    """Blocks in the worker's thread; one output for every item, in order. An output
-    that is an exception is raised where its item was submitted, and only there."""
-    max_batch: int = 8
-    """Items of one call, at least 1."""
-    padded: bool = False
-    """Fill every call up to ``max_batch`` with copies of its last item. The last bits
-    of an output depend on the size of its batch, but not on its neighbours: with one
-    size for all calls, an item's output is the same whatever else is on its way."""
-    priority: int = 0
-    """The highest goes first: stages whose answer sets loops free to think (captions,
-    scores) before the one that keeps the device busy for long (images)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageStatistics:
-    """What a worker has done for one stage."""
-
-    items: int = 0
-    """Items that were run, copies that fill a batch left out."""
-    batches: int = 0
-    """Calls of the model, halves of a failed one included."""
-    seconds: float = 0.0
-    """How long these calls took together."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Statistics:
-    """What a worker has done since it was opened."""
-
-    batches: int
-    """Batches that were taken; halves of a failed one are not counted again."""
-    items: int
-    """Items in those batches."""
-    fill: float
-    """Mean of items / max_batch over all batches; 0 before the first."""
-    busy: float
-    """Share of the time in which a batch was running, 0 to 1."""
-    waiting: int
-    """Items that nobody has begun with."""
-    stages: Mapping[str, StageStatistics]
-    """The same by the name of the stage."""
-
-
-@dataclass(eq=False)
-class _Job:
-    """An item and whoever waits for its output, in whatever event loop."""
-
-    item: Any
-    ticket: int
-    answer: asyncio.Future[Any] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-
-    def settle(self, output: Any) -> None:
-        """Hand the output over; the first one counts, and nobody may be left to care."""
-        # The waiter's event loop may have ended before its answer was ready.
-        with contextlib.suppress(RuntimeError):
-            self.answer.get_loop().call_soon_threadsafe(self._settle, output)
-
-    def _settle(self, output: Any) -> None:
-        if self.answer.done():
-            return
-        if isinstance(output, BaseException):
-            self.answer.set_exception(output)
-        else:
-            self.answer.set_result(output)
-
-
 class Worker:
-    """The thread that owns a device, and the queues in front of it.
+    """The thread that owns a device, and the lines in front of it.
 
     Items may be submitted from any number of event loops and threads. ``async with``
     opens and closes it; ``open`` and ``close`` do the same for those who cannot wait.
@@ -115,33 +48,49 @@ class Worker:
 
     Args:
         name: Of the thread, for people who look at threads.
+        calibration: What calls cost; ``None``: learned anew, and forgotten.
     """
 
-    def __init__(self, name: str = "socratic-worker") -> None:
+    def __init__(
+        self, name: str = "socratic-worker", *, calibration: Calibration | None = None
+    ) -> None:
         # A daemon: the interpreter waits for other threads before ``atexit`` runs, so
         # a worker that nobody closed could never be told to stop.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._changed = threading.Condition()
-        self._queues: dict[tuple[Stage[Any, Any], Hashable], deque[_Job]] = {}
-        self._running: list[_Job] = []
-        self._tickets = 0
+        self._calibration = calibration or Calibration()
+        self._caller = Caller(
+            self._calibration,
+            watch=self._watch,
+            note=self._note,
+            closed=lambda: self._closed,
+        )
+        self._dispatcher, self._numbers = Dispatcher(), itertools.count()
+        self._tally = Tally(time.perf_counter())
+        self._running: list[Job] = []
         self._closed = False
-        self._opened_at = self._busy_since = time.perf_counter()
-        self._batches, self._items, self._fill, self._busy = 0, 0, 0.0, 0.0
-        self._stages: dict[str, StageStatistics] = {}
+        self._over = threading.Event()  # the thread has ended, or is stuck
+        self._watched: object = None
+        self._stuck: Stage[Any, Any] | None = None
 
     def open(self) -> None:
         """Start the thread."""
-        self._opened_at = time.perf_counter()
+        self._tally.open(time.perf_counter())
         self._thread.start()
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Answer every waiter with an error, and wait for the running batch to end."""
+        """Answer every waiter with an error, and wait for the running batch to end.
+
+        One that is stuck is not waited for. What calls cost is kept.
+        """
         self._refuse()
         if self._thread.is_alive():
-            self._thread.join()
+            self._over.wait()
+            if not self._stuck:
+                self._thread.join()
         atexit.unregister(self.close)
+        self._calibration.save()
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -164,17 +113,37 @@ class Worker:
 
         Raises:
             ClosedError: If the worker is closed, or closes before the answer.
+            StuckError: If a call takes longer than its stage has patience.
             BatchError: If the stage broke its contract.
             Exception: Whatever the stage raised or returned for this item.
         """
+        job, loop = Job(item, stage), current_loop.get()
         with self._changed:
-            if self._closed:
-                raise _refusal(stage)
-            job = _Job(item, self._tickets)
-            self._tickets += 1
-            self._queues.setdefault((stage, key), deque()).append(job)
+            if self._closed or self._stuck:
+                raise self._refusal(stage)
+            number = next(self._numbers)
+            waiting = Waiting(
+                job, number, loop.order if loop else number, loop and loop.user
+            )
+            if loop:
+                loop.waiting += 1
+                self._dispatcher.thinking.end(loop.order, now=time.perf_counter())
+            self._dispatcher.add(
+                waiting,
+                stage=stage,
+                key=key,
+                priority=stage.priority,
+                most=self._calibration.limit(stage, key),
+                curve=self._calibration.curve(stage, key),
+            )
             self._changed.notify()
-        return cast("Output", await job.answer)
+        try:
+            return cast("Output", await job.answer)
+        finally:
+            with self._changed:
+                self._dispatcher.discard(waiting, stage=stage, key=key)
+                if loop:
+                    loop.waiting -= 1
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Run a function in the worker's thread, to load a model for example."""
@@ -185,137 +154,129 @@ class Worker:
         )
         return await self.submit(stage, None)
 
+    @contextmanager
+    def loop(self, *, user: Hashable = None) -> Iterator[None]:
+        """Take what is submitted meanwhile, in tasks begun here too, for one loop's.
+
+        The items of the loop that began first go first.
+
+        Args:
+            user: Whose loop it is; users get equal shares of the device.
+        """
+        with self._changed:
+            loop = Loop(next(self._numbers), user)
+        token = current_loop.set(loop)
+        try:
+            yield
+        finally:
+            current_loop.reset(token)
+            with self._changed:
+                self._dispatcher.thinking.end(loop.order, now=time.perf_counter())
+
+    def think(self) -> None:
+        """Let the worker know that this loop is about to wait for something else.
+
+        An idle device may then wait for it a moment, rather than begin with a batch
+        that is nearly empty. The loop is back when it submits the next item, and
+        cannot be on its way while another item of it waits.
+        """
+        if loop := current_loop.get():
+            with self._changed:
+                if not loop.waiting:
+                    now = time.perf_counter()
+                    self._dispatcher.thinking.begin(loop.order, now=now)
+
     def statistics(self) -> Statistics:
         """Return what was done until now."""
         with self._changed:
             now = time.perf_counter()
-            busy = self._busy + (now - self._busy_since if self._running else 0.0)
-            return Statistics(
-                batches=self._batches,
-                items=self._items,
-                fill=self._fill / self._batches if self._batches else 0.0,
-                busy=min(busy / max(now - self._opened_at, 1e-9), 1.0),
-                stages=dict(self._stages),
-                waiting=sum(
-                    not job.answer.done()
-                    for jobs in self._queues.values()
-                    for job in jobs
-                ),
-            )
+            return self._tally.statistics(len(self._dispatcher), now=now)
+
+    def _give_up(self, stage: Stage[Any, Any], watched: object) -> None:
+        """Answer everyone, since the device may never be free again."""
+        with self._changed:
+            if self._watched is not watched:
+                return  # it has just ended
+            self._stuck = stage
+            self._answer_all()
+            self._over.set()
+
+    @contextmanager
+    def _watch(self, stage: Stage[Any, Any]) -> Iterator[None]:
+        """Watch a call of a stage that has not patience without end."""
+        if stage.patience is None:
+            yield
+            return
+        watched = self._watched = object()
+        timer = threading.Timer(stage.patience, self._give_up, (stage, watched))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._changed:
+                self._watched = self._stuck = None
+                self._over.clear()
+
+    def _note(self, stage: Stage[Any, Any], items: int, seconds: float) -> None:
+        """Count a call."""
+        with self._changed:
+            self._tally.called(stage.name, items, seconds)
 
     def _refuse(self) -> None:
         """Take no more work, and answer everyone who still waits."""
         with self._changed:
             self._closed = True
-            unanswered = [
-                (stage, job)
-                for (stage, _), jobs in self._queues.items()
-                for job in jobs
-            ] + [(None, job) for job in self._running]
-            self._queues.clear()
+            self._answer_all()
             self._changed.notify()
-        for stage, job in unanswered:
-            job.settle(_refusal(stage))
+
+    def _answer_all(self) -> None:
+        for waiting in self._dispatcher.clear():
+            waiting.payload.settle(self._refusal(waiting.payload.stage))
+        for job in self._running:
+            job.settle(self._refusal(None))
+
+    def _refusal(self, stage: Stage[Any, Any] | None) -> SocraticError:
+        what = f"stage {stage.name!r}" if stage else "a running batch"
+        if self._stuck:
+            message = (
+                f"expected a worker that answers for {what}, got one that has been "
+                f"stuck for more than {self._stuck.patience} s in a call of stage "
+                f"{self._stuck.name!r}; wait for the call, or restart the program"
+            )
+            return StuckError(message)
+        message = (
+            f"expected an open worker for {what}, got a closed one; open a new one"
+        )
+        return ClosedError(message)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                if self._running:
-                    self._busy += time.perf_counter() - self._busy_since
-                    self._running = []
-                while (batch := self._take()) is None:
-                    if self._closed:
-                        return
-                    self._changed.wait()
-                _, self._running = batch
-                self._busy_since = time.perf_counter()
-            self._run(*batch)
-            del batch  # or the last images would live until the next batch
-
-    def _take(self) -> tuple[Stage[Any, Any], list[_Job]] | None:
-        """Return the batch that is best now, oldest items first; ``None``: no work."""
-        for name, jobs in list(self._queues.items()):
-            while jobs and jobs[0].answer.done():
-                jobs.popleft()
-            if not jobs:
-                del self._queues[name]
-        if not self._queues:
-            return None
-        stage, key = min(
-            self._queues, key=lambda q: (-q[0].priority, self._queues[q][0].ticket)
-        )
-        jobs, batch = self._queues[stage, key], list[_Job]()
-        while jobs and len(batch) < stage.max_batch:
-            job = jobs.popleft()
-            if not job.answer.done():
-                batch.append(job)
-        self._batches += 1
-        self._items += len(batch)
-        self._fill += len(batch) / stage.max_batch
-        return stage, batch
-
-    def _run(self, stage: Stage[Any, Any], jobs: list[_Job]) -> None:
-        """Run a batch and answer it; one that fails is tried again in halves."""
-        jobs = [job for job in jobs if not job.answer.done()]
-        if not jobs or self._closed:
-            return
-        items = [job.item for job in jobs]
-        if stage.padded:
-            items += items[-1:] * (stage.max_batch - len(items))
-        outputs: list[Any] | None
-        start = time.perf_counter()
         try:
-            outputs = list(stage.run(list(items)))
-        except BaseException as problem:  # noqa: BLE001 - it is raised at the caller's
-            outputs = [problem] * len(items) if len(jobs) == 1 else None
-        self._note(stage.name, len(jobs), time.perf_counter() - start)
-        # Outside of the "except": there, the traceback would keep the tensors alive.
-        if outputs is None:
-            half = len(jobs) // 2
-            self._run(stage, jobs[:half])
-            self._run(stage, jobs[half:])
-        elif len(outputs) != len(items):
-            # Before anyone is answered: nobody can say whose output is whose.
-            for job in jobs:
-                job.settle(_miscounted(stage, len(items), len(outputs)))
-        else:
-            for job, output in zip(jobs, outputs, strict=False):  # no copies
-                job.settle(_raisable(stage, output))
+            while (batch := self._next()) is not None:
+                self._caller.run(*batch)
+                del batch  # or the last images would live until the next batch
+        finally:
+            self._over.set()
 
-    def _note(self, name: str, items: int, seconds: float) -> None:
+    def _next(self) -> tuple[Stage[Any, Any], Hashable, list[Job]] | None:
+        """Return the batch that is best now, when there is one; ``None``: closed."""
         with self._changed:
-            past = self._stages.get(name, StageStatistics())
-            self._stages[name] = StageStatistics(
-                items=past.items + items,
-                batches=past.batches + 1,
-                seconds=past.seconds + seconds,
-            )
-
-
-def _refusal(stage: Stage[Any, Any] | None) -> ClosedError:
-    what = f"stage {stage.name!r}" if stage else "a running batch"
-    message = f"expected an open worker for {what}, got a closed one; open a new one"
-    return ClosedError(message)
-
-
-def _miscounted(stage: Stage[Any, Any], expected: int, got: int) -> BatchError:
-    message = (
-        f"expected {expected} outputs of stage {stage.name!r}, one for each item, "
-        f"got {got}; mend the model's list"
-    )
-    return BatchError(message)
-
-
-def _raisable(stage: Stage[Any, Any], output: Any) -> Any:
-    """Return an output that can be given to its waiter: an exit is his alone."""
-    if not isinstance(output, BaseException) or (
-        isinstance(output, Exception) and not isinstance(output, StopIteration)
-    ):
-        return output
-    message = (
-        f"expected stage {stage.name!r} to return or to raise an ordinary exception, "
-        f"got {type(output).__name__}; mend the model"
-    )
-    error = BatchError(message)
-    error.__cause__ = output
-    return error
+            if self._running:
+                self._running = []
+                self._tally.end(time.perf_counter())
+            while not self._closed:
+                now = time.perf_counter()
+                decision = self._dispatcher.decide(now)
+                if not isinstance(decision, Run):
+                    timeout = decision.until - now if decision else None
+                    self._changed.wait(timeout)
+                    continue
+                stage = cast("Stage[Any, Any]", decision.line.stage)
+                jobs = [item.payload for item in decision.items]
+                jobs = [job for job in jobs if job.wanted]
+                if jobs:
+                    self._running = jobs
+                    self._tally.begin(len(jobs), stage.max_batch, now=now)
+                    return stage, decision.line.key, jobs
+            return None

@@ -14,7 +14,8 @@ from PIL import Image
 
 from socratic_agents import Refiner, StopReason
 from socratic_agents.errors import ConfigurationError, LoadError, NothingDrawnError
-from socratic_agents.history import History, Status
+from socratic_agents.history import History, Status, Verdict
+from socratic_agents.jobs import current_loop
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
@@ -201,3 +202,53 @@ def test_a_chat_server_serves_one_loop_after_another(
             outcome.usage.output_tokens,
         )
     assert 6 == len(server.requests)
+
+
+async def test_the_worker_knows_which_loops_think() -> None:
+    """A loop thinks from the judge on until it asks for the next image."""
+    thinking, loops = dict[str, list[int]](), set[int]()
+
+    def note(what: str) -> None:
+        assert refiner._worker is not None
+        loop = current_loop.get()
+        assert loop is not None
+        loops.add(loop.order)
+        thinks = len(refiner._worker._dispatcher.thinking)
+        thinking.setdefault(what, []).append(thinks)
+
+    async def judge(history: History) -> Verdict:
+        note("judge")
+        return Verdict.unjudged("no")
+
+    async def rewrite(history: History) -> tuple[str, ...]:
+        note("optimize")
+        return await optimize(history)
+
+    async def see(image: Image.Image) -> str:
+        note("caption")
+        return await caption(image)
+
+    def draw(prompt: str, seed: int) -> Image.Image:
+        return Image.new("RGB", (1, 1))
+
+    async with _refiner(
+        generator=draw, captioner=see, judge=judge, optimizer=rewrite
+    ) as refiner:
+        for _ in range(2):
+            await refiner.refine("circle")
+            assert refiner._worker is not None
+            assert 0 == len(refiner._worker._dispatcher.thinking)
+    assert {"judge": [1] * 4, "optimize": [1] * 2, "caption": [0] * 6} == thinking
+    assert 2 == len(loops)
+
+
+def test_nothing_is_kept_of_models_without_a_name(
+    models: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What calls cost on a processor is learned anew, and leaves no file."""
+    monkeypatch.setenv("SOCRATIC_CACHE", str(tmp_path))
+    refiner = _refiner(**models, steps=1)
+    for _ in range(3):
+        refiner.invoke("circle")
+    refiner.close()
+    assert not list(tmp_path.iterdir())

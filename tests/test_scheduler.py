@@ -6,7 +6,7 @@ Invariants, each a property test over random sizes, keys and misfortunes:
 * A batch has one stage and one key, and at most ``max_batch`` items.
 * Within a key the oldest goes first; the stage with the highest priority leads.
 * A failing item fails alone; a cancelled one is never run.
-* Closing answers every waiter, those of the running batch too.
+* Closing answers every waiter, those of the running batch too, and a stuck one's.
 
 Order is proven with events: a gate holds the worker until everything is queued.
 """
@@ -17,6 +17,8 @@ import asyncio
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 import weakref
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,12 +28,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import BatchError, CandidateError, ClosedError
+from socratic_agents.calibration import TRUSTED, Calibration
+from socratic_agents.dispatch import Dispatcher, Run, Wait
+from socratic_agents.errors import BatchError, CandidateError, ClosedError, StuckError
 from socratic_agents.history import Status
 from socratic_agents.scheduler import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from pathlib import Path
     from typing import Any
 
 
@@ -541,3 +546,401 @@ async def test_a_padded_stage_fails_one_item_alone() -> None:
 
     assert [0, 1, 3] == [output for output in outputs if isinstance(output, int)]
     assert isinstance(outputs[2], ValueError)
+
+
+@dataclass
+class Misfortunes:
+    """A model of many threads that fails, refuses, and counts what it has answered."""
+
+    failing: frozenset[int]
+    refused: frozenset[int]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    runs: dict[int, int] = field(default_factory=dict)
+    """How often a call with this number returned."""
+    sizes: list[int] = field(default_factory=list)
+
+    def run(self, numbers: list[int]) -> list[int | Exception]:
+        with self.lock:
+            self.sizes.append(len(numbers))
+            if self.failing.intersection(numbers):
+                raise ValueError(str(numbers))
+            for number in set(numbers):
+                self.runs[number] = self.runs.get(number, 0) + 1
+        return [
+            CandidateError(Status.SAFETY_FILTERED, str(number))
+            if number in self.refused
+            else 2 * number
+            for number in numbers
+        ]
+
+    def check(self, number: int, outcome: object) -> None:
+        """Check that this is the number's own outcome, of a call that ran once."""
+        if number in self.failing:
+            assert isinstance(outcome, ValueError)
+            assert str([number]) == str(outcome).replace(f", {number}", "")
+            return
+        assert 1 == self.runs[number]
+        if number in self.refused:
+            assert isinstance(outcome, CandidateError)
+            assert str(number) == str(outcome)
+        else:
+            assert 2 * number == outcome
+
+
+@given(
+    items=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.booleans()),
+        min_size=1,
+        max_size=40,
+    ),
+    threads=st.integers(1, 3),
+    max_batch=st.integers(1, 7),
+    failing=st.frozensets(st.integers(0, 40), max_size=4),
+    refused=st.frozensets(st.integers(0, 40), max_size=4),
+    closing=st.none() | st.integers(0, 40),
+    filling=st.sampled_from([{}, {"padded": True}, {"bucketed": True}]),
+)
+def test_threads_closing_and_cancelling_at_any_time(
+    items: list[tuple[str, int, bool]],
+    threads: int,
+    max_batch: int,
+    failing: frozenset[int],
+    refused: frozenset[int],
+    closing: int | None,
+    filling: dict[str, Any],
+) -> None:
+    """Nothing is held back: however it comes, each item gets one answer, its own."""
+    model, worker = Misfortunes(failing, refused - failing), Worker()
+    stages = {
+        name: Stage(
+            name=name, run=model.run, max_batch=max_batch, priority=p, **filling
+        )
+        for p, name in enumerate("ab")
+    }
+    outcomes: dict[int, Any] = {}
+    start = threading.Barrier(threads)
+    worker.open()
+
+    async def one(number: int) -> None:
+        stage, key, cancel = items[number]
+        task = asyncio.create_task(
+            worker.submit(stages[stage], number, key=key), name=str(number)
+        )
+        await asyncio.sleep(0)
+        if cancel:
+            task.cancel()
+        if number == closing:
+            worker._refuse()
+        [outcome] = await asyncio.gather(task, return_exceptions=True)
+        assert number not in outcomes
+        outcomes[number] = outcome
+
+    async def main(mine: list[int]) -> None:
+        start.wait()
+        with worker.loop(user=mine[0] if mine else None):
+            async with asyncio.timeout(30):
+                await asyncio.gather(*map(one, mine))
+
+    places = range(len(items))
+    runners = [
+        threading.Thread(target=lambda n=n: asyncio.run(main(list(places[n::threads]))))
+        for n in range(threads)
+    ]
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join()
+    assert 0 == worker.statistics().waiting
+    worker.close()
+
+    assert set(places) == set(outcomes)
+    for number, outcome in outcomes.items():
+        if isinstance(outcome, ClosedError):
+            assert closing is not None
+        elif isinstance(outcome, asyncio.CancelledError):
+            assert items[number][2]
+        else:
+            model.check(number, outcome)
+    assert all(1 == count for count in model.runs.values())
+    assert all(size <= max_batch for size in model.sizes)
+
+
+class Noting(Worker):
+    """Sets an event when a call is over, its watch too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted = threading.Event()
+
+    def _note(self, stage: Stage[Any, Any], items: int, seconds: float) -> None:
+        super()._note(stage, items, seconds)
+        self.noted.set()
+
+
+async def test_a_stuck_call_is_given_up() -> None:
+    """Everyone gets an error that says what to do; when it ends, all goes on."""
+    gate, calls = threading.Event(), list[list[int]]()
+
+    def run(batch: list[int]) -> list[int]:
+        calls.append(batch)
+        gate.wait()
+        raise ValueError
+
+    stage = Stage(name="draw", run=run, max_batch=2, patience=0.01)
+    async with Noting() as worker:
+        async with held(worker):
+            tasks = [asyncio.create_task(worker.submit(stage, n)) for n in range(3)]
+            await queued(worker, 3)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [StuckError] * 3 == [type(outcome) for outcome in outcomes]
+        assert (
+            "expected a worker that answers for stage 'draw', got one that has been "
+            "stuck for more than 0.01 s in a call of stage 'draw'; wait for the call, "
+            "or restart the program"
+        ) == str(outcomes[2])
+        with pytest.raises(StuckError, match="stage 'double', got one that has been"):
+            await double(worker, 1)
+        worker.noted.clear()
+        gate.set()
+        assert await asyncio.to_thread(worker.noted.wait, 30)
+        assert 4 == await double(worker, 2)
+    # Its halves would only have been answers for nobody.
+    assert [[0, 1]] == calls
+
+
+async def test_a_stuck_worker_can_be_closed() -> None:
+    """The program may go on without it, and does not wait for the call."""
+    gate = threading.Event()
+
+    def run(batch: list[int]) -> list[int]:
+        gate.wait()
+        return batch
+
+    async with Worker() as worker:
+        with pytest.raises(StuckError):
+            await worker.submit(Stage(name="draw", run=run, patience=0.01), 1)
+    assert worker._thread.is_alive()
+    gate.set()
+    await asyncio.to_thread(worker._thread.join, 30)
+    assert not worker._thread.is_alive()
+
+
+async def test_a_call_within_its_patience_is_not_given_up() -> None:
+    """The watch ends with the call, and says nothing afterwards."""
+    model, watches = Model(), set[threading.Thread]()
+
+    def run(numbers: list[int]) -> Sequence[int | Exception]:
+        watches.update(
+            thread
+            for thread in threading.enumerate()
+            if isinstance(thread, threading.Timer)
+        )
+        return model.run(numbers)
+
+    stage = Stage(name="quick", run=run, patience=60)
+    async with Worker() as worker:
+        assert 2 == await worker.submit(stage, 1)
+        [watch] = watches
+        watch.join(30)
+        assert not watch.is_alive()
+        # A watch that goes off at the very end of its call comes too late.
+        worker._give_up(stage, object())
+        assert 4 == await worker.submit(stage, 2)
+
+
+async def test_items_of_the_loop_that_began_first_go_first() -> None:
+    """Loops end one after the other, rather than all at the end."""
+    model = Model()
+    stage, ready = model.stage(max_batch=1), asyncio.Event()
+
+    async def loop(number: int) -> None:
+        with worker.loop():
+            if number == 0:
+                await ready.wait()  # it asks last, but began first
+            await asyncio.gather(
+                worker.submit(stage, 2 * number), worker.submit(stage, 2 * number + 1)
+            )
+
+    async with Worker() as worker, held(worker) as gate:
+        tasks = [asyncio.create_task(loop(number)) for number in range(2)]
+        await asyncio.sleep(0)  # each loop begins tasks of its own
+        await queued(worker, 2)
+        ready.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await queued(worker, 4)
+        gate.set()
+        await asyncio.gather(*tasks)
+    assert [[0], [1], [2], [3]] == model.batches
+
+
+async def test_users_share_the_device() -> None:
+    """Who asks for little does not wait for all of somebody who asks for much."""
+    model = Model()
+    stage = model.stage(max_batch=2)
+
+    async def loop(user: str, *numbers: int) -> None:
+        with worker.loop(user=user):
+            await asyncio.gather(*(worker.submit(stage, n) for n in numbers))
+
+    async with Worker() as worker, held(worker) as gate:
+        tasks = [
+            asyncio.create_task(loop("much", *range(8))),
+            asyncio.create_task(loop("little", 8, 9)),
+        ]
+        await asyncio.sleep(0)  # each loop begins tasks of its own
+        await queued(worker, 10)
+        gate.set()
+        await asyncio.gather(*tasks)
+    assert {8, 9} < {number for batch in model.batches[:2] for number in batch}
+
+
+class Telling(Dispatcher):
+    """Sets an event when it leaves the device idle for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def decide(self, now: float) -> Run | Wait | None:
+        decision = super().decide(now)
+        if isinstance(decision, Wait):
+            self.waits.set()
+        return decision
+
+
+async def test_an_idle_device_waits_for_a_loop_that_thinks() -> None:
+    """Two loops that could share a call do so, where a call costs the same for two."""
+    model, calibration, dispatcher = Model(), Calibration(), Telling()
+    stage = model.stage(max_batch=2)
+    for _ in range(TRUSTED):
+        for items in (1, 2):
+            calibration.observe(stage, None, items=items, seconds=100.0)
+    for _ in range(4):  # how long thoughts take, as a rule
+        dispatcher.thinking.begin("past", now=0.0)
+        dispatcher.thinking.end("past", now=20.0)
+    thinks = asyncio.Event()
+
+    async def early() -> None:
+        with worker.loop():
+            await worker.submit(stage, 0)
+            worker.think()
+            await thinks.wait()
+            await worker.submit(stage, 2)
+
+    async def late() -> None:
+        with worker.loop():
+            await worker.submit(stage, 1)
+            worker.think()
+            thinks.set()
+            assert await asyncio.to_thread(dispatcher.waits.wait, 30)
+            await worker.submit(stage, 3)
+
+    worker = Worker(calibration=calibration)
+    worker._dispatcher = dispatcher
+    async with worker:
+        async with held(worker):
+            tasks = [asyncio.create_task(loop()) for loop in (early, late)]
+            await queued(worker, 2)
+        await asyncio.gather(*tasks)
+    assert [[0, 1], [2, 3]] == model.batches
+
+
+async def test_a_loop_thinks_only_while_nothing_of_it_waits() -> None:
+    """One that also waits for a caption is not on its way; one that ended is gone."""
+    async with Worker() as worker:
+        thinking = worker._dispatcher.thinking
+        worker.think()  # whoever is no loop says nothing
+        assert 0 == len(thinking)
+        with worker.loop():
+            async with held(worker) as gate:
+                task = asyncio.create_task(double(worker, 1))
+                await queued(worker, 1)
+                worker.think()
+                assert 0 == len(thinking)
+                gate.set()
+                await task
+            worker.think()
+            worker.think()
+            assert (1, 1) == (len(thinking), thinking.begun)
+            await double(worker, 2)
+            assert 0 == len(thinking)
+            worker.think()
+            assert 1 == len(thinking)
+        assert 0 == len(thinking)
+
+
+async def test_statistics_tell_stages_apart() -> None:
+    """Every call of a stage counts, halves of a failed one too."""
+    model = Model(failing=frozenset({1}))
+    async with Worker() as worker:
+        async with held(worker):
+            tasks = [
+                asyncio.create_task(worker.submit(model.stage(), n)) for n in range(2)
+            ]
+            await queued(worker, 2)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        done = worker.statistics().stages["double"]
+    assert (4, 3) == (done.items, done.batches)
+    assert done.seconds > 0
+
+
+async def test_what_calls_cost_is_kept_at_the_end(tmp_path: Path) -> None:
+    """The next worker knows it from its first batch on."""
+    path = tmp_path / "calibration.json"
+    stage = Model().stage(model="tiny")
+    calibration = Calibration(path)
+    async with Worker(calibration=calibration) as worker:
+        for number in range(TRUSTED):
+            await worker.submit(stage, number)
+    assert 1 == len(Calibration(path)._records)
+
+
+async def refined(
+    worker: Worker, stages: Sequence[Stage[int, int]], rounds: int
+) -> None:
+    """Go through rounds as a refinement does, with models that take no time."""
+    draw, caption, score = stages
+    with worker.loop():
+        for number in range(rounds):
+            await worker.submit(draw, number, key=(64, 64))
+            await worker.submit(caption, number)
+            await worker.submit(score, number)
+            worker.think()
+            await asyncio.sleep(0)
+
+
+def instant() -> list[Stage[int, int]]:
+    return [
+        Stage(name=name, run=list, priority=priority)
+        for name, priority in (("draw", 0), ("caption", 1), ("score", 1))
+    ]
+
+
+@pytest.mark.slow
+async def test_500_loops_cost_little() -> None:
+    """A candidate costs the program itself at most 2 ms of a core; 0.1 is usual."""
+    stages, rounds = instant(), 4
+    async with Worker() as worker:
+        start = time.process_time()
+        await asyncio.gather(*(refined(worker, stages, rounds) for _ in range(500)))
+        seconds = time.process_time() - start
+    assert seconds / (500 * rounds) < 2e-3
+
+
+@pytest.mark.slow
+async def test_memory_does_not_grow() -> None:
+    """After 10,000 rounds nothing is left of them but counts."""
+    stages = instant()
+    async with Worker() as worker:
+        await asyncio.gather(*(refined(worker, stages, 10) for _ in range(50)))
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                await asyncio.gather(*(refined(worker, stages, 10) for _ in range(50)))
+            grown, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        done = worker.statistics()
+    assert 3 * 10_500 == done.items
+    assert grown < 1_000_000

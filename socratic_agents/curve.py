@@ -1,0 +1,50 @@
+"""Curves: what a call of a model costs by the number of its items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+__all__ = ("Curve",)
+
+ENOUGH = 1.03
+"""A batch is large enough when an item takes at most 3 % more than at its best."""
+FULL = 1.005
+"""Where many wait, batches grow until an item takes at most 0.5 % more."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Seconds of a call, by the number of its items."""
+
+    seconds: tuple[float, ...]
+    """Of one item, of two, and so on up to the largest batch; at least one, each above
+    0."""
+
+    @cached_property
+    def best(self) -> float:
+        """Seconds of an item in the most efficient batch."""
+        return min(s / items for items, s in enumerate(self.seconds, 1))
+
+    @cached_property
+    def enough(self) -> int:
+        """Items from which on waiting for more does not pay."""
+        return self._within(ENOUGH)
+
+    @cached_property
+    def full(self) -> int:
+        """Items beyond which a larger batch is no better."""
+        return self._within(FULL)
+
+    def at(self, items: int) -> float:
+        """Return the seconds of some items, in several calls if they are too many.
+
+        Args:
+            items: At least 0.
+        """
+        calls, rest = divmod(items, len(self.seconds))
+        return calls * self.seconds[-1] + (self.seconds[rest - 1] if rest else 0.0)
+
+    def _within(self, factor: float) -> int:
+        limit = self.best * factor
+        return next(n for n, s in enumerate(self.seconds, 1) if s <= limit * n)

@@ -1,0 +1,60 @@
+"""Stages: what a device does with lists of items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ("Stage",)
+
+Item = TypeVar("Item")
+Output = TypeVar("Output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[Item, Output]):
+    """One thing that a device does with lists of items."""
+
+    name: str
+    """For messages and statistics."""
+    run: Callable[[list[Item]], Sequence[Output | Exception]]
+    """Blocks in the worker's thread; one output for every item, in order. An output
+    that is an exception is raised where its item was submitted, and only there."""
+    max_batch: int = 8
+    """Items of one call, at least 1."""
+    padded: bool = False
+    """Fill every call up to ``max_batch`` with copies of its last item. The last bits
+    of an output depend on the size of its batch, but not on its neighbours: with one
+    size for all calls, an item's output is the same whatever else is on its way."""
+    bucketed: bool = False
+    """Fill every call up to 1, 2, 4, 8 … items, so that a device sees few sizes;
+    ``padded`` wins over it."""
+    priority: int = 0
+    """The highest goes first: stages whose answer sets loops free to think (captions,
+    scores) before the one that keeps the device busy for long (images)."""
+    model: str | None = None
+    """What its calls cost is remembered under this name, of the model, its device and
+    the versions that run it; ``None``: only as long as the worker lives."""
+    patience: float | None = None
+    """Seconds after which a call is taken to be stuck; ``None``: never."""
+    relieve: Callable[[], object] | None = None
+    """Frees what memory can be freed; called when there is too little."""
+    smaller: Callable[[], object] | None = None
+    """Makes the model work in smaller pieces from now on; called when there is too
+    little memory for a single item."""
+
+    def filled(self, items: int, *, limit: int) -> int:
+        """Return with how many items, copies among them, the model is called.
+
+        Args:
+            items: At least 1.
+            limit: What fits into the memory, at least ``items``.
+        """
+        if self.padded:
+            return min(self.max_batch, limit)
+        if self.bucketed:
+            return min(1 << (items - 1).bit_length(), self.max_batch, limit)
+        return items

@@ -1,0 +1,241 @@
+"""``socratic bench``: one JSON object on stdout, a table for people, files on demand."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from socratic_agents.cli import main
+from socratic_agents.lab import virtual
+from socratic_agents.lab.bench import BENCHES, PLANNED, Bench, Options
+from socratic_agents.lab.contenders import CONTENDERS
+from socratic_agents.lab.curves import MODELS
+from socratic_agents.lab.standings import efficiency_plot, standings
+from socratic_agents.lab.virtual import LOOPS, virtual_bench
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RESULT_KEYS = {
+    *("curve", "n", "llm_seconds", "contender", "efficiency", "ratio_to_sequential"),
+    *("images_per_second", "loops_per_second", "busy", "fill"),
+    *("latency_p50", "latency_p95"),
+}
+
+
+@dataclass
+class Small:
+    """A workload that takes no time, and keeps what it was told."""
+
+    told: Options | None = None
+    error: Exception | None = None
+
+    def __call__(self, options: Options) -> Bench:
+        self.told = options
+        return Bench(
+            results=({"contender": "ours", "efficiency": 1.0},),
+            table="a table\n",
+            files={"plot.bin": self.draw},
+        )
+
+    def draw(self) -> bytes:
+        if self.error:
+            raise self.error
+        return b"plot"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Small:
+    """Return a small workload in the place of the virtual one."""
+    one = Small()
+    monkeypatch.setitem(BENCHES, "virtual", one)
+    return one
+
+
+@pytest.fixture(scope="module")
+def results() -> list[dict[str, Any]]:
+    """Return results of a few settings, one of which lacks a contender."""
+    options: dict[str, Any] = {"names": ("sdxl", "sdturbo"), "loops": (1, 2)}
+    found = list(
+        virtual_bench(**options, llm_seconds=(0.5, 1.0), contenders=("lock", "ours"))
+    )
+    return found[:-1]
+
+
+@pytest.mark.slow
+def test_the_virtual_bench_is_repeatable() -> None:
+    """All of it, as it is typed; each of its figures comes out again by its seed."""
+    run = "from socratic_agents.cli import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", run, "bench", "--workload", "virtual"]
+    printed = subprocess.run(
+        [*command, "--seed", "3", "--json"], capture_output=True, text=True, check=True
+    )
+    told = json.loads(printed.stdout)
+
+    assert 1 == printed.stdout.count("\n")
+    assert (1, "virtual", 3) == (told["schema"], told["workload"], told["seed"])
+    assert len(MODELS) * len(LOOPS) * len(CONTENDERS) == len(told["results"])
+    for one in virtual_bench(seed=3, names=("sdxl",), loops=(8,)):
+        assert one in told["results"]
+    other = virtual_bench(seed=4, names=("sdxl",), loops=(8,), contenders=("ours",))
+    assert next(other) not in told["results"]
+    assert standings(told["results"]) in printed.stderr
+
+
+def test_the_command_prints_one_object_and_keeps_files(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the virtual bench, here of one setting that takes no time."""
+    few = partial(virtual_bench, names=("sdxl",), loops=(2,))
+    monkeypatch.setattr(virtual, "virtual_bench", few)
+    assert 0 == main(["bench", "--json", "--out", str(tmp_path)])
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+
+    assert 1 == printed.out.count("\n")
+    assert {"schema", "workload", "seed", "results"} == told.keys()
+    assert list(CONTENDERS) == [one["contender"] for one in told["results"]]
+    for one in told["results"]:
+        extra = {"wait"} if one["contender"] == "ray_tuned" else set()
+        assert RESULT_KEYS | extra == one.keys()
+    assert printed.err.startswith(standings(told["results"]))
+    assert told == json.loads((tmp_path / "bench.json").read_text("utf-8"))
+    with Image.open(tmp_path / "bench.png") as image:
+        assert "PNG" == image.format
+
+
+def test_without_json_nothing_goes_to_stdout(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The table is for people; the virtual workload is the one that is run."""
+    assert 0 == main(["bench"])
+    assert ("", "a table\n") == capsys.readouterr()
+    assert Options() == small.told
+
+
+def test_workloads_are_told_what_is_asked_for(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each length of a call once, in the order in which it was asked for."""
+    assert 0 == main(["bench", "--seed", "7", "--llm-seconds", "3,0.5,3", "--json"])
+    assert Options(seed=7, llm_seconds=(3.0, 0.5)) == small.told
+    assert 7 == json.loads(capsys.readouterr().out)["seed"]
+
+
+def test_files_are_kept_in_the_folder(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed is kept, and what a workload draws."""
+    out = tmp_path / "deep" / "out"
+    assert 0 == main(["bench", "--json", "--out", str(out)])
+    printed = capsys.readouterr()
+    kept = (out / "bench.json").read_text("utf-8")
+    assert json.loads(printed.out) == json.loads(kept)
+    assert b"plot" == (out / "plot.bin").read_bytes()
+    assert {"bench.json", "plot.bin"} == {path.name for path in out.iterdir()}
+    assert f"figures: {out}\n" in printed.err
+
+
+def test_figures_are_kept_where_nothing_can_be_drawn(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plot that is impossible costs nobody what was measured."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "matplotlib.figure", None)
+        with pytest.raises(Exception, match="pip install") as problem:
+            efficiency_plot([{"curve": "sdxl"}])
+    small.error = problem.value
+    assert 2 == main(["bench", "--json", "--out", str(tmp_path)])
+    printed = capsys.readouterr()
+    kept = (tmp_path / "bench.json").read_text("utf-8")
+    assert json.loads(printed.out) == json.loads(kept)
+    assert "expected matplotlib to draw plots, found none" in printed.err
+
+
+def test_an_unwritable_folder_is_told_before_the_work(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Time is not spent on what cannot be kept."""
+    file = tmp_path / "file"
+    file.write_text("", "utf-8")
+    assert 2 == main(["bench", "--out", str(file / "below")])
+    assert "expected to write in" in capsys.readouterr().err
+    assert small.told is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--workload", "nonsense"), "got 'nonsense', which is none"),
+        (("--workload", ""), "got '', which is none"),
+        (("--seed", "-1"), "greater than or equal to 0"),
+        (("--llm-seconds", "soon"), "expected --llm-seconds with numbers above 0"),
+        (("--llm-seconds", ""), "got ''"),
+        (("--llm-seconds", "1,"), "got '1,'"),
+        (("--llm-seconds", "0"), "got '0'"),
+        (("--llm-seconds", "1,-1"), "got '1,-1'"),
+        (("--llm-seconds", "nan"), "got 'nan'"),
+        (("--llm-seconds", "3601"), "up to 3600"),
+    ],
+)
+def test_bad_wishes_are_one_line(
+    small: Small,
+    arguments: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2, what was expected, what came; and nothing was measured."""
+    assert 2 == main(["bench", *arguments])
+    printed = capsys.readouterr()
+    assert "" == printed.out
+    assert message in printed.err
+    assert 1 == printed.err.count("\n")
+    assert small.told is None
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_workload_that_is_not_there_yet_says_so(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And which ones are."""
+    monkeypatch.delitem(BENCHES, name, raising=False)
+    assert 2 == main(["bench", "--workload", name])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected a workload of this version (virtual" in line
+    assert f"got {name!r}, which is not there yet; choose one that is" in line
+
+
+def test_the_table_has_a_row_for_each_setting(results: list[dict[str, Any]]) -> None:
+    """Percent of the bound, one contender beside the other."""
+    head, *rows = standings(results).splitlines()
+    assert ["lock", "ours"] == head.removeprefix("percent of the bound").split()
+    assert 2 * 2 * 2 == len(rows)
+    assert rows[0].startswith("sdxl, llm 0.5 s, n 1 ")
+    percents = [f"{one['efficiency']:.1%}" for one in results[:2]]
+    assert percents == rows[0].split()[-2:]
+    assert rows[-1].endswith(" -")
+
+
+def test_the_plot_has_a_panel_for_each_setting(results: list[dict[str, Any]]) -> None:
+    """It grows with the settings, and is the same each time."""
+    heights = []
+    for seconds in ((0.5,), (0.5, 1.0)):
+        some = [one for one in results if one["llm_seconds"] in seconds]
+        plot = efficiency_plot(some)
+        assert plot == efficiency_plot(some)
+        with Image.open(io.BytesIO(plot)) as image:
+            heights.append(image.height)
+    assert heights[0] < heights[1]
+    odd = [one for one in results if (one["curve"], one["llm_seconds"]) != ("sdxl", 1)]
+    with Image.open(io.BytesIO(efficiency_plot(odd))) as image:
+        assert heights[1] == image.height

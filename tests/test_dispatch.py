@@ -1,0 +1,603 @@
+"""What a free device does next, decided without threads and without a clock.
+
+* Every item comes out exactly once, unless nobody wants it any more.
+* A batch has one stage and one key, and never more items than the cap.
+* The oldest loop goes first; users and keys take turns by what they cost.
+* Captions go before images, unless full batches of images wait: then they pile up.
+* A device is left idle only while loops think, nothing else waits, and not for long.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from socratic_agents.curve import Curve
+from socratic_agents.dispatch import SLACK, USERS, Dispatcher, Run, Wait
+from socratic_agents.gathering import FRUITLESS, RESTED
+from socratic_agents.line import Item
+from socratic_agents.thinking import ASKED, KEPT, Thinking
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+STEEP = Curve(tuple(1.0 + 0.05 * items for items in range(1, 9)))
+"""A call costs much, an item little: batches pay."""
+CAPTIONS = Curve(tuple(0.2 + 0.01 * items for items in range(1, 33)))
+FLAT = Curve((1.0, 2.0, 3.0, 4.0))
+"""An item costs the same in every batch."""
+
+seconds = st.floats(0.01, 100.0)
+curves = st.lists(seconds, min_size=1, max_size=12).map(lambda s: Curve(tuple(s)))
+
+
+@dataclass
+class Device:
+    """A dispatcher, and whatever came out of it."""
+
+    dispatcher: Dispatcher = field(default_factory=Dispatcher)
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    stages: dict[Item, tuple[str, Hashable]] = field(default_factory=dict)
+    taken: list[Item] = field(default_factory=list)
+
+    def add(
+        self,
+        count: int = 1,
+        *,
+        stage: str = "images",
+        key: Hashable = None,
+        loop: int | None = None,
+        user: Hashable = None,
+        **options: Any,
+    ) -> list[Item]:
+        items = []
+        for number in itertools.islice(self.numbers, count):
+            item = Item(number, number, number if loop is None else loop, user)
+            self.stages[item] = stage, key
+            self.dispatcher.add(item, stage=stage, key=key, **options)
+            items.append(item)
+        return items
+
+    def images(self, count: int = 1, **options: Any) -> list[Item]:
+        return self.add(count, **{"curve": STEEP, "most": 8, **options})
+
+    def captions(self, count: int = 1, **options: Any) -> list[Item]:
+        usual = {"stage": "captions", "priority": 1, "curve": CAPTIONS, "most": 32}
+        return self.add(count, **{**usual, **options})
+
+    def run(self, now: float = 0.0) -> Run:
+        """Return the batch that is run, however long the device was idle before."""
+        decision = self.dispatcher.decide(now)
+        if isinstance(decision, Wait):
+            decision = self.dispatcher.decide(decision.until)
+        assert isinstance(decision, Run)
+        self.taken += decision.items
+        return decision
+
+    def drain(self, now: float = 0.0) -> list[Run]:
+        """Run all that waits."""
+        runs = []
+        while len(self.dispatcher):
+            runs.append(self.run(now))
+        assert self.dispatcher.decide(now) is None
+        return runs
+
+    def think(self, loops: int, *, took: float, now: float) -> None:
+        """Let loops begin to think, who took so long until now."""
+        for loop in range(-loops, 0):
+            self.dispatcher.thinking.begin(loop, now=now - took)
+            self.dispatcher.thinking.end(loop, now=now)
+            self.dispatcher.thinking.begin(loop, now=now)
+
+
+# Curves
+
+
+@given(curve=curves, items=st.integers(0, 40))
+def test_a_curve_tells_what_many_items_cost(curve: Curve, items: int) -> None:
+    """What does not fit into a call is done in several."""
+    most, left, total = len(curve.seconds), items, 0.0
+    while left:
+        size = min(left, most)
+        total += curve.seconds[size - 1]
+        left -= size
+    assert curve.at(items) == pytest.approx(total)
+
+
+@given(curve=curves)
+def test_batches_are_large_enough_within_a_few_percent(curve: Curve) -> None:
+    """The smallest batch that is nearly as good as the best one is enough."""
+    each = [s / items for items, s in enumerate(curve.seconds, 1)]
+    assert min(each) == curve.best
+    for size, factor in ((curve.enough, 1.03), (curve.full, 1.005)):
+        assert each[size - 1] <= factor * curve.best * (1 + 1e-9)
+        assert all(one > factor * curve.best * (1 - 1e-9) for one in each[: size - 1])
+    assert 1 <= curve.enough <= curve.full
+
+
+# Thinking
+
+
+def test_thinking_is_counted_once_for_each_loop() -> None:
+    """Beginning twice changes nothing, and an end without a beginning neither."""
+    thinking = Thinking()
+    assert 0.0 == thinking.longest(3)
+    thinking.begin("a", now=1.0)
+    thinking.begin("a", now=2.0)
+    thinking.end("b", now=3.0)
+    assert (1, 1) == (len(thinking), thinking.begun)
+    thinking.end("a", now=4.0)
+    assert 0 == len(thinking)
+    assert 3.0 == thinking.longest(1)
+
+
+@given(lasted=st.lists(seconds, min_size=1, max_size=3 * KEPT))
+def test_only_what_happened_lately_tells_how_long_thinking_takes(
+    lasted: list[float],
+) -> None:
+    """The longest of very many thoughts takes as long as the longest of late."""
+    thinking = Thinking()
+    for loop, one in enumerate(lasted):
+        thinking.begin(loop, now=0.0)
+        thinking.end(loop, now=one)
+    assert max(lasted[-KEPT:]) == thinking.longest(10**6)
+    assert thinking.longest(1) <= thinking.longest(3) <= thinking.longest(9)
+    assert thinking.longest(0) == min(lasted[-KEPT:])
+
+
+@given(
+    lasted=st.lists(seconds, min_size=1, max_size=20),
+    since=st.lists(st.floats(0.0, 50.0), max_size=2 * ASKED),
+    most=st.integers(0, 50),
+)
+def test_returns_are_told_in_order(
+    lasted: list[float], since: list[float], most: int
+) -> None:
+    """The soonest is first, none is in the past, and nobody is counted twice."""
+    thinking = Thinking()
+    for loop, one in enumerate(lasted):
+        thinking.begin(loop, now=0.0)
+        thinking.end(loop, now=one)
+    for loop, one in enumerate(since):
+        thinking.begin(loop, now=one)
+    returns = thinking.returns(most, now=50.0)
+    assert sorted(returns) == returns
+    assert all(0 < one <= max(lasted) for one in returns)
+    assert len(returns) <= min(most, len(since), ASKED)
+
+
+def test_who_thinks_longer_than_ever_is_not_counted_on() -> None:
+    """Nobody knows when he will be back."""
+    thinking = Thinking()
+    thinking.begin("a", now=0.0)
+    thinking.end("a", now=2.0)
+    thinking.begin("b", now=10.0)
+    assert [0.5] == thinking.returns(9, now=11.5)
+    assert [] == thinking.returns(9, now=12.0)
+
+
+# What comes out
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("add"),
+            st.sampled_from(["images", "captions"]),
+            st.integers(0, 2),  # key
+            st.integers(0, 5),  # loop
+            st.sampled_from("xyz"),  # user
+        ),
+        st.tuples(st.just("discard"), st.integers(0, 60)),
+        st.tuples(st.just("decide"), st.floats(0.0, 2.0)),
+        st.tuples(st.just("think"), st.integers(0, 5)),
+        st.tuples(st.just("back"), st.integers(0, 5)),
+    ),
+    max_size=80,
+)
+
+
+@given(actions=actions, most=st.integers(1, 10), curve=st.none() | curves)
+def test_every_item_comes_out_exactly_once(
+    actions: list[tuple[Any, ...]], most: int, curve: Curve | None
+) -> None:
+    """Whatever comes, goes and thinks: nothing is lost, doubled or mixed up."""
+    device, now = Device(), 0.0
+    items: list[Item] = []
+    unwanted: set[Item] = set()
+    idle: Wait | None = None
+    for what, *values in actions:
+        if what == "add":
+            stage, key, loop, user = values
+            items += device.add(
+                stage=stage,
+                key=key,
+                loop=loop,
+                user=user,
+                priority=int(stage == "captions"),
+                most=most,
+                curve=curve,
+            )
+        elif what == "discard" and values[0] < len(items):
+            item = items[values[0]]
+            stage, key = device.stages[item]
+            if item not in device.taken:
+                unwanted.add(item)
+            device.dispatcher.discard(item, stage=stage, key=key)
+        elif what == "decide":
+            now += values[0]
+            decision = device.dispatcher.decide(now)
+            waiting = set(items) - set(device.taken) - unwanted
+            assert (decision is None) == (not waiting)
+            if isinstance(decision, Run):
+                device.taken += decision.items
+                line = decision.line
+                assert 1 <= len(decision.items) <= most
+                assert {(line.stage, line.key)} == {
+                    device.stages[item] for item in decision.items
+                }
+                assert waiting.issuperset(decision.items)
+                idle = None
+            elif decision:
+                assert curve is not None
+                assert now < decision.until <= now + curve.at(most) / 2
+                # Once begun, a wait is not made longer.
+                assert idle is None or decision.until <= idle.until
+                idle = decision
+        elif what == "think":
+            device.dispatcher.thinking.begin(values[0], now=now)
+        elif what == "back":
+            device.dispatcher.thinking.end(values[0], now=now)
+        left = len(items) - len(device.taken) - len(unwanted)
+        assert left == len(device.dispatcher)
+    device.drain(now)
+    assert len(set(device.taken)) == len(device.taken)
+    assert set(items) - unwanted == set(device.taken)
+
+
+@given(counts=st.lists(st.integers(1, 9), max_size=4))
+def test_all_can_be_taken_out_at_once(counts: list[int]) -> None:
+    """Closing answers everyone, and what was discarded is not answered again."""
+    device = Device()
+    items = [
+        item
+        for key, count in enumerate(counts)
+        for item in device.images(count, key=key)
+    ]
+    for item in items[::3]:
+        device.dispatcher.discard(item, stage="images", key=device.stages[item][1])
+    left = {item for place, item in enumerate(items) if place % 3}
+    assert left == set(device.dispatcher.clear())
+    assert 0 == len(device.dispatcher)
+    assert device.dispatcher.decide(0.0) is None
+    for item in items:  # who is told late does no harm
+        device.dispatcher.discard(item, stage="images", key=device.stages[item][1])
+    assert 0 == len(device.dispatcher)
+
+
+@given(count=st.integers(1, 40), most=st.integers(1, 10))
+def test_nobody_waits_where_costs_are_unknown(count: int, most: int) -> None:
+    """Without a curve batches are as large as they may be, and run at once."""
+    device = Device()
+    device.think(9, took=0.001, now=0.0)
+    device.add(count, most=most)
+    sizes = [len(run.items) for run in device.drain()]
+    assert [most] * (count // most) + [count % most] * (count % most > 0) == sizes
+
+
+def test_batches_end_where_more_gain_nothing() -> None:
+    """Where an item costs the same in every batch, each goes alone."""
+    device = Device()
+    device.add(3, curve=FLAT, most=4)
+    assert [1, 1, 1] == [len(run.items) for run in device.drain()]
+
+
+# Who goes first
+
+
+@given(loops=st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_the_oldest_loop_goes_first(loops: list[int]) -> None:
+    """Within a loop the first item does."""
+    device = Device()
+    for loop in loops:
+        device.images(loop=loop)
+    device.drain()
+    ages = [(item.loop, item.number) for item in device.taken]
+    assert sorted(ages) == ages
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=5),
+    curve=st.none() | st.just(STEEP),
+)
+def test_users_take_turns(counts: list[int], curve: Curve | None) -> None:
+    """Whoever has items waiting gets as many served as anyone else, within one."""
+    device = Device()
+    for user, count in enumerate(counts):
+        device.add(count, user=user, curve=curve, most=7)
+    served = [0] * len(counts)
+    while len(device.dispatcher):
+        for item in device.run().items:
+            assert isinstance(item.user, int)
+            served[item.user] += 1
+        full = [n for n, most in zip(served, counts, strict=True) if n < most]
+        if full:
+            # Batches of unlike sizes cost unlike amounts an item.
+            assert max(served) - min(full) <= (1 if curve is None else 3)
+
+
+def test_who_comes_late_has_no_claim_to_the_past() -> None:
+    """A newcomer shares from now on, and does not catch up."""
+    device = Device()
+    device.images(80, user="old")
+    for _ in range(5):
+        device.run()
+    device.images(40, user="new")
+    for _ in range(4):
+        users = [item.user for item in device.run().items]
+        assert 3 <= users.count("new") <= 5
+
+
+def test_who_lets_all_go_has_no_claim_either() -> None:
+    """Items that nobody wants any more keep no place."""
+    device = Device()
+    (gone,) = device.images(user="new")
+    device.images(80, user="old")
+    device.dispatcher.discard(gone, stage="images")
+    for _ in range(5):
+        device.run()
+    device.images(40, user="new")
+    assert 3 <= [item.user for item in device.run().items].count("new") <= 5
+
+
+def test_users_are_forgotten() -> None:
+    """A service for years remembers a bounded number, and those who wait for sure."""
+    device = Device()
+    device.images(9, user="patient", key="other")
+    for user in range(3 * USERS):
+        device.images(user=user)
+    while len(device.dispatcher):
+        device.run()
+        waiting = {item.user for item in device.stages if not item.gone}
+        assert waiting <= device.dispatcher._users.keys()
+    assert len(device.dispatcher._users) <= USERS
+
+
+@given(
+    dear=st.integers(1, 5),
+    counts=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+)
+def test_keys_take_turns_by_what_they_cost(dear: int, counts: tuple[int, int]) -> None:
+    """Two keys get as many seconds each while both have items waiting."""
+    device = Device()
+    costs = {
+        "cheap": STEEP,
+        "dear": Curve(tuple(dear * second for second in STEEP.seconds)),
+    }
+    for (key, curve), count in zip(costs.items(), counts, strict=True):
+        device.images(count, key=key, curve=curve)
+    got = dict.fromkeys(costs, 0.0)
+    while len(device.dispatcher._lines) == 2:
+        run = device.run()
+        key = str(run.line.key)
+        got[key] += costs[key].at(len(run.items))
+        most = max(curve.at(8) for curve in costs.values())
+        assert abs(got["cheap"] - got["dear"]) <= most + SLACK
+    device.drain()
+
+
+def test_captions_go_first() -> None:
+    """They set loops free to think, as long as few images wait."""
+    device = Device()
+    device.images(15)
+    device.captions(1)
+    assert ["captions", "images", "images"] == [r.line.stage for r in device.drain()]
+
+
+def test_captions_pile_up_while_full_batches_of_images_wait() -> None:
+    """Then images go first, until there are captions enough for a good batch."""
+    device = Device()
+    device.images(64)
+    device.captions(1)
+    order = []
+    while len(device.dispatcher):
+        run = device.run()
+        order.append((str(run.line.stage), len(run.items)))
+        if run.line.stage == "images" and len(order) < 5:
+            device.captions(8)
+    assert [("images", 8)] * 4 == order[:4]
+    assert ("captions", 32) in order[4:6]
+
+
+def test_captions_are_not_passed_over_for_ever() -> None:
+    """Even where no other captions come, they wait for a few batches only."""
+    device = Device()
+    device.images(400)
+    device.captions(1)
+    order = [run.line.stage for run in device.drain()]
+    assert order.index("captions") <= CAPTIONS.enough // STEEP.full + 2
+
+
+def test_captions_that_dominate_pile_up_sooner() -> None:
+    """Where captions are most of the work, one full batch of images goes first."""
+    quick = Curve(tuple(second / 20 for second in STEEP.seconds))
+    for curve, first in ((STEEP, "captions"), (quick, "images")):
+        device = Device()
+        device.images(8, curve=curve)
+        device.captions(1)
+        assert first == device.run().line.stage
+
+
+# Waiting
+
+
+def test_an_idle_device_waits_for_loops_that_are_nearly_back() -> None:
+    """Half a group is worth waiting for the other half, and then runs whole."""
+    device = Device()
+    device.think(4, took=0.2, now=0.0)
+    device.images(4)
+    decision = device.dispatcher.decide(0.1)
+    assert isinstance(decision, Wait)
+    assert pytest.approx(0.1 + STEEP.at(8) / 2) == decision.until
+    for loop in range(-4, 0):
+        device.dispatcher.thinking.end(loop, now=0.2)
+    device.images(4)
+    assert 8 == len(device.run(0.2).items)
+
+
+@given(
+    here=st.integers(1, 7),
+    away=st.integers(1, 9),
+    asks=st.lists(st.tuples(st.floats(0, 0.3), st.booleans()), max_size=9),
+)
+def test_a_wait_comes_to_an_end(
+    here: int, away: int, asks: list[tuple[float, bool]]
+) -> None:
+    """Whoever comes meanwhile, the device is idle for half a large batch at most."""
+    device, now = Device(), 0.1
+    device.think(away, took=0.2, now=0.0)
+    device.images(here)
+    decision = device.dispatcher.decide(now)
+    for later, comes in asks:
+        if not isinstance(decision, Wait):
+            break
+        assert now < decision.until <= 0.1 + STEEP.at(8) / 2
+        now += later
+        if comes:
+            device.images()
+        decision = device.dispatcher.decide(now)
+    if isinstance(decision, Wait):
+        decision = device.dispatcher.decide(decision.until)
+    assert isinstance(decision, Run)
+    assert len(decision.items) == min(len(device.stages), 8)
+
+
+@pytest.mark.parametrize(
+    ("loops", "took", "now", "why"),
+    [
+        (0, 0.2, 0.1, "nobody thinks"),
+        (4, 0.5, 0.0, "they are back too late"),
+        (4, 0.2, 0.3, "they think longer than anyone did before"),
+        (4, 60.0, 59.9, "so long that they do not travel in groups"),
+    ],
+)
+def test_an_idle_device_does_not_wait_in_vain(
+    loops: int, took: float, now: float, why: str
+) -> None:
+    """What cannot pay is not tried."""
+    device = Device()
+    device.think(loops, took=took, now=0.0)
+    device.images(4)
+    assert isinstance(device.dispatcher.decide(now), Run), why
+
+
+def test_a_device_with_other_work_is_not_left_idle() -> None:
+    """Neither another key nor another stage waits for loops that think."""
+    for other in ({"key": "other"}, {"stage": "captions", "priority": 1}):
+        device = Device()
+        device.think(4, took=0.2, now=0.0)
+        device.images(4)
+        device.images(1, **other)
+        assert isinstance(device.dispatcher.decide(0.1), Run)
+
+
+def test_captions_wait_for_nobody() -> None:
+    """Loops that think come back for images."""
+    device = Device()
+    device.images(1)
+    device.run()
+    device.think(4, took=0.2, now=0.0)
+    device.captions(4)
+    assert isinstance(device.dispatcher.decide(0.1), Run)
+
+
+def test_nobody_waits_where_loops_come_back_with_another_key() -> None:
+    """After a change of keys, a while is let pass."""
+    device = Device()
+    for key in ("a", "b"):
+        device.images(8, key=key)
+        device.run()
+    device.think(4, took=0.2, now=0.0)
+    device.images(4, key="b")
+    assert isinstance(device.dispatcher.decide(0.1), Run)
+
+
+def waits(device: Device, now: float, *, back: int) -> bool:
+    """Return whether the device waits for four loops, of which so many come back."""
+    device.dispatcher.thinking = Thinking()
+    device.dispatcher._gathering._thinking = device.dispatcher.thinking
+    device.think(4, took=0.2, now=now)
+    device.images(4)
+    decision = device.dispatcher.decide(now + 0.1)
+    if isinstance(decision, Wait):
+        for loop in range(-back, 0):
+            device.dispatcher.thinking.end(loop, now=now + 0.2)
+        device.images(back)
+        device.drain(now + 0.2)
+    return isinstance(decision, Wait)
+
+
+def test_waits_in_vain_are_given_up_for_a_while() -> None:
+    """After a few of them, some chances are let pass; then it is tried again."""
+    device = Device()
+    times = range(0, 10 * (FRUITLESS + RESTED + 1), 10)
+    waited = [waits(device, float(now), back=0) for now in times]
+    assert [*[True] * FRUITLESS, *[False] * RESTED, True] == waited
+
+
+def test_a_wait_that_pays_makes_good_for_others() -> None:
+    """Only if none of them pays are they given up."""
+    device = Device()
+    for now in range(0, 1000, 10):
+        assert waits(device, float(now), back=4 * (now // 10 % FRUITLESS == 0))
+
+
+def test_a_group_may_leave_some_to_the_next_one() -> None:
+    """Where two calls of four cost less than one of five and one of three."""
+    stairs = Curve((1.0, 1.0, 1.0, 1.0, 1.9, 1.9, 1.9, 1.9))
+    device = Device()
+    device.think(3, took=0.2, now=0.0)
+    device.images(5, curve=stairs)
+    decision = device.dispatcher.decide(0.1)
+    assert isinstance(decision, Run)
+    assert 4 == len(decision.items)
+
+
+def test_a_loop_may_bring_several_items() -> None:
+    """Who draws four images a round is worth as much as four loops that draw one."""
+    device = Device()
+    device.images(8)
+    device.run()
+    device.think(1, took=0.2, now=0.0)  # two thoughts for eight images
+    device.images(4)
+    assert isinstance(device.dispatcher.decide(0.1), Wait)
+
+
+# What it costs
+
+
+@pytest.mark.parametrize(
+    ("users", "keys"), [(1, 1), (25, 4), (100, 1)], ids=["one", "mixed", "crowd"]
+)
+def test_a_decision_is_quick(users: int, keys: int) -> None:
+    """With 500 items waiting it takes well under a millisecond of the processor."""
+    chance, taken = random.Random(7), []
+    for _ in range(5):
+        device = Device()
+        device.think(200, took=5.0, now=0.0)
+        for number in range(500):
+            add = chance.choice([device.images, device.captions])
+            add(user=number % users, key=number % keys)
+        for _ in range(10):
+            start = time.thread_time()
+            decision = device.dispatcher.decide(4.0)
+            taken.append(time.thread_time() - start)
+            assert decision is not None
+    # Whatever else the machine does, and a coverage's tracing, only adds to it.
+    assert min(taken) < 1e-3
