@@ -42,6 +42,8 @@ OPTIMIZERS = ("llm",)
 GUARDS = ("llm",)
 
 _SECRETS = frozenset(("api_key",))
+_ELSEWHERE = {f"{PREFIX}CACHE"}
+"""Variables that are read by others: where measured curves are kept."""
 _NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 
 
@@ -357,7 +359,7 @@ class Settings(BaseSettings):
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return ``SOCRATIC_*`` variables that set nothing, each with what to do."""
-    names = {PREFIX + name.upper() for name in Settings.model_fields}
+    names = {PREFIX + name.upper() for name in Settings.model_fields} | _ELSEWHERE
     return {
         name: f"is no setting{_suggestion(name.upper(), names)}"
         for name in sorted(environment)

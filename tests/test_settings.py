@@ -354,7 +354,8 @@ def test_a_file_that_is_no_text_is_named(folder: Path) -> None:
 
 def test_variables_that_set_nothing_are_found() -> None:
     """A misspelt variable is told apart, with the one that was meant."""
-    found = unknown_variables({"SOCRATIC_ROUNDZ": "3", "SOCRATIC_SEED": "1", "A": "b"})
+    known = {"SOCRATIC_SEED": "1", "SOCRATIC_CACHE": "here", "A": "b"}
+    found = unknown_variables({"SOCRATIC_ROUNDZ": "3", **known})
     expected = {"SOCRATIC_ROUNDZ": "is no setting; did you mean 'SOCRATIC_ROUNDS'?"}
     assert expected == found
 
