@@ -134,6 +134,26 @@ class Calibration:
             cap = record.cap if record else None
         return min(cap or stage.max_batch, stage.max_batch)
 
+    def largest(self, stage: str, model: str | None) -> int:
+        """Return the largest call that was seen of a model with a name; 0: none.
+
+        Args:
+            stage: What the stage is called.
+            model: The model's name, as the stage has it.
+        """
+        if model is None:
+            return 0
+        with self._lock:
+            return max(
+                (
+                    size
+                    for (name, known, _), record in self._records.items()
+                    if (name, known) == (stage, model)
+                    for size in record.seconds
+                ),
+                default=0,
+            )
+
     def lower(self, stage: Stage[Any, Any], key: Hashable, *, cap: int) -> None:
         """Learn that larger calls do not fit into the memory."""
         with self._lock:

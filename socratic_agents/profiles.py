@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 __all__ = ("PRESETS", "PROFILES", "REVISIONS", "ProfileSource", "policy", "spread")
 
 PROFILES: dict[str, dict[str, Any]] = {
-    "pocket": {},
+    # Calls of one size: what is there to be tried out comes out alike every time.
+    "pocket": {"strict": True},
     "local": {
         "generator": "stabilityai/stable-diffusion-xl-base-1.0",
         "captioner": "Salesforce/blip2-opt-2.7b",
@@ -38,7 +39,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "height": 1024,
         "in_flight": 16,
     },
-    "classic": {"preset": "classic"},
+    "classic": {"preset": "classic", "strict": True},
 }
 """What each profile sets; the rest is each field's own default, the pocket world."""
 
@@ -114,7 +115,10 @@ def policy(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-_GENERATOR_DETAILS = ("image_model", "steps", "guidance_scale", "width", "height")
+_GENERATOR_DETAILS = (
+    *("image_model", "steps", "guidance_scale", "width", "height"),
+    "strict",
+)
 """What a profile says of its own generator, and of no other."""
 
 

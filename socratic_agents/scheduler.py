@@ -186,6 +186,10 @@ class Worker:
                     now = time.perf_counter()
                     self._dispatcher.thinking.begin(loop.order, now=now)
 
+    def measured(self, stage: str, model: str | None) -> int:
+        """Return the largest call that was measured of a model with a name; 0: none."""
+        return self._calibration.largest(stage, model)
+
     def statistics(self) -> Statistics:
         """Return what was done until now."""
         with self._changed:

@@ -173,6 +173,12 @@ class Settings(BaseSettings):
     as it is."""
     vae_batch: Annotated[int, Field(ge=1)] | None = None
     """Images that are decoded at once; ``None``: the whole batch."""
+    strict: bool = False
+    """Make every call of a model with one size, filled up with copies: a candidate is
+    the same to the last bit whatever else is on its way, and a lone one takes longer.
+    ``False``: up to rounding, with calls of a few sizes."""
+    patience: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 3600.0
+    """Seconds after which a call of a model is taken to be stuck; ``None``: never."""
 
     base_url: str | None = None
     """Address of an OpenAI-compatible server of the language model; ``None``: the

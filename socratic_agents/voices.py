@@ -10,9 +10,10 @@ from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
+from socratic_agents.batching import PartName, formation
 from socratic_agents.callables import called, drawn, guarded
 from socratic_agents.checklist import read_answer
 from socratic_agents.errors import CandidateError, ConfigurationError
@@ -32,19 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ("OPENAI", "Voices", "images_server", "open_scorer", "open_voices")
 
-PartName = Literal["generator", "captioner", "scorer"]
-
 OPENAI = "https://api.openai.com/v1"
 POCKET = "pocket"
 
 SPEEDS = ("channels_last", "compile", "vae_batch")
 """Settings that make a pipeline of ours faster, and nothing else."""
 
-BATCHES: dict[PartName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
-"""Items of one call on an accelerator."""
-CPU_BATCH = 4
-"""Items of every call on a CPU: twice the images of single calls where many prompts
-share it, and the same seed is the same image down to the last bit."""
 QUESTIONS = 16
 """Questions of one call: they are short, and every image gets several."""
 
@@ -155,7 +149,8 @@ def _generator(
     if settings.batching == "step":
         stepwise, close = _step_by_step(model, settings, worker)
         return stepwise, model.max_tokens, (close,)
-    stage = Stage(name="generator", run=model, **_batch("generator", settings))
+    batch = formation("generator", settings, worker, stage="generator")
+    stage = Stage(run=model, **batch, smaller=model.decode_in_tiles)
 
     async def generate(prompt: str, seed: int) -> Image.Image:
         return cast("Image.Image", await worker.submit(stage, (prompt, seed)))
@@ -173,8 +168,8 @@ def _step_by_step(
     """
     from socratic_agents.models.rendezvous import Rendezvous  # noqa: PLC0415 - slow
 
-    batch = _batch("generator", settings)
-    padded = batch.get("padded", False) or settings.compile is not None
+    batch = formation("generator", settings, worker, stage="denoiser")
+    padded = settings.strict or settings.compile is not None
     meeting = Rendezvous(model.pipeline, max_batch=batch["max_batch"], padded=padded)
 
     def turn(nothing: list[None]) -> list[None]:
@@ -236,9 +231,8 @@ def _captions(settings: Settings, captioner: Any, worker: Worker) -> Any:
     if not hasattr(captioner, "caption"):
         return called(captioner, "captioner", worker)
     stage: Stage[Image.Image, str] = Stage(
-        name="captioner",
         run=captioner.caption,
-        **_batch("captioner", settings),
+        **formation("captioner", settings, worker, stage="captioner"),
         priority=1,
     )
 
@@ -250,7 +244,6 @@ def _captions(settings: Settings, captioner: Any, worker: Worker) -> Any:
 
 def _answers(settings: Settings, captioner: Any, worker: Worker) -> tuple[Any, Any]:
     """Return how the captioner decides by yes or no, and answers open questions."""
-    asked = {**_batch("captioner", settings), "max_batch": QUESTIONS, "priority": 1}
     answers = getattr(captioner, "answer", None)
     stages = {
         "decide": getattr(captioner, "decide", answers and partial(_read, answers)),
@@ -258,7 +251,9 @@ def _answers(settings: Settings, captioner: Any, worker: Worker) -> tuple[Any, A
     }
 
     def voice(name: str, run: Any) -> Any:
-        stage: Stage[tuple[Image.Image, str], Any] = Stage(name=name, run=run, **asked)
+        asked = formation("captioner", settings, worker, stage=name)
+        asked |= {"max_batch": QUESTIONS, "priority": 1}
+        stage: Stage[tuple[Image.Image, str], Any] = Stage(run=run, **asked)
 
         async def ask(image: Image.Image, question: str) -> Any:
             return await worker.submit(stage, (image, question))
@@ -305,7 +300,9 @@ def open_scorer(
     else:
         return "score", guarded(called(given, "scorer", worker), Status.OK)
     stage: Stage[tuple[str, Image.Image], float] = Stage(
-        name="scorer", run=score, **_batch("scorer", settings), priority=1
+        run=score,
+        **formation("scorer", settings, worker, stage="scorer"),
+        priority=1,
     )
 
     async def scored(user_prompt: str, image: Image.Image) -> float:
@@ -356,12 +353,3 @@ def _folder(name: str, part: PartName) -> str:
     from socratic_agents.pocket import weights_folder  # noqa: PLC0415 - slow
 
     return str(weights_folder(part))
-
-
-def _batch(part: PartName, settings: Settings) -> dict[str, Any]:
-    """Return how a stage forms its batches on the device."""
-    from socratic_agents.models.devices import choose_device  # noqa: PLC0415 - slow
-
-    if choose_device(settings.device).type == "cpu":
-        return {"max_batch": CPU_BATCH, "padded": True}
-    return {"max_batch": BATCHES[part]}

@@ -33,8 +33,12 @@ settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the settings of the person who runs the tests out of them."""
+def _own_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Keep what belongs to the person who runs the tests out of them, and whole."""
     for name in list(os.environ):
         if name.startswith(("SOCRATIC_", "OPENAI_")):
             monkeypatch.delenv(name)
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    monkeypatch.setenv("SOCRATIC_CACHE", str(cache))

@@ -40,6 +40,7 @@ LAYERS: dict[str, int] = {
     "store": 3,
     "chains": 3,
     "models": 3,
+    "batching": 4,
     "callables": 4,
     "pocket": 4,
     "loop": 5,

@@ -80,8 +80,9 @@ async def test_folders_are_opened_as_models(models: dict[str, str]) -> None:
 
 
 async def test_neighbours_do_not_change_a_result(models: dict[str, str]) -> None:
-    """A prompt among others gives what it gives alone."""
-    async with _refiner(**models, steps=2, selector="clip") as refiner:
+    """A prompt among others gives what it gives alone, where that is asked for."""
+    options = {"steps": 2, "selector": "clip", "strict": True}
+    async with _refiner(**models, **options) as refiner:
         alone = await refiner.refine("circle")
         prompts = ["square", "circle", "triangle"]
         many = {o.index: o async for o in refiner.refine_many(prompts)}
@@ -242,13 +243,17 @@ async def test_the_worker_knows_which_loops_think() -> None:
     assert 2 == len(loops)
 
 
-def test_nothing_is_kept_of_models_without_a_name(
+def test_what_calls_cost_is_kept_of_models_with_a_name(
     models: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """What calls cost on a processor is learned anew, and leaves no file."""
+    """The next run knows it; of objects nothing is kept."""
     monkeypatch.setenv("SOCRATIC_CACHE", str(tmp_path))
-    refiner = _refiner(**models, steps=1)
-    for _ in range(3):
-        refiner.invoke("circle")
-    refiner.close()
-    assert not list(tmp_path.iterdir())
+    for given in ({}, models):
+        assert not list(tmp_path.iterdir())
+        refiner = _refiner(**given, steps=1)
+        for _ in range(3):
+            refiner.invoke("circle")
+        refiner.close()
+    kept = json.loads((tmp_path / "calibration.json").read_bytes())
+    assert set(models) == {one["stage"] for one in kept["curves"]}
+    assert models["generator"] in kept["curves"][0]["model"]

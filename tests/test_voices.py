@@ -20,14 +20,7 @@ from socratic_agents.refiner import Refiner
 from socratic_agents.roles import find_templates
 from socratic_agents.scheduler import Worker
 from socratic_agents.settings import Settings
-from socratic_agents.voices import (
-    BATCHES,
-    CPU_BATCH,
-    _batch,
-    images_server,
-    open_scorer,
-    open_voices,
-)
+from socratic_agents.voices import images_server, open_scorer, open_voices
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:
@@ -174,19 +167,6 @@ def test_addresses_are_images_servers(
 ) -> None:
     """And so is a name of the provider; nothing else is."""
     assert server == images_server(Settings(generator=generator, image_model="tiny"))
-
-
-def test_batches_suit_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU all calls have one size; an accelerator takes what is there."""
-    import torch
-
-    settings = Settings(device="cpu")
-    expected = {"max_batch": CPU_BATCH, "padded": True}
-    assert expected == _batch("generator", settings)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    for part, size in BATCHES.items():
-        assert {"max_batch": size} == _batch(part, Settings(device="cuda"))
 
 
 async def test_what_is_asked_for_is_counted() -> None:

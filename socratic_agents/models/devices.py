@@ -1,7 +1,8 @@
-"""Where a model runs, and in which number format."""
+"""Where a model runs, in which number format, and with how much memory."""
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from socratic_agents.errors import ConfigurationError
@@ -9,7 +10,7 @@ from socratic_agents.errors import ConfigurationError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ("choose_device", "choose_dtype")
+__all__ = ("choose_device", "choose_dtype", "free_memory")
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -76,3 +77,13 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
         native = torch.backends.mps.is_macos_or_newer(14, 0)
         return torch.bfloat16 if native else torch.float16
     return torch.float32
+
+
+def free_memory() -> None:
+    """Free what nobody needs any more, and what the allocators only keep."""
+    import torch  # noqa: PLC0415 - importing this package must not load torch
+
+    gc.collect()
+    for kind in (torch.cuda, torch.mps):
+        if kind.is_available():
+            kind.empty_cache()

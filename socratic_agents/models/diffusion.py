@@ -145,6 +145,15 @@ class Diffusion:
         other._pipeline = pipeline  # noqa: SLF001 - it is one of us
         return other
 
+    def decode_in_tiles(self) -> None:
+        """Decode an image piece by piece from now on, where the pipeline can.
+
+        It takes less memory; where two pieces meet, the image differs a little.
+        """
+        tile = getattr(getattr(self._pipeline, "vae", None), "enable_tiling", None)
+        if callable(tile):
+            tile()
+
     @property
     def max_tokens(self) -> int | None:
         """How many tokens of a prompt are read, marks included; ``None``: unknown."""

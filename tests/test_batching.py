@@ -1,0 +1,141 @@
+"""Batching: how calls are formed on each kind of device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from PIL import Image
+
+from socratic_agents.batching import BATCHES, CPU_BATCH, POCKET_BATCH, formation
+from socratic_agents.calibration import Calibration
+from socratic_agents.models.devices import free_memory
+from socratic_agents.models.diffusion import Diffusion
+from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.settings import Settings
+from tests.tiny_models import stable_diffusion
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+async def paint(prompt: str, seed: int) -> Image.Image:
+    return Image.new("RGB", (8, 8), (seed % 256, 0, 0))
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+def _a_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some Card")
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        (Settings(strict=True), CPU_BATCH),
+        (Settings(strict=False), POCKET_BATCH),
+        (Settings(generator=paint), CPU_BATCH),
+        (Settings(generator="some/model"), CPU_BATCH),
+    ],
+)
+def test_a_cpu_takes_few_items(worker: Worker, settings: Settings, size: int) -> None:
+    """Only the pocket models gain from more, and only where sizes may differ."""
+    formed = formation("generator", settings, worker, stage="generator")
+    assert size == formed["max_batch"]
+
+
+def test_strict_calls_have_one_size_and_others_few(worker: Worker) -> None:
+    """So a stage is filled up whole, or to a power of two."""
+    for strict in (True, False):
+        settings = Settings(strict=strict)
+        formed = formation("captioner", settings, worker, stage="captioner")
+        assert (strict, not strict) == (formed["padded"], formed["bucketed"])
+
+
+def test_the_pocket_profile_is_strict_and_other_generators_are_not() -> None:
+    """What is there to be tried out comes out alike; what is there to work is quick."""
+    assert Settings().strict
+    assert Settings(profile="classic").strict
+    assert not Settings(generator=paint).strict
+    assert not Settings(profile="local").strict
+    assert Settings(profile="local", strict=True).strict
+
+
+@pytest.mark.usefixtures("_a_card")
+def test_a_card_takes_what_its_model_is_known_for(
+    worker: Worker, tmp_path: Path
+) -> None:
+    """Until a calibration has measured larger calls."""
+    settings = Settings(device="cuda", profile="local")
+    for part, size in BATCHES.items():
+        formed = formation(part, settings, worker, stage=part)
+        assert size == formed["max_batch"]
+    calibration = Calibration(tmp_path / "calibration.json")
+    formed = formation("generator", settings, worker, stage="generator")
+    stage: Stage[int, int] = Stage(run=_echo, **{**formed, "max_batch": 32})
+    calibration.observe(stage, None, items=32, seconds=1.0)
+    knowing = Worker(calibration=calibration)
+    again = formation("generator", settings, knowing, stage="generator")
+    assert 32 == again["max_batch"]
+    strict = settings.but(strict=True)
+    one = formation("generator", strict, knowing, stage="generator")
+    assert BATCHES["generator"] == one["max_batch"]
+
+
+@pytest.mark.usefixtures("_a_card")
+def test_a_cost_is_remembered_for_what_decides_it(worker: Worker) -> None:
+    """The model, its revision, size and steps, the device and the versions."""
+    settings = Settings(profile="local", device="cuda")
+    one = formation("generator", settings, worker, stage="generator")["model"]
+    for part in ("stable-diffusion-xl", "462165984", "steps=25", "width=1024"):
+        assert part[:8] in one
+    assert "Some Card" in one
+    assert f"torch {torch.__version__}".partition("+")[0] in one
+    more = settings.but(steps=30)
+    assert one != formation("generator", more, worker, stage="generator")["model"]
+    other = settings.but(seed=9)
+    assert one == formation("generator", other, worker, stage="generator")["model"]
+
+
+def test_an_object_has_no_name_to_be_remembered_by(worker: Worker) -> None:
+    """Its curve is forgotten with the worker."""
+    settings = Settings(generator=paint)
+    assert formation("generator", settings, worker, stage="x")["model"] is None
+    assert 0 == worker.measured("x", None)
+
+
+def test_memory_is_freed_on_every_kind_of_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one; elsewhere it does no harm."""
+    freed: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append("cuda"))
+    free_memory()
+    assert ["cuda"] == freed
+
+
+def test_a_decoder_works_in_tiles_where_it_can() -> None:
+    """It is asked for by the worker when memory is short."""
+    model = Diffusion(stable_diffusion())
+    assert not model.pipeline.vae.use_tiling
+    model.decode_in_tiles()
+    assert model.pipeline.vae.use_tiling
+
+
+def test_a_pipeline_without_such_a_decoder_goes_on() -> None:
+    """There is nothing to make smaller."""
+    pipeline = stable_diffusion()
+    pipeline.vae = None
+    Diffusion(pipeline).decode_in_tiles()
+
+
+def _echo(items: list[int]) -> Sequence[int]:
+    return items
