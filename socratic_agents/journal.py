@@ -16,7 +16,6 @@ import asyncio
 import hashlib
 import json
 import os
-import secrets
 import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -27,7 +26,7 @@ from weakref import WeakKeyDictionary
 
 from socratic_agents.errors import ClosedError, ConfigurationError
 from socratic_agents.faults import reached
-from socratic_agents.objects import QUARANTINE, Objects, writable, write_whole
+from socratic_agents.objects import Objects, writable, write_aside, write_whole
 from socratic_agents.records import record_line, record_of
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-__all__ = ("Journal", "current_journal", "key_of", "remembering")
+__all__ = ("FILE", "Journal", "current_journal", "key_of", "remembering", "steps_of")
 
 FILE = "journal.jsonl"
 SCHEMA = 1
@@ -344,9 +343,7 @@ class Journal:
             with self._path.open("ab") as file:
                 file.write(b"\n")  # or our first line would be part of a torn one
         elif bad and not self._shared:
-            aside = self.folder / QUARANTINE
-            aside.mkdir(exist_ok=True)
-            write_whole(aside / f"{secrets.token_hex(4)}-{FILE}", b"".join(bad))
+            write_aside(self.folder, FILE, b"".join(bad))
             write_whole(self._path, b"".join(good))
 
     def _note(self, step: dict[str, Any], place: int, length: int) -> None:
@@ -360,6 +357,24 @@ class Journal:
                 raise ConfigurationError(message)
         else:
             self._places[bytes.fromhex(step["key"])] = place, length
+
+
+def steps_of(folder: Path, kind: str) -> set[str] | None:
+    """Return the keys of all steps of a kind, without opening the journal.
+
+    Args:
+        folder: Where it is kept.
+        kind: Of the steps.
+
+    Returns:
+        ``None`` if there is no journal.
+    """
+    try:
+        lines = (folder / FILE).read_bytes().splitlines(keepends=True)
+    except OSError:
+        return None
+    records = filter(None, map(record_of, lines))
+    return {record["key"] for record in records if record.get("kind") == kind}
 
 
 _JOURNAL: ContextVar[Journal | None] = ContextVar("socratic_journal", default=None)

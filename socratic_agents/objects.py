@@ -10,17 +10,31 @@ import hashlib
 import os
 import re
 import secrets
+import threading
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+from weakref import finalize
 
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.faults import reached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ("Objects", "put_aside", "writable", "write_whole")
+    from PIL.Image import Image
+
+__all__ = (
+    "OBJECTS",
+    "Gallery",
+    "Objects",
+    "list_aside",
+    "put_aside",
+    "writable",
+    "write_aside",
+    "write_whole",
+)
 
 OBJECTS = "objects"
 QUARANTINE = "quarantine"
@@ -80,6 +94,65 @@ class Objects:
         return False
 
 
+class Gallery:
+    """Images of a run: each is encoded once, by whoever needs it first.
+
+    Args:
+        objects: Where they are kept.
+        encode: Makes a PNG of an image, its prompt and its seed.
+    """
+
+    def __init__(
+        self, objects: Objects, encode: Callable[[Image, str, int], bytes]
+    ) -> None:
+        self._objects, self._encode = objects, encode
+        self._lock = threading.Lock()
+        self._paths: dict[int, Future[str]] = {}
+
+    def keep(self, image: Image, *, prompt: str, seed: int) -> str:
+        """Return an image's path in the folder, where it is from now on.
+
+        Args:
+            image: As it was drawn.
+            prompt: Of what it was drawn.
+            seed: Of its noise, at least 0.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        path, first = self._place(image)
+        if first:
+            try:
+                path.set_result(self._objects.add(self._encode(image, prompt, seed)))
+            except BaseException as problem:
+                path.set_exception(problem)
+                with self._lock:
+                    self._paths.pop(id(image), None)
+                raise
+        return path.result()
+
+    def note(self, image: Image, path: str) -> None:
+        """Take note of where an image was read from."""
+        place, first = self._place(image)
+        if first:
+            place.set_result(path)
+
+    def _place(self, image: Image) -> tuple[Future[str], bool]:
+        with self._lock:
+            place = self._paths.get(id(image))
+            if place is not None:
+                return place, False
+            place = self._paths[id(image)] = Future()
+        # Another image may have the same number later, but not while this one lives.
+        finalize(image, self._paths.pop, id(image), None)
+        return place, True
+
+
+def list_aside(folder: Path) -> list[Path]:
+    """Return what was put aside in a folder."""
+    return sorted((folder / QUARANTINE).glob("*"))
+
+
 def put_aside(folder: Path, path: Path) -> Path:
     """Move a file that is not as it was written into ``quarantine/``.
 
@@ -92,6 +165,17 @@ def put_aside(folder: Path, path: Path) -> Path:
     moved = aside / f"{secrets.token_hex(4)}-{path.name}"
     path.replace(moved)
     return moved
+
+
+def write_aside(folder: Path, name: str, data: bytes) -> None:
+    """Keep what is no part of a file any more in ``quarantine/``.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    aside = folder / QUARANTINE
+    aside.mkdir(parents=True, exist_ok=True)
+    write_whole(aside / f"{secrets.token_hex(4)}-{name}", data)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -1,7 +1,8 @@
 """The run directory: what is finished stays, whole and under names of its content.
 
-``DIR/`` holds ``config.json``, ``objects/<sha256>.png``, ``results.jsonl`` and
-``lock``. Names never come from user text.
+``DIR/`` holds ``config.json``, ``journal.jsonl``, ``objects/<sha256>.png``,
+``results.jsonl`` and ``lock``; what is found spoilt goes to ``quarantine/``. Names never
+come from user text.
 """
 
 from __future__ import annotations
@@ -10,44 +11,63 @@ import hashlib
 import io
 import json
 import os
-import re
-import secrets
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from socratic_agents.checklist import Checklist
 from socratic_agents.errors import ConfigurationError
-from socratic_agents.history import SCHEMA, Failure, History, Refinement, Round
+from socratic_agents.faults import reached
+from socratic_agents.history import SCHEMA, Failure, Refinement
+from socratic_agents.journal import FILE as JOURNAL
+from socratic_agents.journal import Journal
+from socratic_agents.objects import (
+    OBJECTS,
+    Gallery,
+    Objects,
+    list_aside,
+    put_aside,
+    writable,
+    write_aside,
+    write_whole,
+)
+from socratic_agents.results import RESULTS, read_outcomes, read_results, result_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from PIL.Image import Image
 
-    from socratic_agents.history import Candidate
+    from socratic_agents.history import Candidate, History
 
 __all__ = (
     "RunDirectory",
     "read_object",
     "read_outcomes",
     "write_files",
+    "write_object",
     "write_page",
-    "write_whole",
 )
 
-RESULTS = "results.jsonl"
 CONFIG = "config.json"
 LOCK = "lock"
 REPORT = "report.html"
-OBJECTS = "objects"
 
 OutcomeT = TypeVar("OutcomeT", bound=Refinement | Failure)
 
-_OBJECT = re.compile(rf"{OBJECTS}/([0-9a-f]{{64}})\.png")
-_HOW_FAST = frozenset(("device", "in_flight", "offload", "timeout"))
+HOW_FAST = frozenset(
+    (
+        "device",
+        "in_flight",
+        "llm_concurrency",
+        "llm_rate",
+        "offload",
+        "patience",
+        "timeout",
+        "workers",
+    )
+)
 """Settings that do not decide what comes out; changing them goes on with a run."""
 
 
@@ -57,33 +77,54 @@ class RunDirectory:
     Args:
         path: The folder; made if it is not there.
         settings: The resolved settings as JSON, secrets left out.
+        templates: The hash of each role's template.
+        going_on: Whether this is one job that is gone on with: finished prompts are
+            found whatever the settings were, and other settings are refused.
+        accept: Whether other settings are accepted then, for what is not finished.
+        cache: A folder of steps that is shared with other runs.
+        encode: Makes a PNG of an image, its prompt and its seed.
     """
 
-    def __init__(self, path: str | Path, *, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        settings: Mapping[str, Any],
+        templates: Mapping[str, str] | None = None,
+        going_on: bool = False,
+        accept: bool = False,
+        cache: str | Path | None = None,
+        encode: Callable[[Image, str, int], bytes] | None = None,
+    ) -> None:
         self.path = Path(path)
-        self._settings = dict(settings)
+        shared = None if cache is None else Journal(Path(cache), shared=True)
+        self.journal = Journal(self.path, cache=shared)
+        self.gallery = Gallery(self.journal.objects, encode or _bare)
+        self._settings, self._templates = dict(settings), dict(templates or {})
+        self._going_on, self._accept = going_on, accept
         self._records: dict[str, dict[str, Any]] = {}
+        self._aside = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Open the folder for this process alone.
 
         Raises:
-            ConfigurationError: If it cannot be written, or another process is
-                writing in it, or its results cannot be read.
+            ConfigurationError: If it cannot be written, another process is writing
+                in it, it is of another version, or it was begun with other settings.
         """
-        with ExitStack() as stack, _writable(self.path):
+        with ExitStack() as stack, writable(self.path):
             existed = self.path.exists()
             (self.path / OBJECTS).mkdir(parents=True, exist_ok=True)
             self._lock(stack)
             if not existed:
                 stack.callback(self._remove_if_empty)
-            lines = _lines(self.path)
-            self._records = {_key(record): record for record in lines}
-            config = {"schema": SCHEMA, "pid": os.getpid(), "settings": self._settings}
-            write_whole(self.path / CONFIG, _pretty(config))
-            if (self.path / RESULTS).exists():
-                self._write_all()  # without a line that a killed process left torn
+            self._aside = len(list_aside(self.path))
+            self._compare()
+            known = (self.path / JOURNAL).exists()
+            stack.enter_context(self.journal)
+            self._read(known=known)
+            self._write_config()
             self._stack = stack.pop_all()
         return self
 
@@ -91,17 +132,31 @@ class RunDirectory:
         """Let other processes in; a folder made for nothing is taken away again."""
         self._stack.close()
 
+    @property
+    def spoilt(self) -> int:
+        """How many files were put aside since it was opened."""
+        return len(list_aside(self.path)) - self._aside
+
     def finished(self, index: int, user_prompt: str) -> Refinement | None:
-        """Return what these settings made of a prompt, if that is still whole."""
-        record = self._records.get(_key_of(index, user_prompt, self._settings))
+        """Return what was made of a prompt, if it and its images are still whole.
+
+        Raises:
+            ConfigurationError: If a spoilt image cannot be put aside.
+        """
+        key = _key_of(index, user_prompt, self._settings)
+        record = self._records.get(key)
+        if record is None and self._going_on:
+            asked = {"index": index, "user_prompt": user_prompt}
+            same = (r for r in self._records.values() if asked.items() <= r.items())
+            record = next(same, None)
         if record is None or record["status"] != "ok":
             return None
         refinement = Refinement.from_json(record)
         kept = [*refinement.history.candidates]
         kept += [refinement.receipt.best_of_n] if refinement.receipt else []
-        paths = [c.path for c in kept if c.path]
-        whole = all((self.path / path).is_file() for path in paths)
-        return refinement if whole else None
+        with writable(self.path):
+            whole = [self.journal.objects.sound(c.path) for c in kept if c.path]
+        return refinement if all(whole) else None
 
     def save(self, outcome: OutcomeT) -> OutcomeT:
         """Write the images of an outcome, then its line; return it with their paths.
@@ -109,7 +164,7 @@ class RunDirectory:
         Raises:
             ConfigurationError: If the disk is full or the folder is not writable.
         """
-        with _writable(self.path):
+        with writable(self.path):
             if outcome.history is not None:
                 outcome = replace(outcome, history=self._with_paths(outcome.history))
             if isinstance(outcome, Refinement) and outcome.receipt is not None:
@@ -117,23 +172,38 @@ class RunDirectory:
                 receipt = replace(outcome.receipt, best_of_n=best)
                 outcome = replace(outcome, receipt=receipt)
             record = {**outcome.to_json(), "settings": self._settings}
-            known = _key(record) in self._records
-            self._records[_key(record)] = record
+            line, key = _line(record), _key(record)
+            # The journal first: a line that it does not know is not believed.
+            written = self.journal.put("result", result_key(line), {"index": key[:16]})
+            written.result()
+            known, self._records[key] = key in self._records, record
             if known:
                 self._write_all()
             else:
-                with (self.path / RESULTS).open("ab") as file:
-                    file.write(_line(record))
-                    file.flush()
-                    os.fsync(file.fileno())
+                self._append(line)
         return outcome
 
+    def _append(self, line: bytes) -> None:
+        reached("results:append")
+        with (self.path / RESULTS).open("ab") as file:
+            end = file.tell()
+            try:
+                file.write(line)
+                file.flush()
+                reached("results:sync")
+                os.fsync(file.fileno())
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(file.fileno(), end)
+                raise
+        reached("results:synced")
+
     def _remove_if_empty(self) -> None:
-        """Leave nothing half-written behind when not one outcome was saved."""
-        if self._records:
+        """Leave nothing half-written behind when not one step was finished."""
+        if self._records or len(self.journal):
             return
         with suppress(OSError):
-            for name in (CONFIG, LOCK):
+            for name in (CONFIG, JOURNAL, LOCK):
                 (self.path / name).unlink(missing_ok=True)
             for folder in (self.path / OBJECTS, self.path):
                 folder.rmdir()
@@ -156,6 +226,73 @@ class RunDirectory:
         except (OSError, ValueError, KeyError):  # it has only just begun
             return "another process"
 
+    def _compare(self) -> None:
+        """Refuse to go on with other settings than those that the run began with."""
+        config = _config(self.path)
+        if config is None:
+            return
+        if config["schema"] != SCHEMA:
+            message = (
+                f"expected a run of version {SCHEMA} in {self.path}, got version "
+                f"{config['schema']}; use the release of this package that made it, "
+                "or choose another folder"
+            )
+            raise ConfigurationError(message)
+        if not self._going_on or self._accept:
+            return
+        before = _decisive(config["settings"], config["templates"])
+        now = _decisive(self._settings, self._templates)
+        changes = [
+            f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
+            for name in sorted({*before, *now})
+            if before.get(name) != now.get(name)
+        ]
+        if changes:
+            message = (
+                f"expected the settings with which {self.path} was begun, got other "
+                f"ones ({', '.join(changes)}); use the same, choose another folder, "
+                "or take --continue-with to do the rest with these"
+            )
+            raise ConfigurationError(message)
+
+    def _write_config(self) -> None:
+        config = {
+            "schema": SCHEMA,
+            "pid": os.getpid(),
+            "settings": self._settings,
+            "templates": self._templates,
+        }
+        config["sha256"] = _hash(config)
+        write_whole(self.path / CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+
+    def _read(self, *, known: bool) -> None:
+        """Read what is finished; lines that are not as they were written go aside.
+
+        Where there was no journal there is nothing to hold the lines against, and
+        what is no result may be somebody else's.
+        """
+        records, bad = read_results(
+            self.path,
+            written=lambda line: (
+                not known or self.journal.get(result_key(line)) is not None
+            ),
+        )
+        self._records = {_key(record): record for record in records}
+        if bad and not known and (len(bad) > 1 or bad[0].endswith(b"\n")):
+            message = (
+                f"expected every line of {self.path / RESULTS} to be a result, got "
+                f"{len(bad)} that are none; restore the file, or choose another folder"
+            )
+            raise ConfigurationError(message)
+        if bad:
+            write_aside(self.path, RESULTS, b"".join(bad))
+        if bad or len(records) != len(self._records):
+            self._write_all()
+        if not known:
+            for key, record in self._records.items():
+                line = _line(record)
+                self.journal.put("result", result_key(line), {"index": key[:16]})
+
     def _with_paths(self, history: History) -> History:
         rounds = (
             replace(round_, candidates=tuple(map(self._kept, round_.candidates)))
@@ -166,32 +303,14 @@ class RunDirectory:
     def _kept(self, candidate: Candidate) -> Candidate:
         if candidate.image is None:
             return candidate
-        data = _png(candidate.image)
-        path = f"{OBJECTS}/{hashlib.sha256(data).hexdigest()}.png"
-        if not (self.path / path).exists():
-            write_whole(self.path / path, data)
+        path = self.gallery.keep(
+            candidate.image, prompt=candidate.prompt, seed=candidate.seed
+        )
         return replace(candidate, path=path)
 
     def _write_all(self) -> None:
         lines = b"".join(map(_line, self._records.values()))
         write_whole(self.path / RESULTS, lines)
-
-
-def read_outcomes(path: str | Path) -> list[Refinement | Failure]:
-    """Return what a run directory holds, in the order of its inputs.
-
-    Raises:
-        ConfigurationError: If there are no results, or they cannot be read.
-    """
-    folder = Path(path)
-    if not (folder / RESULTS).is_file():
-        message = (
-            f"expected a folder with {RESULTS}, got {folder}; "
-            "make one with 'socratic batch' or 'socratic refine'"
-        )
-        raise ConfigurationError(message)
-    outcomes = [_outcome(record) for record in _lines(folder)]
-    return sorted(outcomes, key=lambda outcome: outcome.index)
 
 
 def read_object(folder: Path, path: str) -> bytes | None:
@@ -202,14 +321,17 @@ def read_object(folder: Path, path: str) -> bytes | None:
         path: A candidate's path; anything but ``objects/<sha256>.png`` is refused,
             because a run directory may come from somebody else.
     """
-    named = _OBJECT.fullmatch(path)
-    if named is None:
-        return None
-    try:
-        data = (folder / path).read_bytes()
-    except OSError:
-        return None
-    return data if hashlib.sha256(data).hexdigest() == named[1] else None
+    return Objects(folder).get(path)
+
+
+def write_object(folder: Path, image: Image) -> str:
+    """Keep an image under the name of its content, and return its path in the folder.
+
+    Raises:
+        ConfigurationError: If the disk is full or the folder is not writable.
+    """
+    with writable(folder):
+        return Objects(folder).add(_bare(image))
 
 
 def write_page(folder: Path, page: str) -> Path:
@@ -218,7 +340,7 @@ def write_page(folder: Path, page: str) -> Path:
     Raises:
         ConfigurationError: If the disk is full or the folder is not writable.
     """
-    with _writable(folder):
+    with writable(folder):
         # Half a surrogate pair is no character; it is shown as a question mark.
         write_whole(folder / REPORT, page.encode("utf-8", "replace"))
     return folder / REPORT
@@ -230,86 +352,40 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         ConfigurationError: If the disk is full or the folder is not writable.
     """
-    with _writable(folder):
+    with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             write_whole(folder / name, data)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a crash."""
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # not every system can sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-@contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        message = (
-            f"expected to write in {path}, got: {reason}; "
-            "make room or get rights, or choose another folder"
-        )
-        raise ConfigurationError(message) from error
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    """Read the results; the last line may be torn if the writer was killed."""
-    path = folder / RESULTS
+def _config(folder: Path) -> dict[str, Any] | None:
+    """Return what a run says of itself; what is not as it was written goes aside."""
+    path = folder / CONFIG
     if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-            _outcome(record)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if number == len(lines):
-                break
-            message = (
-                f"expected line {number} of {path} to be a result, got something else; "
-                "restore the file, or choose another folder"
-            )
-            raise ConfigurationError(message) from None
-        records.append(record)
-    return records
+        return None
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes())
+        if config.pop("sha256") == _hash(config):
+            return config
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    put_aside(folder, path)
+    return None
 
 
-def _outcome(record: Mapping[str, Any]) -> Refinement | Failure:
-    if record["status"] == "ok":
-        return Refinement.from_json(record)
-    rounds = tuple(map(Round.from_json, record["rounds"]))
-    checklist = record.get("checklist")
-    return Failure(
-        user_prompt=record["user_prompt"],
-        error=record["error"],
-        kind=record["kind"],
-        history=History(
-            user_prompt=record["user_prompt"],
-            rounds=rounds,
-            checklist=checklist and Checklist.from_json(checklist),
-        ),
-        index=record["index"],
-    )
+def _hash(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in sorted(settings.items()) if k not in HOW_FAST}
+
+
+def _decisive(
+    settings: Mapping[str, Any], templates: Mapping[str, str]
+) -> dict[str, Any]:
+    named = {f"{role} template": sha256 for role, sha256 in templates.items()}
+    return _deciding(settings) | named
 
 
 def _key(record: Mapping[str, Any]) -> str:
@@ -318,8 +394,8 @@ def _key(record: Mapping[str, Any]) -> str:
 
 def _key_of(index: int, user_prompt: str, settings: Mapping[str, Any]) -> str:
     """Return what decides an outcome: input and settings, but not the speed."""
-    deciding = {k: v for k, v in sorted(settings.items()) if k not in _HOW_FAST}
-    return json.dumps([index, user_prompt, deciding])
+    decisive = json.dumps([index, user_prompt, _deciding(settings)])
+    return hashlib.sha256(decisive.encode()).hexdigest()
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
@@ -327,11 +403,7 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, allow_nan=False).encode() + b"\n"
 
 
-def _pretty(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, indent=2).encode() + b"\n"
-
-
-def _png(image: Image) -> bytes:
+def _bare(image: Image, prompt: str = "", seed: int = 0) -> bytes:  # noqa: ARG001 - says nothing of them
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "PNG", icc_profile=None)
     return buffer.getvalue()

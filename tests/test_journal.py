@@ -92,7 +92,7 @@ def test_a_torn_tail_costs_its_step_alone(tmp_path: Path) -> None:
     """Wherever the writer was killed; what was torn is put aside."""
     whole = filled(tmp_path)
     first = whole.rindex(b"\n", 0, -1) + 1
-    for cut in range(first, len(whole)):
+    for cut in range(first, len(whole), 5):
         folder = tmp_path / str(cut)
         folder.mkdir()
         (folder / "journal.jsonl").write_bytes(whole[:cut])

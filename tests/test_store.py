@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from socratic_agents import faults
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import (
     Candidate,
@@ -31,7 +32,8 @@ from socratic_agents.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.store import RunDirectory, read_object, read_outcomes, write_whole
+from socratic_agents.objects import write_whole
+from socratic_agents.store import RunDirectory, read_object, read_outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +85,14 @@ def opened(path: Path, **changes: Any) -> RunDirectory:
     return RunDirectory(path, settings=SETTINGS | changes)
 
 
+def job(path: Path, **changes: Any) -> RunDirectory:
+    """Return a directory of one job that is gone on with."""
+    options: dict[str, Any] = {"templates": {"optimizer": "a"}, "accept": False}
+    options |= {name: changes.pop(name) for name in [*options] if name in changes}
+    settings = SETTINGS | changes
+    return RunDirectory(path, settings=settings, going_on=True, **options)
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -98,7 +108,7 @@ def test_saving_gives_paths(tmp_path: Path) -> None:
         with Image.open(run.path / drawn.path) as image:
             assert (9, 0, 0) == image.getpixel((0, 0))
         assert saved.to_json() == json.loads((run.path / "results.jsonl").read_text())
-    files = {"config.json", "objects", "results.jsonl", "lock"}
+    files = {"config.json", "journal.jsonl", "objects", "results.jsonl", "lock"}
     assert files == names(tmp_path / "run") | {"lock"}
     assert SETTINGS == json.loads((run.path / "config.json").read_text())["settings"]
 
@@ -224,18 +234,193 @@ def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "7", '{"status": "ok"}', "null"])
-def test_a_broken_line_is_an_error(tmp_path: Path, line: str) -> None:
-    """A line in the middle that is no result is told, and not thrown away."""
+def test_a_line_that_was_not_written_is_put_aside(tmp_path: Path, line: str) -> None:
+    """It is told, not believed, and not thrown away."""
     with opened(tmp_path) as run:
         run.save(refinement())
+        assert 0 == run.spoilt
     good = (tmp_path / "results.jsonl").read_text()
     (tmp_path / "results.jsonl").write_text(f"{line}\n{good}")
+    with pytest.raises(ConfigurationError, match=r"every line of .* got 1 other"):
+        read_outcomes(tmp_path)
+    with opened(tmp_path) as run:
+        assert 1 == run.spoilt
+        assert run.finished(0, "a red ball") is not None
+    assert good == (tmp_path / "results.jsonl").read_text()
+    (aside,) = (tmp_path / "quarantine").iterdir()
+    assert f"{line}\n" == aside.read_text()
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "7"])
+def test_the_results_of_something_else_are_left_alone(
+    tmp_path: Path, line: str
+) -> None:
+    """A folder without a journal was never one of ours."""
+    (tmp_path / "results.jsonl").write_text(f"{line}\n")
     with (
-        pytest.raises(ConfigurationError, match="expected line 1 of"),
+        pytest.raises(ConfigurationError, match="restore the file, or choose another"),
         opened(tmp_path),
     ):
         pass
-    assert line in (tmp_path / "results.jsonl").read_text()
+    assert f"{line}\n" == (tmp_path / "results.jsonl").read_text()
+
+
+def test_results_without_a_journal_are_taken_as_they_are(tmp_path: Path) -> None:
+    """And known from then on."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    (tmp_path / "journal.jsonl").unlink()
+    for _ in range(2):
+        with opened(tmp_path) as run:
+            assert run.finished(0, "a red ball") is not None
+
+
+def test_a_flipped_bit_costs_its_prompt_alone(tmp_path: Path) -> None:
+    """Also where the line is still a result."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+        run.save(refinement(index=1))
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"a ball", b"a bull", 1))
+    with opened(tmp_path) as run:
+        assert run.finished(0, "a red ball") is None
+        assert run.finished(1, "a red ball") is not None
+
+
+def test_a_spoilt_image_costs_its_prompt_alone(tmp_path: Path) -> None:
+    """It is put aside and drawn again."""
+    with opened(tmp_path) as run:
+        saved = run.save(refinement())
+    path = tmp_path / str(saved.best.path)
+    path.write_bytes(path.read_bytes()[:-7])
+    with opened(tmp_path) as run:
+        assert run.finished(0, "a red ball") is None
+        assert 1 == run.spoilt
+        assert not path.exists()
+        run.save(refinement())
+        assert run.finished(0, "a red ball") is not None
+
+
+@pytest.mark.parametrize(
+    "spoilt", [b"{", b"{}", b"[]", b'{"schema": 2, "settings": {}, "sha256": "0"}']
+)
+def test_a_spoilt_config_is_written_anew(tmp_path: Path, spoilt: bytes) -> None:
+    """Nothing that it says is believed."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    (tmp_path / "config.json").write_bytes(spoilt)
+    with job(tmp_path) as run:
+        assert 1 == run.spoilt
+        assert run.finished(0, "a red ball") is not None
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert SETTINGS == config["settings"]
+
+
+def test_other_settings_of_a_job_are_refused(tmp_path: Path) -> None:
+    """With what is different; those that decide nothing but the speed are not."""
+    with job(tmp_path) as run:
+        run.save(refinement())
+    problem = (
+        r'got other ones \(optimizer template: "a" -> "b", rounds: 2 -> 9\); use the same, '
+        "choose another folder, or take --continue-with"
+    )
+    with (
+        pytest.raises(ConfigurationError, match=problem),
+        job(tmp_path, templates={"optimizer": "b"}, rounds=9),
+    ):
+        pass
+    with job(tmp_path, device="cuda", in_flight=99) as run:
+        assert run.finished(0, "a red ball") is not None
+
+
+def test_other_settings_can_be_accepted(tmp_path: Path) -> None:
+    """For the rest: what is finished stays, and is not done again later either."""
+    with job(tmp_path) as run:
+        run.save(refinement())
+    with job(tmp_path, accept=True, rounds=9) as run:
+        assert run.finished(0, "a red ball") is not None
+        assert run.finished(1, "a red ball") is None
+        run.save(refinement(index=1))
+    with job(tmp_path, rounds=9) as run:
+        assert run.finished(0, "a red ball") is not None
+        assert run.finished(1, "a red ball") is not None
+        assert run.finished(0, "a blue ball") is None
+
+
+def test_runs_of_other_versions_are_told(tmp_path: Path) -> None:
+    """Nothing of them is touched."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text()) | {"schema": 2}
+    del config["sha256"]
+    text = json.dumps(config, sort_keys=True)
+    config["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(config))
+    with (
+        pytest.raises(ConfigurationError, match=r"of version 1 in .* got version 2"),
+        opened(tmp_path),
+    ):
+        pass
+    assert config == json.loads(path.read_text())
+
+
+def test_an_image_is_encoded_once(tmp_path: Path) -> None:
+    """Whoever needs it, and however often."""
+    encoded: list[tuple[str, int]] = []
+
+    def encode(image: Image.Image, prompt: str, seed: int) -> bytes:
+        encoded.append((prompt, seed))
+        return image.tobytes()
+
+    outcome = refinement()
+    with RunDirectory(tmp_path, settings=SETTINGS, encode=encode) as run:
+        first = run.save(outcome)
+        second = run.save(replace(outcome, index=1))
+    assert first.best.path == second.best.path
+    assert 1 == len(encoded)
+
+
+def test_an_image_that_could_not_be_written_is_tried_again(tmp_path: Path) -> None:
+    """By the next who needs it."""
+    tries: list[int] = []
+
+    def encode(image: Image.Image, prompt: str, seed: int) -> bytes:
+        tries.append(seed)
+        if len(tries) == 1:
+            raise OSError(28, "full")
+        return image.tobytes()
+
+    outcome = refinement()
+    with RunDirectory(tmp_path, settings=SETTINGS, encode=encode) as run:
+        with pytest.raises(ConfigurationError, match="got: full"):
+            run.save(outcome)
+        assert run.save(outcome).best.path
+    assert 2 == len(tries)
+
+
+@pytest.mark.parametrize("point", ["results:append", "results:sync"])
+def test_a_line_that_cannot_be_written_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Earlier ones stay, and the next attempt finds a whole file."""
+
+    def hook(reached: str) -> None:
+        if reached == point:
+            raise OSError(28, "full")
+
+    with opened(tmp_path) as run:
+        run.save(refinement())
+        before = (tmp_path / "results.jsonl").read_bytes()
+        monkeypatch.setattr(faults, "hook", hook)
+        with pytest.raises(ConfigurationError, match="got: full"):
+            run.save(refinement(index=1))
+        assert before == (tmp_path / "results.jsonl").read_bytes()
+    monkeypatch.setattr(faults, "hook", None)
+    with opened(tmp_path) as run:
+        assert 0 == run.spoilt
+        run.save(refinement(index=1))
+    assert 2 == len(read_outcomes(tmp_path))
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
