@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path  # noqa: TC003 - typer reads it while the program runs
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from socratic_agents.errors import ConfigurationError
+from socratic_agents.lab.sample_commands import register as register_samples
+from socratic_agents.lab.survey_commands import register as register_survey
 from socratic_agents.options import with_settings
 from socratic_agents.prompt import printable, read_prompts
 
@@ -26,6 +30,8 @@ __all__ = ("lab",)
 ARMS = "first,best_of_n,expand,classic_last,classic_caption,default"
 
 lab = typer.Typer(help="Find out whether and why it works.", no_args_is_help=True)
+register_survey(lab)
+register_samples(lab)
 
 
 @lab.callback()
@@ -82,7 +88,7 @@ def _compare(  # noqa: PLR0913 - an option each
     if dry_run:
         return _forecast(names, settings, images, overrides, len(chosen))
     with _room(out), redirect_stdout(sys.stderr):  # libraries may print
-        comparison = _run(chosen, settings, names, images, overrides, metric)
+        comparison = _run(chosen, settings, names, images, overrides, metric, out)
         if out is not None:
             page = _keep(out, comparison)
             sys.stderr.write(f"page: {printable(str(page.resolve()))}\n")
@@ -94,6 +100,8 @@ def _compare(  # noqa: PLR0913 - an option each
 @contextmanager
 def _room(folder: Path | None) -> Iterator[None]:
     """Make the folder before hours are spent; take it away if nothing came of them.
+
+    An interrupted run leaves images that nothing tells of, so they go with it.
 
     Raises:
         ConfigurationError: If it cannot be written.
@@ -109,10 +117,12 @@ def _room(folder: Path | None) -> Iterator[None]:
     write_files(folder, {})
     try:
         yield
-    finally:
+    except BaseException:
         if not existed:
-            with suppress(OSError):  # it is not empty: all went well
+            shutil.rmtree(folder / "objects", ignore_errors=True)
+            with suppress(OSError):  # what else is in it is not ours to remove
                 folder.rmdir()
+        raise
 
 
 def _run(
@@ -122,14 +132,16 @@ def _run(
     images: int,
     given: Mapping[str, Any],
     metric: str | None,
+    out: Path | None,
 ) -> Comparison:
-    """Run all arms, and print what came out."""
+    """Run all arms, and print what came out; keep what they return."""
     if settings.generator == "pocket":
         from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
 
         prefer_one_thread()
     from socratic_agents.lab.compare import compare  # noqa: PLC0415 - slow
     from socratic_agents.lab.table import print_table  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.store import write_object  # noqa: PLC0415 - keeps help quick
 
     work = compare(
         prompts,
@@ -139,6 +151,7 @@ def _run(
         given=given,
         metric=metric,
         command=_command(),
+        keep=None if out is None else partial(write_object, out),
         on_trial=_progress(len(prompts) * len(names)),
     )
     comparison = asyncio.run(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ from socratic_agents.scheduler import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from PIL.Image import Image
 
     from socratic_agents.chains.templates import Template
     from socratic_agents.history import Candidate, Refinement
@@ -51,7 +54,7 @@ class _Contestant:
     templates: Mapping[str, Template]
 
 
-async def compare(
+async def compare(  # noqa: PLR0913 - a study has many parts
     prompts: Sequence[str],
     settings: Settings,
     *,
@@ -60,6 +63,7 @@ async def compare(
     given: Mapping[str, Any] | None = None,
     metric: str | None = None,
     command: str | None = None,
+    keep: Callable[[Image], str] | None = None,
     on_trial: Callable[[Trial, str], None] = lambda _trial, _arm: None,
 ) -> Comparison:
     """Run arms on the same prompts at an equal number of images, and compare them.
@@ -75,6 +79,7 @@ async def compare(
         given: Which of the settings were set outright, for all arms.
         metric: What is reported; ``None``: the pocket world's oracle.
         command: What was typed, for the record.
+        keep: Keeps an image that an arm returns, and says where; blocks, in a thread.
         on_trial: Called with each trial and the name of its arm.
 
     Raises:
@@ -98,7 +103,7 @@ async def compare(
                 check_eyes(one.settings, one.templates, parts.llm)
             measure = await worker.call(partial(open_metric, metric, base, worker))
             trials = await _trials(
-                prompts, contestants, parts, measure, settings, on_trial
+                prompts, contestants, parts, measure, settings, keep, on_trial
             )
             costs = _costs(worker)
         finally:
@@ -147,6 +152,7 @@ async def _trials(
     parts: Parts,
     metric: Metric,
     settings: Settings,
+    keep: Callable[[Image], str] | None,
     on_trial: Callable[[Trial, str], None],
 ) -> list[list[tuple[Trial, Counter[str]]]]:
     """Return for each prompt what every arm did, and what work that was."""
@@ -162,7 +168,7 @@ async def _trials(
                 work = Counter[str]()
                 WORK.set(work)
                 agents = _agents(one, parts, sharing)
-                trial = await _trial(index, user_prompt, one, agents, metric)
+                trial = await _trial(index, user_prompt, one, agents, metric, keep=keep)
                 on_trial(trial, one.name)
                 return trial, work
 
@@ -191,6 +197,8 @@ async def _trial(
     one: _Contestant,
     agents: Agents,
     metric: Metric,
+    *,
+    keep: Callable[[Image], str] | None,
 ) -> Trial:
     """Run one arm on one prompt; what fails is left out, and says why."""
     settings = one.settings
@@ -233,6 +241,10 @@ async def _trial(
     reported = await measured(refinement.best)
     first, best = refinement.history.candidates[0], refinement.best
     instant = settings.selector if settings.selector in INSTANT else None
+    kept = None
+    if keep is not None and best.image is not None:
+        with suppress(SocraticError):  # a full disk is told when the figures are kept
+            kept = await asyncio.to_thread(keep, best.image)
     return Trial(
         index=index,
         user_prompt=user_prompt,
@@ -245,6 +257,7 @@ async def _trial(
         stop=refinement.stop.value,
         selection=dict(best.scores),
         first_selection=dict(first.scores),
+        image=kept,
         below_first=instant in {"checklist", "clip"} and _below(best, first),
         steps=await _steps(refinement, agents, measured, instant=instant is not None),
     )

@@ -65,6 +65,8 @@ class Trial:
     """The returned image's scores, by which the arm itself selects."""
     first_selection: Mapping[str, float] = field(default_factory=dict)
     """The same scores of the first image."""
+    image: str | None = None
+    """Where the returned image is kept; ``None`` if it is not."""
     below_first: bool = False
     """Whether the arm, by its own scores, returned less than its first image."""
     steps: tuple[Step, ...] = ()
@@ -98,6 +100,7 @@ class Trial:
             "stop": self.stop,
             "selection": {k: _finite(v) for k, v in self.selection.items()},
             "first_selection": {k: _finite(v) for k, v in self.first_selection.items()},
+            "image": self.image,
             "below_first": self.below_first,
             "steps": [dict(vars(step)) for step in self.steps],
         }
@@ -283,7 +286,8 @@ def trials_jsonl(comparison: Comparison) -> Iterator[str]:
     for arm in comparison.arms:
         for trial in arm.trials:
             record = {"schema": SCHEMA, "arm": arm.name, **trial.to_json()}
-            yield json.dumps(record, ensure_ascii=False, allow_nan=False)
+            # ASCII, because some readers take U+2028 for the end of a line.
+            yield json.dumps(record, allow_nan=False)
 
 
 def _differences_json(differences: Mapping[str, Difference]) -> dict[str, Any]:
