@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socratic_agents.errors import ConfigurationError
+from socratic_agents.lab.metric import Measure, Metric
+from socratic_agents.lab.metric_kinds import (
+    CAPTIONER,
+    METRICS,
+    ORACLE,
+    POCKET,
+    SEEN,
+    find_metrics,
+    selecting,
+)
+from socratic_agents.lab.metric_models import MetricModels
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Sequence
 
-    from PIL.Image import Image
-
+    from socratic_agents.lab.metric_kinds import MetricKind
+    from socratic_agents.lab.scores import Subject
     from socratic_agents.scheduler import Worker
     from socratic_agents.settings import Settings
 
-__all__ = ("ORACLE", "Metric", "open_metric")
-
-ORACLE = "oracle"
-"""The pocket world's own: what the pixels really show."""
+__all__ = ("Metric", "open_metric", "open_metrics")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """What is reported of an image; higher is better."""
+def open_metrics(
+    kinds: Sequence[MetricKind], models: MetricModels
+) -> tuple[Metric, ...]:
+    """Open metrics; blocks, in the worker's thread.
 
-    name: str
-    measure: Callable[[str, Image], Awaitable[float]]
-    """user prompt, image -> value"""
+    Args:
+        kinds: Metrics of ``find_metrics``.
+        models: Opens each model once.
+
+    Raises:
+        ConfigurationError: If a model cannot be opened, or a package is missing.
+    """
+    return tuple(
+        Metric(
+            name=kind.name,
+            needs=kind.needs,
+            higher_is_better=kind.higher_is_better,
+            how=kind.open(models),
+        )
+        for kind in kinds
+    )
 
 
 def open_metric(name: str | None, settings: Settings, worker: Worker) -> Metric:
-    """Return the metric of this name; blocks, in the worker's thread.
+    """Return the metric of a comparison; blocks, in the worker's thread.
 
     Args:
-        name: ``oracle``, or a scorer as in the settings; ``None``: the oracle.
+        name: One of ``METRICS`` that needs only the image and its prompt, or a scorer
+            as in the settings; ``None``: the oracle.
         settings: With what the arms select.
         worker: Runs the metric's model.
 
     Raises:
         ConfigurationError: If it cannot be opened, or the arms select by it.
     """
-    pocket = settings.generator == "pocket"
+    pocket = settings.generator == POCKET
     if name is None and not pocket:
         message = (
             "expected --metric, a scorer that no arm selects with, since the oracle "
@@ -49,39 +71,40 @@ def open_metric(name: str | None, settings: Settings, worker: Worker) -> Metric:
             f"{settings.public()['generator']!r}; name one, such as ViT-L-14/openai"
         )
         raise ConfigurationError(message)
-    if name in {None, ORACLE}:
-        if not pocket:
-            message = (
-                "expected a metric that knows what the generator draws, got the oracle, "
-                "which knows the pocket world alone; name a scorer"
-            )
-            raise ConfigurationError(message)
-        return Metric(name=ORACLE, measure=_oracle(worker))
-    looks = settings.checks and settings.answerer == "captioner"
-    if name == settings.scorer or (name == "captioner" and looks):
+    looks = settings.checks and settings.answerer == CAPTIONER
+    kinds: tuple[MetricKind, ...] = ()
+    if name is None or name in METRICS:
+        kinds = find_metrics([name or ORACLE], settings)
+    if (
+        selecting(kinds, settings)
+        or name == settings.scorer
+        or (name == CAPTIONER and looks)
+    ):
         message = (
             f"expected a metric that no arm selects with, got {name!r}, which does; "
             "what selects looks better than it is by its own measure"
         )
         raise ConfigurationError(message)
+    if kinds:
+        (kind,) = kinds
+        if not set(kind.needs) <= set(SEEN) or not kind.higher_is_better:
+            message = (
+                "expected a metric of the image and its prompt, of which more is better, "
+                f"got {name!r}, which is {kind.title}; name another one"
+            )
+            raise ConfigurationError(message)
+        (metric,) = open_metrics(kinds, MetricModels(settings=settings, worker=worker))
+        return metric
+    return _scorer(str(name), settings, worker)
+
+
+def _scorer(name: str, settings: Settings, worker: Worker) -> Metric:
     from socratic_agents.voices import open_scorer  # noqa: PLC0415 - slow
 
     _, score = open_scorer(settings.but(scorer=name), worker)
-    return Metric(name=str(name), measure=score)
 
+    async def measure(subject: Subject) -> float:
+        return float(await score(subject.user_prompt, subject.image))
 
-def _oracle(worker: Worker) -> Any:
-    from socratic_agents.pocket import read_scene  # noqa: PLC0415 - slow
-    from socratic_agents.scheduler import Stage  # noqa: PLC0415 - slow
-
-    def read(items: list[tuple[str, Image]]) -> list[float]:
-        return [read_scene(image).agreement(prompt) for prompt, image in items]
-
-    stage: Stage[tuple[str, Image], float] = Stage(
-        name=ORACLE, run=read, max_batch=16, priority=2
-    )
-
-    async def measure(user_prompt: str, image: Image) -> float:
-        return await worker.submit(stage, (user_prompt, image))
-
-    return measure
+    how = Measure(record={"scorer": name}, measure=measure)
+    return Metric(name=name, needs=SEEN, higher_is_better=True, how=how)
