@@ -36,6 +36,19 @@ class Curve:
         """Items beyond which a larger batch is no better."""
         return self._within(FULL)
 
+    def worth(self, items: int) -> int:
+        """Return how many of some items to take in one call, for the least time each.
+
+        Fewer than all where calls are filled up with copies: of nine items eight go
+        at once, rather than all with seven copies.
+
+        Args:
+            items: At least 1.
+        """
+        sizes = range(1, min(items, len(self.seconds)) + 1)
+        best = min(self.seconds[n - 1] / n for n in sizes)
+        return max(n for n in sizes if self.seconds[n - 1] <= best * FULL * n)
+
     def at(self, items: int) -> float:
         """Return the seconds of some items, in several calls if they are too many.
 

@@ -147,6 +147,8 @@ class Dispatcher:
             )
             if until is not None:
                 return Wait(until)
+        if line.curve is not None:
+            size = line.curve.worth(size)
         self._gathering.ran(size)
         return Run(line, self._take(line, size))
 

@@ -125,6 +125,30 @@ def test_batches_are_large_enough_within_a_few_percent(curve: Curve) -> None:
 # Thinking
 
 
+@given(curves, st.integers(1, 20))
+def test_no_smaller_call_is_much_better(curve: Curve, items: int) -> None:
+    """Of some items so many go at once that each takes the least time."""
+    size = curve.worth(items)
+    assert 1 <= size <= items
+    each = curve.seconds[size - 1] / size
+    for other in range(1, min(items, len(curve.seconds)) + 1):
+        assert each <= curve.seconds[other - 1] / other * 1.0051
+
+
+def test_copies_are_not_paid_for_where_fewer_items_need_none() -> None:
+    """Of nine items eight go at once, where nine would be filled up to sixteen."""
+    filled = [8.0 if items <= 8 else 15.0 for items in range(1, 17)]
+    curve = Curve(tuple(filled))
+    assert [1, 7, 8, 8, 15, 16] == [curve.worth(n) for n in (1, 7, 9, 12, 15, 16)]
+    dispatcher = Dispatcher()
+    for number in range(9):
+        item = Item(number, number, number)
+        dispatcher.add(item, stage="images", most=16, curve=curve)
+    run = dispatcher.decide(0.0)
+    assert isinstance(run, Run)
+    assert 8 == len(run.items)
+
+
 def test_thinking_is_counted_once_for_each_loop() -> None:
     """Beginning twice changes nothing, and an end without a beginning neither."""
     thinking = Thinking()
