@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from socratic_agents.loop import Agents, Event, EventKind, refine_prompt
     from socratic_agents.refiner import Refiner, refine, refine_many, refine_sync
     from socratic_agents.settings import Settings
+    from socratic_agents.store import RunDirectory
     from socratic_agents.tools import image_tools
+    from socratic_agents.workers import RayWorkers
 
 __all__ = (
     "Agents",
@@ -34,9 +36,11 @@ __all__ = (
     "EventKind",
     "Failure",
     "History",
+    "RayWorkers",
     "Refinement",
     "Refiner",
     "Round",
+    "RunDirectory",
     "Settings",
     "SocraticError",
     "Status",
@@ -66,7 +70,9 @@ _HOMES = {
     "loop": ("Agents", "Event", "EventKind", "refine_prompt"),
     "refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
     "settings": ("Settings",),
+    "store": ("RunDirectory",),
     "tools": ("image_tools",),
+    "workers": ("RayWorkers",),
 }
 """Module to the public names that it owns."""
 

@@ -1,0 +1,90 @@
+"""Ray voices: the models that the settings name, opened in actors of a Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.callables import drawn, guarded
+from socratic_agents.errors import ConfigurationError
+from socratic_agents.history import Status
+from socratic_agents.ray_cluster import RayCluster
+from socratic_agents.replicas import Replicas
+from socratic_agents.voices import Voices, images_server, open_voices
+from socratic_agents.workers import read_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
+    from socratic_agents.scheduler import Worker
+    from socratic_agents.settings import Settings
+
+__all__ = ("open_replicas",)
+
+
+def open_replicas(
+    settings: Settings,
+    *,
+    open_with: Callable[[Settings, Worker], Voices] = open_voices,
+) -> Voices:
+    """Open the models that the settings name in actors of a Ray cluster; blocks.
+
+    Args:
+        settings: What to open, and with which workers.
+        open_with: Opens the voices within an actor.
+
+    Raises:
+        ConfigurationError: If there is no Ray or no room, or an actor cannot open them.
+    """
+    if server := images_server(settings):
+        message = (
+            f"expected a generator that workers can load, got the server {server[0]!r}, "
+            "which has its own machines; leave workers out"
+        )
+        raise ConfigurationError(message)
+    workers = read_workers(settings.workers)
+    cluster = RayCluster(workers)
+    start = partial(cluster.start, _portable(settings), open_with=open_with)
+    replicas = Replicas(cluster, start=start)
+    try:
+        able = replicas.open(workers.patience)
+    except BaseException:
+        replicas.close()
+        raise
+
+    def voice(name: str, status: Status = Status.OK) -> Any:
+        see = guarded(partial(replicas.see, name), status)
+        return see if name in able.voices else None
+
+    async def score(user_prompt: str, image: Image.Image) -> float:
+        scored: float = await voice("score")(image, user_prompt)
+        return scored
+
+    async def close() -> None:
+        await asyncio.to_thread(replicas.close)
+
+    return Voices(
+        generate=drawn(guarded(replicas.generate, Status.GENERATION_FAILED)),
+        caption=voice("caption", Status.CAPTION_FAILED),
+        decide=voice("decide"),
+        look=voice("look"),
+        score=score if "score" in able.voices else None,
+        score_name=able.score_name,
+        max_tokens=able.max_tokens,
+        closers=(close,),
+    )
+
+
+def _portable(settings: Settings) -> Settings:
+    """Return what the models need of the settings: names and numbers, no secrets."""
+    plain = (bool, int, float, str, tuple, list, dict)
+    fields = type(settings).model_fields
+    left_out = {
+        name: fields[name].default
+        for name, value in settings
+        if name == "workers" or not (value is None or isinstance(value, plain))
+    }
+    return settings.model_copy(update=left_out)
