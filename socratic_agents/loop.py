@@ -11,7 +11,8 @@ import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, TypeVar
 
 from socratic_agents.checklist import Checklist
 from socratic_agents.errors import (
@@ -47,7 +48,17 @@ if TYPE_CHECKING:
 
     from socratic_agents.checklist import Answer
 
-__all__ = ("Agents", "Event", "EventKind", "refine_prompt")
+__all__ = (
+    "Agents",
+    "Event",
+    "EventKind",
+    "assessed",
+    "chosen",
+    "refine_prompt",
+    "verdict_on",
+)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +114,7 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
     seeds_per_prompt: int = 1,
     fresh_noise: bool = False,
     max_images: int | None = None,
+    speculate: bool = False,
     spent: Callable[[], bool] = lambda: False,
     cancelled: Callable[[], bool] = lambda: False,
     on_event: Callable[[Event], None] = lambda _: None,
@@ -122,6 +134,8 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
             images of each from fresh ones.
         fresh_noise: Draw rewrites from fresh seeds alone.
         max_images: Images in all, at least 1; ``None`` means no limit.
+        speculate: Let the optimizer write while the judge still thinks; what it wrote
+            is dropped if the judge is satisfied.
         spent: Asked before more work is begun; when true, the best so far is returned.
         cancelled: Asked between rounds; when true, the best so far is returned.
         on_event: Called, in order, for every candidate and every verdict.
@@ -139,7 +153,7 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
 
             async def draw(prompt: str, seed: int) -> Candidate:
                 candidate = await _drawn(prompt, seed, agents)
-                candidate = await _seen(user_prompt, candidate, await asked, agents)
+                candidate = await assessed(user_prompt, candidate, await asked, agents)
                 on_event(Event(EventKind.DRAWN, history, candidate))
                 return candidate
 
@@ -147,36 +161,40 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
                 drawn = await _together([draw(prompt, seed) for prompt, seed in plan])
                 history += Round(candidates=drawn, error=error)
                 history = replace(history, checklist=await asked)
-                verdict = await _verdict(history, agents)
-                history = history.judged(verdict)
-                on_event(Event(EventKind.JUDGED, history))
+                full = len(history.candidates) == max_images
+                last = full or len(history.rounds) >= rounds
+                early = speculate and not (last or cancelled() or spent())
+                async with _meanwhile(_ahead(history, agents, early=early)) as ahead:
+                    verdict = await verdict_on(history, agents)
+                    history = history.judged(verdict)
+                    on_event(Event(EventKind.JUDGED, history))
 
-                if verdict.satisfied:
-                    stop = StopReason.SATISFIED
-                elif cancelled():
-                    stop = StopReason.CANCELLED
-                elif len(history.rounds) >= rounds:
-                    stop = StopReason.ROUNDS_SPENT
-                elif len(history.candidates) == max_images or spent():
-                    stop = StopReason.BUDGET_SPENT
-                else:
-                    first = next(seeds) if fresh_noise else _incumbent_seed(history)
-                    noise = [first, *(next(seeds) for _ in noise[1:])]
-                    try:
-                        prompts, error = await _prompts(history, agents), None
-                        plan = [(prompt, seed) for prompt in prompts for seed in noise]
-                    except BudgetError:
-                        plan = []
-                    except AnswerError as problem:
-                        # Without a rewrite, fresh noise is still worth its image.
-                        error, prompt = str(problem), _incumbent_prompt(history)
-                        plan = [(prompt, next(seeds)) for _ in noise]
-                    left = max_images and max_images - len(history.candidates)
-                    plan = [] if spent() else plan[:left]
-                    if plan:
-                        continue
-                    stop = StopReason.BUDGET_SPENT
-                return await _selected(history, agents, stop)
+                    if verdict.satisfied:
+                        stop = StopReason.SATISFIED
+                    elif cancelled():
+                        stop = StopReason.CANCELLED
+                    elif len(history.rounds) >= rounds:
+                        stop = StopReason.ROUNDS_SPENT
+                    elif full or spent():
+                        stop = StopReason.BUDGET_SPENT
+                    else:
+                        first = next(seeds) if fresh_noise else _incumbent_seed(history)
+                        noise = [first, *(next(seeds) for _ in noise[1:])]
+                        try:
+                            prompts = await ahead or await _prompts(history, agents)
+                            plan, error = list(product(prompts, noise)), None
+                        except BudgetError:
+                            plan = []
+                        except AnswerError as problem:
+                            # Without a rewrite, fresh noise is still worth its image.
+                            error, prompt = str(problem), _incumbent_prompt(history)
+                            plan = [(prompt, next(seeds)) for _ in noise]
+                        left = max_images and max_images - len(history.candidates)
+                        plan = [] if spent() else plan[:left]
+                        if plan:
+                            continue
+                        stop = StopReason.BUDGET_SPENT
+                return await chosen(history, agents, stop)
     except SocraticError as problem:
         problem.history = history
         raise
@@ -184,15 +202,17 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
 
 @asynccontextmanager
 async def _meanwhile(
-    coroutine: Coroutine[Any, Any, Checklist | None],
-) -> AsyncIterator[asyncio.Task[Checklist | None]]:
-    """Run something beside the drawing of the first images, and not longer."""
+    coroutine: Coroutine[Any, Any, Result],
+) -> AsyncIterator[asyncio.Task[Result]]:
+    """Run something beside what is done inside, and not longer."""
     task = asyncio.create_task(coroutine)
     try:
         yield task
     finally:
         task.cancel()
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # that nobody asked for it is no cause to complain
 
 
 async def _checklist(user_prompt: str, agents: Agents) -> Checklist | None:
@@ -218,7 +238,7 @@ async def _drawn(prompt: str, seed: int, agents: Agents) -> Candidate:
     return candidate
 
 
-async def _seen(
+async def assessed(
     user_prompt: str, candidate: Candidate, checklist: Checklist | None, agents: Agents
 ) -> Candidate:
     """Answer the checklist and assess; what fails leaves no score, never a bad one."""
@@ -245,7 +265,7 @@ async def _seen(
     return replace(candidate, error="; ".join(said) or None)
 
 
-async def _verdict(history: History, agents: Agents) -> Verdict:
+async def verdict_on(history: History, agents: Agents) -> Verdict:
     """Ask the judge; one that cannot answer leaves the round unjudged."""
     if history.incumbent is None:
         return Verdict.unjudged(
@@ -257,6 +277,23 @@ async def _verdict(history: History, agents: Agents) -> Verdict:
         return Verdict.unjudged(str(problem))
 
 
+async def _ahead(
+    history: History, agents: Agents, *, early: bool
+) -> tuple[str, ...] | None:
+    """Ask the optimizer before the judge has spoken, with what is known until then."""
+    if not early:
+        return None
+    best, before = history.incumbent, replace(history, rounds=history.rounds[:-1])
+    missing: tuple[str, ...] = ()
+    if best is before.incumbent and before.verdict:
+        missing = before.verdict.missing  # what it lacked, it lacks
+    elif best and history.checklist:
+        failed = history.checklist.failed(best.answers)
+        missing = tuple(question.requirement for question in failed)
+    unheard = Verdict(satisfied=None, missing=missing, reason="the judge still thinks")
+    return await _prompts(history.judged(unheard), agents)
+
+
 async def _prompts(history: History, agents: Agents) -> tuple[str, ...]:
     """Ask the optimizer; a round without a prompt would be a round of nothing."""
     prompts = await agents.optimize(history)
@@ -266,7 +303,7 @@ async def _prompts(history: History, agents: Agents) -> tuple[str, ...]:
     return prompts
 
 
-async def _selected(history: History, agents: Agents, stop: StopReason) -> Refinement:
+async def chosen(history: History, agents: Agents, stop: StopReason) -> Refinement:
     """Return the selector's choice, or the incumbent where it cannot choose."""
     candidates, incumbent = history.candidates, history.incumbent
     if incumbent is None:

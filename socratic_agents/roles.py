@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
 
+    from socratic_agents.chains.retries import Retries
     from socratic_agents.chains.templates import Template
     from socratic_agents.settings import Settings
 
@@ -36,6 +37,7 @@ __all__ = (
     "guards",
     "inquires",
     "open_answerer",
+    "open_connections",
     "open_inquirer",
     "open_judge",
     "open_language_model",
@@ -103,8 +105,12 @@ def _shown(llm: Any) -> str:
     return repr(llm) if isinstance(llm, str) else type(llm).__name__
 
 
-def open_language_model(settings: Settings) -> BaseChatModel:
+def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatModel:
     """Return the language model that the settings name.
+
+    Args:
+        settings: Name it.
+        client: As from ``open_connections``.
 
     Raises:
         ConfigurationError: If it is of the wrong type, or cannot be opened.
@@ -142,8 +148,8 @@ def open_language_model(settings: Settings) -> BaseChatModel:
         "api_key": key,
     }
     options = {name: value for name, value in options.items() if value is not None}
-    if given.startswith("openai:"):
-        options["http_async_client"] = _loopless_client(settings.timeout)
+    if client is not None:
+        options["http_async_client"] = client
     try:
         # Retrying is the chains' own matter; two layers would multiply.
         return cast(
@@ -159,16 +165,18 @@ def open_language_model(settings: Settings) -> BaseChatModel:
         raise ConfigurationError(message) from problem
 
 
-def _loopless_client(timeout: float) -> Any:
-    """Return a client that keeps no connection, to be used from any event loop.
+def open_connections(settings: Settings) -> Any:
+    """Return the client for the language model, or ``None`` where it has its own.
 
-    A kept connection belongs to the loop that opened it, and fails or hangs in
-    another. LangChain's own client is shared by the whole program, and keeps them.
+    LangChain's would be shared by the whole program, and keep connections of event
+    loops that have ended.
     """
-    import openai  # noqa: PLC0415 - slow
+    named = isinstance(settings.llm, str) and settings.llm.startswith("openai:")
+    if not named:
+        return None
+    from socratic_agents.chains.connections import Connections  # noqa: PLC0415 - slow
 
-    limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_keepalive_connections=0)
-    return openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+    return Connections(timeout=settings.timeout)
 
 
 def open_judge(
@@ -176,6 +184,8 @@ def open_judge(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     look: Any = None,
+    *,
+    retries: Retries | None = None,
 ) -> Any:
     """Return who judges: a name's judge, or the callable itself.
 
@@ -184,6 +194,7 @@ def open_judge(
         templates: As from ``find_templates``.
         llm: The language model, if there is one.
         look: Image, open question -> answer, for the checklist's judge.
+        retries: How patiently the model is asked, and at what pace.
 
     Raises:
         ConfigurationError: If a callable cannot be awaited.
@@ -197,11 +208,15 @@ def open_judge(
     if settings.judge.startswith("score:"):
         return score_judge(float(settings.judge.removeprefix("score:")))
     ask = vision_judge if settings.judge == "vision" else caption_judge
-    return ask(cast("BaseChatModel", llm), templates["judge"])
+    return ask(cast("BaseChatModel", llm), templates["judge"], retries=retries)
 
 
 def open_selector(
-    settings: Settings, templates: Mapping[str, Template], llm: BaseChatModel | None
+    settings: Settings,
+    templates: Mapping[str, Template],
+    llm: BaseChatModel | None,
+    *,
+    retries: Retries | None = None,
 ) -> Any:
     """Return who selects: a name's selector, or the callable itself.
 
@@ -213,9 +228,8 @@ def open_selector(
     ready = {"checklist": checklist, "clip": clip, "first": first, "last": last}
     if settings.selector in ready:
         return ready[settings.selector]
-    if settings.selector == "vision":
-        return vision_selector(cast("BaseChatModel", llm), templates["selector"])
-    return caption_selector(cast("BaseChatModel", llm), templates["selector"])
+    ask = vision_selector if settings.selector == "vision" else caption_selector
+    return ask(cast("BaseChatModel", llm), templates["selector"], retries=retries)
 
 
 def open_optimizer(
@@ -223,6 +237,8 @@ def open_optimizer(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     max_tokens: int | None,
+    *,
+    retries: Retries | None = None,
 ) -> Any:
     """Return who optimizes: the language model, or the callable itself.
 
@@ -233,7 +249,8 @@ def open_optimizer(
         return _awaited(settings.optimizer, "optimizer")
     guard = settings.guard
     if guards(settings):
-        guard = fidelity_guard(cast("BaseChatModel", llm), templates["guard"])
+        model = cast("BaseChatModel", llm)
+        guard = fidelity_guard(model, templates["guard"], retries=retries)
     elif guard is not None:
         guard = _awaited(guard, "guard")
     return optimizer(
@@ -243,23 +260,35 @@ def open_optimizer(
         # Two of the tokens are the marks of beginning and end.
         max_words=max_tokens and max(1, int((max_tokens - 2) * WORDS_PER_TOKEN)),
         guard=guard,
+        retries=retries,
     )
 
 
 def open_inquirer(
-    settings: Settings, templates: Mapping[str, Template], llm: BaseChatModel | None
+    settings: Settings,
+    templates: Mapping[str, Template],
+    llm: BaseChatModel | None,
+    *,
+    retries: Retries | None = None,
 ) -> Any:
     """Return who writes the checklists, or ``None`` where there are none."""
     if not inquires(settings):
         return None
-    return checklist_writer(cast("BaseChatModel", llm), templates["checklist"])
+    model = cast("BaseChatModel", llm)
+    return checklist_writer(model, templates["checklist"], retries=retries)
 
 
-def open_answerer(templates: Mapping[str, Template], llm: BaseChatModel | None) -> Any:
+def open_answerer(
+    templates: Mapping[str, Template],
+    llm: BaseChatModel | None,
+    *,
+    retries: Retries | None = None,
+) -> Any:
     """Return the language model that answers checklists, or ``None`` if none does."""
     if "answerer" not in templates:
         return None
-    return vision_answers(cast("BaseChatModel", llm), templates["answerer"])
+    model = cast("BaseChatModel", llm)
+    return vision_answers(model, templates["answerer"], retries=retries)
 
 
 def _awaited(given: Any, role: str) -> Any:

@@ -42,7 +42,7 @@ class TextModel(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
-    def _message(self, said: Any) -> AIMessage:
+    def _message(self, said: Any, *, tool: str) -> AIMessage:
         text = said if isinstance(said, str) else json.dumps(said)
         return AIMessage(text)
 
@@ -58,7 +58,9 @@ class TextModel(BaseChatModel):
         said = self.script.pop(0)
         if isinstance(said, Exception):
             raise said
-        message = said if isinstance(said, AIMessage) else self._message(said)
+        message = said
+        if not isinstance(said, AIMessage):
+            message = self._message(said, tool=kwargs.get("tool", ""))
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
@@ -68,18 +70,15 @@ class ScriptedChatModel(TextModel):
     Text in the script is what a model says that calls no tool.
     """
 
-    _tool: str = PrivateAttr("")
-
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
     ) -> Runnable[Any, AIMessage]:
-        self._tool = tools[0]["title"]
-        return self.bind(**kwargs)
+        return self.bind(tool=tools[0]["title"], **kwargs)
 
-    def _message(self, said: Any) -> AIMessage:
+    def _message(self, said: Any, *, tool: str) -> AIMessage:
         if isinstance(said, str):
             return AIMessage(said)
-        call = {"name": self._tool, "args": said, "id": "call_1", "type": "tool_call"}
+        call = {"name": tool, "args": said, "id": "call_1", "type": "tool_call"}
         return AIMessage("", tool_calls=[call])
 
 

@@ -89,15 +89,25 @@ STALL = Reply(stall=True)
 RESET = Reply(reset=True)
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """With the usual 5, many clients at once would wait for seconds to be let in."""
+
+
 class Loopback:
     """Answers with one reply after another, the last one for ever.
 
     A reply may be a function of the request. ``requests`` holds everything that came
-    over the wire.
+    over the wire, and ``connections`` how often a client connected; with ``kept`` it may
+    send several requests over one.
     """
 
-    def __init__(self, *replies: Reply | Callable[[Request], Reply]) -> None:
+    def __init__(
+        self, *replies: Reply | Callable[[Request], Reply], kept: bool = False
+    ) -> None:
         self.requests: list[Request] = []
+        self.connections = 0
+        self._kept = kept
         self._replies = replies
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -120,6 +130,13 @@ class Loopback:
         loopback, closing = self, self._closing
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1" if loopback._kept else "HTTP/1.0"
+
+            def setup(self) -> None:
+                super().setup()
+                with loopback._lock:
+                    loopback.connections += 1
+
             def do_POST(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
                 body = json.loads(self.rfile.read(length))
@@ -141,7 +158,7 @@ class Loopback:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Stay silent: what came is in ``requests``."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
         # A short poll: closing waits for it, and every test closes a server.
         self._thread = threading.Thread(

@@ -103,7 +103,8 @@ class ViewerModel(ScriptedChatModel):
         letter = self.prefers
         if letter == "brighter":
             letter = "A" if first > second else "B"
-        message = self._message({"reason": "so", "better": letter})
+        said = {"reason": "so", "better": letter}
+        message = self._message(said, tool=kwargs["tool"])
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 

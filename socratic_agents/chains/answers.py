@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.chains.checklist import REPAIRS
 from socratic_agents.chains.vision import BELOW, with_images
 from socratic_agents.checklist import Answer, Checklist, Said
@@ -85,6 +85,7 @@ def vision_answers(
         TemplateError: If it is no answerer's template.
     """
     template.expect("answerer")
+    ask = Asker(llm, Answers, repairs=REPAIRS, retries=retries)
 
     async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
         image, count = _image(candidate), len(checklist.questions)
@@ -109,9 +110,7 @@ def vision_answers(
         messages = await asyncio.to_thread(
             with_images, template.filled(offer), [("The image:", image)]
         )
-        said = await ask(
-            llm, messages, Answers, check=complete, repairs=REPAIRS, retries=retries
-        )
+        said = await ask(messages, check=complete)
         told = {one.number: Said(one.answer) for one in said.answers}
         answers = [Answer(said=told[number]) for number in range(1, count + 1)]
         return checklist.resolved(answers)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from socratic_agents.chains.failures import Kind, classify, describe
 from socratic_agents.chains.meter import current_meter
+from socratic_agents.chains.recall import current_recall
 from socratic_agents.chains.retries import Retries, single_attempt
-from socratic_agents.errors import AgentError, AnswerError, BudgetError, CallError
+from socratic_agents.errors import AnswerError, BudgetError, CallError, SocraticError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.runnables import Runnable
 
-    Send: TypeAlias = Callable[[list[BaseMessage]], Awaitable["_Reply"]]
+    Send: TypeAlias = Callable[[list[BaseMessage]], Awaitable[AIMessage]]
+    Read: TypeAlias = Callable[[AIMessage], "_Reply"]
 
-__all__ = ("ask",)
+__all__ = ("Asker", "ask")
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -36,8 +40,115 @@ SHOWN = 4_000
 """Characters of a wrong answer that are shown to the model again."""
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 """How providers say that an answer was cut off."""
+MADE = "socratic_made"
+"""Under this name a message carries what a chain made of it."""
 FILTERED = frozenset({"content_filter", "refusal", "SAFETY"})
 """How providers say that a filter withheld the answer."""
+
+
+class Asker(Generic[AnswerT]):
+    """Asks a language model for answers of one kind; made once, asked often.
+
+    A model with structured output is given the JSON schema; any other one reads it
+    in the last message. A client that retries on its own is kept from doing so.
+
+    Args:
+        llm: Any LangChain chat model.
+        answer: The pydantic model of the answer. Its JSON schema is sent, so it has
+            no defaults and forbids extra fields.
+        repairs: How often, at least 0, a wrong answer is shown to the model with
+            what is wrong, and asked for again.
+        retries: How patiently a failed request is sent again, and at what pace.
+    """
+
+    def __init__(
+        self,
+        llm: BaseChatModel,
+        answer: type[AnswerT],
+        *,
+        repairs: int = REPAIRS,
+        retries: Retries | None = None,
+    ) -> None:
+        self._given, self._answer = llm, answer
+        self._repairs, self._retries = repairs, retries or Retries()
+        self._refused = False  # whether the server turned the schema down
+
+    async def __call__(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        check: Callable[[AnswerT], object] | None = None,
+    ) -> AnswerT:
+        """Ask, and return the answer, validated.
+
+        Args:
+            messages: What the model is asked; at least one message.
+            check: Further conditions on a valid answer; raises ``ValueError`` with
+                words for the model.
+
+        Raises:
+            AnswerError: If the answer stayed wrong, or the model refused; ``raw`` is
+                what it wrote last.
+            CallError: If the call itself failed for good.
+            BudgetError: If the budget of the meter in force has no room for a
+                request, be it the first one, a repair or a repetition; it is not
+                sent.
+
+        Source:
+            Showing a model its own output with the error is what the retrying chat
+            model of magentic does.
+        """
+        from langchain_core.messages import AIMessage, HumanMessage  # noqa: PLC0415
+
+        talk, repairs = list(messages), self._repairs
+        while True:
+            reply = await self._reply(talk)
+            try:
+                return _read(reply, self._answer, check)
+            except _Mistake as mistake:
+                if repairs <= 0:
+                    message = (
+                        f"expected {self._answer.__name__} of the language model, got "
+                        f"an answer that stayed wrong ({mistake}); use a more capable "
+                        "model or a simpler template"
+                    )
+                    raise AnswerError(message, raw=reply.text) from mistake
+                repairs -= 1
+                talk += [
+                    # Some providers refuse a message without text.
+                    AIMessage(reply.text[:SHOWN] or "(empty)"),
+                    HumanMessage(
+                        f"That answer cannot be used: {mistake}. Answer again, in "
+                        "full, in the form that was asked for."
+                    ),
+                ]
+
+    async def _reply(self, talk: list[BaseMessage]) -> _Reply:
+        """Return what comes back, by the means that this server knows."""
+        structured = None if self._refused else self._structured
+        if structured is not None:
+            try:
+                return await _sent(structured, talk, self._retries)
+            except CallError as problem:
+                if not _schema_refused(problem):
+                    raise
+                # The client knows schemas, but the server behind it does not.
+                self._refused = True
+        return await _sent(self._plain, talk, self._retries)
+
+    # Built when first asked: a schema takes longer than all else that we do for a call.
+
+    @cached_property
+    def _llm(self) -> BaseChatModel:
+        return single_attempt(self._given)
+
+    @cached_property
+    def _structured(self) -> _Way | None:
+        return _structured(self._llm, self._answer)
+
+    @cached_property
+    def _plain(self) -> _Way:
+        return _plain(self._llm, self._answer)
 
 
 async def ask(
@@ -49,66 +160,9 @@ async def ask(
     repairs: int = REPAIRS,
     retries: Retries | None = None,
 ) -> AnswerT:
-    """Ask a language model and return its answer, validated.
-
-    A model with structured output is given the JSON schema; any other one reads it
-    in the last message. A client that retries on its own is kept from doing so.
-
-    Args:
-        llm: Any LangChain chat model.
-        messages: What it is asked; at least one message.
-        answer: The pydantic model of the answer. Its JSON schema is sent, so it has
-            no defaults and forbids extra fields.
-        check: Further conditions on a valid answer; raises ``ValueError`` with
-            words for the model.
-        repairs: How often, at least 0, a wrong answer is shown to the model with
-            what is wrong, and asked for again.
-        retries: How patiently a failed request is sent again.
-
-    Raises:
-        AnswerError: If the answer stayed wrong, or the model refused; ``raw`` is
-            what it wrote last.
-        CallError: If the call itself failed for good.
-        BudgetError: If the budget of the meter in force has no room for a request,
-            be it the first one, a repair or a repetition; it is not sent.
-
-    Source:
-        Showing a model its own output with the error is what the retrying chat
-        model of magentic does.
-    """
-    from langchain_core.messages import AIMessage, HumanMessage  # noqa: PLC0415
-
-    llm, retries = single_attempt(llm), retries or Retries()
-    talk, plain = list(messages), _plain(llm, answer)
-    send = _structured(llm, answer) or plain
-    while True:
-        try:
-            reply = await _sent(send, talk, retries)
-        except CallError as problem:
-            if send is plain or not _schema_refused(problem):
-                raise
-            # The client knows schemas, but the server behind it does not.
-            send = plain
-            continue
-        try:
-            return _read(reply, answer, check)
-        except _Mistake as mistake:
-            if repairs <= 0:
-                message = (
-                    f"expected {answer.__name__} of the language model, got an answer "
-                    f"that stayed wrong ({mistake}); use a more capable model or a "
-                    "simpler template"
-                )
-                raise AnswerError(message, raw=reply.text) from mistake
-            repairs -= 1
-            talk += [
-                # Some providers refuse a message without text.
-                AIMessage(reply.text[:SHOWN] or "(empty)"),
-                HumanMessage(
-                    f"That answer cannot be used: {mistake}. Answer again, in full, "
-                    "in the form that was asked for."
-                ),
-            ]
+    """Ask a language model once and return its answer; see ``Asker`` for the terms."""
+    asker = Asker(llm, answer, repairs=repairs, retries=retries)
+    return await asker(messages, check=check)
 
 
 @dataclass(frozen=True)
@@ -127,43 +181,97 @@ class _Reply:
     """What it says instead of an answer, if it refuses."""
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A way to ask a model and to read what it says."""
+
+    form: str
+    """What the model is held to, for telling answers apart."""
+    send: Send
+    read: Read
+
+
 class _Mistake(Exception):  # noqa: N818 - the model's, not ours
     """What is wrong with an answer, in words for the model that wrote it."""
 
 
-def _structured(llm: BaseChatModel, answer: type[BaseModel]) -> Send | None:
+def _structured(llm: BaseChatModel, answer: type[BaseModel]) -> _Way | None:
     """Return how to ask a model with structured output; ``None`` if it has none."""
     # The schema and not the class: given the class, clients raise on a wrong answer
     # and lose what the model wrote.
     schema = answer.model_json_schema()
-    options: dict[str, Any]
-    for options in ({"method": "json_schema", "strict": True}, {}):
+    ways: list[dict[str, Any]] = [{"method": "json_schema", "strict": True}, {}]
+    for options in ways:
         try:
-            chain = llm.with_structured_output(schema, include_raw=True, **options)
+            chain = llm.with_structured_output(schema, **options)
+            whole = llm.with_structured_output(schema, include_raw=True, **options)
         except NotImplementedError:
             return None
         except (TypeError, ValueError):
             continue  # this model takes no method, or not this one
-        break
-    else:
+        return _direct(chain, schema) or _through(whole, schema)
+    return None
+
+
+def _direct(chain: Runnable[Any, Any], schema: dict[str, Any]) -> _Way | None:
+    """Return how to call a chain's model and its parser bare, if it is just these.
+
+    LangChain's own way to keep the raw message runs five runnables and a thread, which
+    takes as long as the rest of the call.
+    """
+    from langchain_core.output_parsers import BaseLLMOutputParser  # noqa: PLC0415
+    from langchain_core.outputs import ChatGeneration  # noqa: PLC0415
+    from langchain_core.runnables import RunnableSequence  # noqa: PLC0415
+
+    if not isinstance(chain, RunnableSequence):
+        return None
+    model, *rest = chain.steps
+    parser = rest[0]
+    if len(rest) > 1 or not isinstance(parser, BaseLLMOutputParser):
         return None
 
-    async def send(talk: list[BaseMessage]) -> _Reply:
-        result: Any = await chain.ainvoke(talk)
-        raw, parsed, error = (result[k] for k in ("raw", "parsed", "parsing_error"))
-        return _reply(raw, parsed, _line(error) if error else "")
+    async def send(talk: list[BaseMessage]) -> AIMessage:
+        message: AIMessage = await model.ainvoke(talk)
+        return message
 
-    return send
+    def read(raw: AIMessage) -> _Reply:
+        try:
+            parsed, error = parser.parse_result([ChatGeneration(message=raw)]), ""
+        except Exception as problem:  # noqa: BLE001 - as LangChain's: any parser's
+            parsed, error = None, _line(problem)
+        return _reply(raw, parsed, error)
+
+    return _Way(_form("schema", schema), send, read)
 
 
-def _plain(llm: BaseChatModel, answer: type[BaseModel]) -> Send:
+def _through(chain: Runnable[Any, Any], schema: dict[str, Any]) -> _Way:
+    """Return how to ask through a chain of whatever make that keeps the raw message."""
+
+    async def send(talk: list[BaseMessage]) -> AIMessage:
+        result = await chain.ainvoke(talk)
+        raw: AIMessage = result["raw"]
+        error = result["parsing_error"]
+        # Only this chain knows how it reads: what it made of the message goes with it.
+        made = {"parsed": result["parsed"], "error": _line(error) if error else ""}
+        return raw.model_copy(
+            update={"response_metadata": {**raw.response_metadata, MADE: made}}
+        )
+
+    def read(raw: AIMessage) -> _Reply:
+        made = raw.response_metadata[MADE]
+        return _reply(raw, made["parsed"], made["error"])
+
+    return _Way(_form("chain", schema), send, read)
+
+
+def _plain(llm: BaseChatModel, answer: type[BaseModel]) -> _Way:
     """Return how to ask a model that only writes text: the words hold the schema."""
     from langchain_core.output_parsers import PydanticOutputParser  # noqa: PLC0415
 
     parser: Any = PydanticOutputParser(pydantic_object=answer)
     instructions = parser.get_format_instructions()
 
-    async def send(talk: list[BaseMessage]) -> _Reply:
+    async def send(talk: list[BaseMessage]) -> AIMessage:
         *earlier, last = talk
         content = last.content
         if isinstance(content, str):
@@ -171,27 +279,44 @@ def _plain(llm: BaseChatModel, answer: type[BaseModel]) -> Send:
         else:
             content = [*content, {"type": "text", "text": instructions}]
         last = last.model_copy(update={"content": content})
-        return _reply(await llm.ainvoke([*earlier, last]), parsed={}, error="")
+        return await llm.ainvoke([*earlier, last])
 
-    return send
+    def read(raw: AIMessage) -> _Reply:
+        return _reply(raw, parsed={}, error="")
+
+    return _Way(_form("text", answer.model_json_schema()), send, read)
 
 
-async def _sent(send: Send, talk: list[BaseMessage], retries: Retries) -> _Reply:
-    """Send a request, count it, and return the reply, a wrong one included."""
-    meter = current_meter()
+def _form(way: str, schema: dict[str, Any]) -> str:
+    return json.dumps([way, schema], sort_keys=True)
 
-    async def request() -> _Reply:
+
+async def _sent(way: _Way, talk: list[BaseMessage], retries: Retries) -> _Reply:
+    """Send a request, count it, and return the reply, a wrong one included.
+
+    One whose answer is known is counted alike, and not sent.
+    """
+    meter, recall = current_meter(), current_recall()
+
+    async def request() -> AIMessage:
         # Before it is sent: what fails on the way may be billed all the same.
         meter.add_call()
-        return await send(talk)
+        return await way.send(talk)
 
     async def wait(seconds: float) -> None:
         meter.expect_room(within=seconds)
         await retries.sleep(seconds)
 
-    try:
+    async def ask() -> AIMessage:
         return await replace(retries, sleep=wait)(request)
-    except AgentError as problem:
+
+    try:
+        if recall is None:
+            message = await ask()
+        else:
+            key = recall.key(way.form, talk)
+            message = await recall.message(key, ask, count=meter.add_call)
+    except SocraticError as problem:
         if isinstance(problem.__cause__, BudgetError):
             # The retries take it for a failed call, but nothing was sent.
             raise problem.__cause__ from None
@@ -212,6 +337,7 @@ async def _sent(send: Send, talk: list[BaseMessage], retries: Retries) -> _Reply
             raise _refused(describe(problem), text) from problem
         finish = "length" if "LengthFinish" in type(problem).__name__ else ""
         return _Reply(text, error=_line(problem), finish=finish)
+    return way.read(message)
 
 
 def _reply(raw: AIMessage, parsed: Any, error: str) -> _Reply:

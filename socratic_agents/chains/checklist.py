@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.chains.attempts import one_line
 from socratic_agents.chains.judge import earlier_verdict
 from socratic_agents.checklist import Checklist, Question
@@ -97,12 +97,11 @@ def checklist_writer(
         2024), section 3.
     """
     template.expect("checklist")
+    ask = Asker(llm, Questions, repairs=REPAIRS, retries=retries)
 
     async def write(user_prompt: str) -> Checklist:
         messages = template.filled({"user_prompt": user_prompt})
-        said = await ask(
-            llm, messages, Questions, check=_ordered, repairs=REPAIRS, retries=retries
-        )
+        said = await ask(messages, check=_ordered)
         return Checklist(questions=_ordered(said))
 
     return write

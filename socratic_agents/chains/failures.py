@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ("Kind", "advice", "classify", "describe", "server_hint")
+__all__ = ("Kind", "advice", "classify", "describe", "redact", "server_hint")
 
 _AGAIN = frozenset(
     {
@@ -25,6 +25,8 @@ _AGAIN = frozenset(
         HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
+_ABOUT_KEYS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""Their words are about the key, and may hold it, whole or in part."""
 LINE = 200
 """Characters of a server's words that are quoted."""
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -105,14 +107,32 @@ def describe(problem: BaseException) -> str:
     up in logs and reports.
     """
     status = _status(problem)
-    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return f"HTTP {status}"  # their words are about the key, whole or in part
+    if status in _ABOUT_KEYS:
+        return f"HTTP {status}"
     text = " ".join(str(_error(problem).get("message") or problem).split())
-    for key in _keys(problem):
-        text = text.replace(key, "[key]")
+    text = _without(_keys(problem), text)
     text = text if len(text) <= LINE else f"{text[:LINE]}…"
     name = type(problem).__name__ if status is None else f"HTTP {status}"
     return f"{name} ({text})" if text else name
+
+
+def redact(problem: BaseException) -> None:
+    """Take the key out of an exception and of all that led to it, in place.
+
+    Whoever prints a traceback prints their words too.
+    """
+    keys, left, seen = _keys(problem), [problem], set[int]()
+    while left:
+        one = left.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if _status(one) in _ABOUT_KEYS:
+            one.args = (describe(one),)
+        one.args = tuple(
+            _without(keys, arg) if isinstance(arg, str) else arg for arg in one.args
+        )
+        left += [each for each in (one.__cause__, one.__context__) if each is not None]
 
 
 def advice(problem: BaseException) -> str:
@@ -163,6 +183,14 @@ def _keys(problem: BaseException) -> list[str]:
     except (AttributeError, RuntimeError):
         return []  # no request, or one that was never attached
     return [key for value in sent if (key := value.removeprefix("Bearer "))]
+
+
+def _without(keys: Iterable[str], text: str) -> str:
+    """Return a text without keys, be they quoted in JSON or as Python does."""
+    for key in keys:
+        for written in (key, json.dumps(key)[1:-1], repr(key)[1:-1]):
+            text = text.replace(written, "[key]")
+    return text
 
 
 def _codes(problem: BaseException) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.chains.attempts import one_line
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def fidelity_guard(
         TemplateError: If it is no guard's template.
     """
     template.expect("guard")
+    ask = Asker(llm, Checks, retries=retries)
 
     async def check(history: History, prompts: Sequence[str]) -> dict[int, _Check]:
         questions = history.checklist.questions if history.checklist else ()
@@ -83,8 +84,7 @@ def fidelity_guard(
                 )
                 raise ValueError(message)
 
-        messages = template.filled(offer)
-        said = await ask(llm, messages, Checks, check=complete, retries=retries)
+        said = await ask(template.filled(offer), check=complete)
         return {one.number: _without_blanks(one) for one in said.checks}
 
     async def guard(history: History, prompts: tuple[str, ...]) -> tuple[str, ...]:

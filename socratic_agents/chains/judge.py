@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.chains.attempts import attempt, attempts
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import History, Verdict
@@ -76,6 +76,7 @@ def caption_judge(
         TemplateError: If it is no judge's template, or one that shows the image.
     """
     template.expect("judge", lacks=("image",))
+    ask = Asker(llm, Judgement, retries=retries)
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent
@@ -89,7 +90,7 @@ def caption_judge(
             "incumbent": attempt(incumbent),
             "history": attempts(history),
         }
-        return await ask_verdict(llm, template.filled(offer), retries=retries)
+        return await ask_verdict(ask, template.filled(offer))
 
     return judge
 
@@ -126,23 +127,19 @@ async def never(history: History) -> Verdict:  # noqa: ARG001 - a judge is given
 
 
 async def ask_verdict(
-    llm: BaseChatModel,
-    messages: Sequence[BaseMessage],
-    *,
-    retries: Retries | None = None,
+    ask: Asker[Judgement], messages: Sequence[BaseMessage]
 ) -> Verdict:
     """Ask a language model for a judgement, and return it as a verdict.
 
     Args:
-        llm: Any LangChain chat model.
+        ask: Asks it.
         messages: What it is asked; at least one message.
-        retries: How patiently a failed request is sent again.
 
     Raises:
         AnswerError: If the answer stayed wrong, or the model refused.
         CallError: If the call itself failed for good.
     """
-    said = await ask(llm, messages, Judgement, retries=retries)
+    said = await ask(messages)
     return Verdict(
         satisfied=said.satisfied,
         missing=tuple(filter(None, map(str.strip, said.missing))),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.chains.attempts import attempt, attempts, one_line
+from socratic_agents.chains.examples import chosen_examples
 from socratic_agents.chains.retries import Retries
 from socratic_agents.chains.vision import BELOW, with_images
 from socratic_agents.errors import (
@@ -128,12 +129,17 @@ def optimizer(
         )
         raise TemplateError(message)
     retries = retries or Retries()
+    ask = Asker(llm, Rewrites, retries=retries)
 
     async def optimize(history: History) -> tuple[str, ...]:
         verdict, incumbent = history.verdict, history.incumbent
         shown = None if incumbent is None else attempt(incumbent, history.checklist)
         missing = verdict.missing if verdict is not None else ()
         examples: Sequence[Mapping[str, str]] = template.examples
+        if template.choice is not None:
+            by, number = template.choice
+            asked = history.user_prompt
+            examples = chosen_examples(examples, asked, by=by, number=number)
         if example_selector is not None:
             examples = await _chosen(example_selector, history.user_prompt, retries)
         offer: dict[str, Value] = {
@@ -155,7 +161,7 @@ def optimizer(
         messages = template.filled(offer)
         if "image" in template.variables:
             messages = await _illustrated(messages, incumbent)
-        rewrites = await ask(llm, messages, Rewrites, check=fresh, retries=retries)
+        rewrites = await ask(messages, check=fresh)
         kept = fresh(rewrites)[:prompts]
         return await _guarded(history, kept, guard, max_words) if guard else kept
 

@@ -17,6 +17,7 @@ from socratic_agents.chains.failures import (
     advice,
     classify,
     describe,
+    redact,
     server_hint,
 )
 from socratic_agents.errors import CallError, ConfigurationError
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from langchain_core.language_models import BaseChatModel
+
+    from socratic_agents.chains.pace import Pace
 
 __all__ = ("Retries", "single_attempt")
 
@@ -43,6 +46,8 @@ class Retries:
     """A server that asks to wait longer, in seconds, is not waited for."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits; the tests give one that does not."""
+    pace: Pace | None = None
+    """Where each attempt waits its turn, which is no part of ``seconds``."""
 
     def __post_init__(self) -> None:
         """Refuse numbers under which nothing would ever be sent."""
@@ -66,18 +71,29 @@ class Retries:
             M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog,
             2015 (full jitter).
         """
+        waited = 0.0
+
+        async def attempt() -> T:
+            nonlocal waited
+            if self.pace is None:
+                return await request()
+            async with self.pace.turn() as seconds:
+                waited += seconds
+                return await request()
+
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._worth_it),
             wait=self._wait,
-            stop=self._enough,
+            stop=lambda state: self._enough(state, waited),
             sleep=self.sleep,
             reraise=True,
         )
         try:
-            return await retrying(request)
+            return await retrying(attempt)
         except Exception as problem:
             # Everything: a client of any make may raise anything, and no failure
             # of one call may end a run.
+            redact(problem)
             if classify(problem) in {Kind.CONTENT, Kind.MALFORMED}:
                 raise
             attempts = int(retrying.statistics["attempt_number"])
@@ -96,9 +112,9 @@ class Retries:
             return hint
         return tenacity.wait_random_exponential(multiplier=1, max=30)(state)
 
-    def _enough(self, state: tenacity.RetryCallState) -> bool:
-        # What was waited counts even where the tests let no time pass.
-        passed = max(state.seconds_since_start or 0.0, state.idle_for)
+    def _enough(self, state: tenacity.RetryCallState, waited: float) -> bool:
+        # What was slept counts even where the tests let no time pass.
+        passed = max((state.seconds_since_start or 0.0) - waited, state.idle_for)
         late = passed + state.upcoming_sleep > self.seconds
         return late or state.attempt_number >= self.attempts
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.errors import AnswerError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def caption_selector(
         TemplateError: If it is no selector's template, or one that compares two images.
     """
     template.expect("selector", uses=("candidates",), lacks=("first", "second"))
+    ask = Asker(llm, Choice, retries=retries)
 
     async def select(history: History) -> int:
         indices = [
@@ -81,8 +82,7 @@ def caption_selector(
                 )
                 raise ValueError(message)
 
-        messages = template.filled(offer)
-        said = await ask(llm, messages, Choice, check=known, retries=retries)
+        said = await ask(template.filled(offer), check=known)
         return indices[said.choice - 1]
 
     return select

@@ -1,17 +1,23 @@
 """Templates: the words with which a role is asked, kept in files.
 
 A template is YAML: ``description``, ``variables``, ``messages`` (role and mustache
-text) and, for few-shot learning, ``examples``. It is strict both ways: what is used
-must be declared, what is declared must be used, and a call gives exactly that.
+text) and, for few-shot learning, ``examples``. Parts of the text may be ``blocks`` with
+names, which a study can leave out. It is strict both ways: what is used must be
+declared, what is declared must be used, and a call gives exactly that.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-from dataclasses import dataclass
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from socratic_agents.errors import TemplateError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from typing import TypeAlias
 
     from langchain_core.messages import BaseMessage
@@ -29,6 +35,15 @@ if TYPE_CHECKING:
     )
 
 __all__ = ("OFFERS", "Template", "find_template")
+
+LARGEST = 2**20
+"""Bytes of a template; the shipped ones have a few thousand."""
+
+WITHOUT = " without "
+"""Between a template's name and the blocks that are left out of it."""
+
+INCLUDED = re.compile(r"\{\{>\s*(?P<name>\w+)\s*\}\}(?P<end>\n?)")
+"""Where a message includes a block; one that is left out takes its line with it."""
 
 _ATTEMPT = ("prompt", "caption", "score", "passed", "failed")
 
@@ -83,13 +98,24 @@ class _Example(BaseModel):
     caption: str = ""
 
 
+class _Choice(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    by: Literal["fixed", "similar", "mmr"] = "fixed"
+    number: int = Field(ge=1)
+
+
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     description: str
     variables: list[str]
+    blocks: dict[Annotated[str, Field(pattern=r"^\w+$")], str] = Field(
+        default_factory=dict
+    )
     messages: list[_Message] = Field(min_length=1)
     examples: list[_Example] = Field(default_factory=list)
+    choice: _Choice | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +133,20 @@ class Template:
     """Role (system, human, ai) and mustache text of each message."""
     examples: tuple[Mapping[str, str], ...] = ()
     """Good rewrites to learn from: ``user_prompt``, ``caption``, ``prompt``."""
+    choice: tuple[str, int] | None = None
+    """How some of the examples are chosen for a user prompt (``fixed``: the first,
+    ``similar`` or ``mmr``), and how many; ``None`` shows all of them."""
+    blocks: Mapping[str, str] = field(default_factory=dict)
+    """The named texts that its messages include; those left out are not there."""
     sha256: str
-    """Of the file, in hexadecimal: two results are comparable if it is the same."""
+    """Of the file, and of what is left out of it, in hexadecimal: two results are
+    comparable if it is the same."""
 
     def render(self, **variables: Value) -> list[BaseMessage]:
         """Return the messages with the variables put in, each verbatim.
 
-        A value is data: mustache inside it stays as it is.
+        A value is data: mustache inside it stays as it is, and what would end or open
+        one of the template's own blocks begins with U+2039, which looks alike, instead.
 
         Args:
             variables: Exactly the declared ones: text, a list for a loop, a mapping
@@ -135,12 +168,35 @@ class Template:
             )
             raise TemplateError(message)
         # Here and not at the top: the command line must not wait for LangChain.
-        from langchain_core.prompts import ChatPromptTemplate  # noqa: PLC0415
+        from langchain_core.messages import convert_to_messages  # noqa: PLC0415
+        from langchain_core.utils import mustache  # noqa: PLC0415
 
-        prompt = ChatPromptTemplate.from_messages(
-            list(self.messages), template_format="mustache"
-        )
-        return prompt.format_messages(**variables)
+        values = {name: self._inert(value) for name, value in variables.items()}
+        texts = [mustache.render(tokens, values) for tokens in self._tokens]
+        roles = [role for role, _ in self.messages]
+        return convert_to_messages(list(zip(roles, texts, strict=True)))
+
+    @cached_property
+    def _tokens(self) -> list[list[tuple[str, str]]]:
+        """Each message's text, parsed once: for a call there is enough to do."""
+        from langchain_core.utils import mustache  # noqa: PLC0415
+
+        return [list(mustache.tokenize(text)) for _, text in self.messages]
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        """What opens or closes a block of this template, however it is written."""
+        text = "".join(text for _, text in self.messages)
+        names = sorted(set(re.findall(r"</?(\w+)>", text))) or ["(?!)"]
+        return re.compile(rf"<(?=[\s/]*(?:{'|'.join(names)})\b)", re.IGNORECASE)
+
+    def _inert(self, value: Any) -> Any:
+        """Return a value of which no part passes for one of the template's marks."""
+        if isinstance(value, str):
+            return self._marks.sub("\u2039", value)
+        if isinstance(value, Mapping):
+            return {name: self._inert(part) for name, part in value.items()}
+        return value and [self._inert(part) for part in value]
 
     def filled(self, offer: Mapping[str, Value]) -> list[BaseMessage]:
         """Return the messages with what the template declares of a role's offer."""
@@ -180,7 +236,8 @@ def find_template(role: str, name: str | Path) -> Template:
         role: A key of ``OFFERS``, such as ``optimizer``.
         name: The name of a shipped template, a path to a ``.yaml`` file, a folder
             that has ``<role>/default.yaml``, or ``<folder>/<name>`` for the file
-            ``<folder>/<role>/<name>.yaml``.
+            ``<folder>/<role>/<name>.yaml``. ``<any of these> without a, b`` leaves
+            the blocks a and b of it out.
 
     Raises:
         TemplateError: If there is no such template, or it is not a good one; the
@@ -190,14 +247,22 @@ def find_template(role: str, name: str | Path) -> Template:
         message = f"expected a role of {', '.join(OFFERS)}, got {role!r}"
         raise TemplateError(message)
     shipped = {path.stem: path for path in sorted((_folder() / role).glob("*.yaml"))}
+    said, without = str(name), list[str]()
+    if WITHOUT in said and not _is_file(Path(said)):
+        said, _, left_out = said.rpartition(WITHOUT)
+        without = sorted({part.strip() for part in left_out.split(",")})
+        name = said
     own = Path(name)
     if str(name) in shipped:
         file = shipped[str(name)]
     elif own.suffix in {".yaml", ".yml"}:
         file = own
     else:
-        places = (own.parent / role / f"{own.name}.yaml", own / role / "default.yaml")
-        found = [place for place in places if place.is_file()]
+        places = {
+            own.parent / role / f"{own.name}.yaml": own.parent,
+            own / role / "default.yaml": own,
+        }
+        found = [place for place in places if _is_file(place)]
         if not found:
             message = (
                 f"expected a template for the {role}, one of {', '.join(shipped)}, a "
@@ -206,11 +271,25 @@ def find_template(role: str, name: str | Path) -> Template:
             )
             raise TemplateError(message)
         file = found[0]
+        # The folder may be somebody else's, and its links lead anywhere.
+        if not file.resolve().is_relative_to(places[file].resolve()):
+            message = (
+                f"expected a template for the {role} inside {str(places[file])!r}, got "
+                f"{str(file)!r}, a link that leads out of it; name the file itself"
+            )
+            raise TemplateError(message)
     try:
-        return _read(role, file)
+        return _read(role, file, without)
     except TemplateError as problem:
         message = f"{problem}; correct the {role} template {str(name)!r}"
         raise TemplateError(message) from problem
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _folder() -> Path:
@@ -221,16 +300,23 @@ def _folder() -> Path:
     return inside if inside.is_dir() else package.parent / "prompts"
 
 
-def _read(role: str, file: Path) -> Template:
+def _read(role: str, file: Path, without: Sequence[str] = ()) -> Template:
     try:
+        mode, size = file.stat().st_mode, file.stat().st_size
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            message = "expected a file, got a pipe or a device, which may never end"
+            raise TemplateError(message)
+        if size > LARGEST:
+            message = f"expected a file of at most {LARGEST:,} bytes, got {size:,}"
+            raise TemplateError(message)
         content = file.read_bytes()
         data = yaml.safe_load(content)
     except OSError as problem:
         message = f"expected a readable file, got {problem.strerror}"
         raise TemplateError(message) from problem
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        message = f"expected YAML, got {' '.join(str(problem).split())}"
-        raise TemplateError(message) from problem
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
+        message = f"expected YAML, got {_yaml_fault(problem)}"
+        raise TemplateError(message) from None  # the original shows what is in the file
     try:
         parsed = _File.model_validate(data)
     except ValidationError as problem:
@@ -245,12 +331,86 @@ def _read(role: str, file: Path) -> Template:
         name=file.stem,
         description=parsed.description.strip(),
         variables=tuple(parsed.variables),
-        messages=tuple((part.role, part.text.strip()) for part in parsed.messages),
+        messages=_included(parsed.messages, parsed.blocks),
         examples=tuple(example.model_dump() for example in parsed.examples),
+        choice=parsed.choice and (parsed.choice.by, parsed.choice.number),
+        blocks=parsed.blocks,
         sha256=hashlib.sha256(content).hexdigest(),
     )
     _check(template)
-    return template
+    return _lesser(template, parsed, without) if without else template
+
+
+def _included(
+    messages: Sequence[_Message], blocks: Mapping[str, str | None]
+) -> tuple[tuple[str, str], ...]:
+    """Return the messages with their blocks put in; ``None`` for one leaves its line."""
+    used: set[str] = set()
+
+    def put_in(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in blocks:
+            message = (
+                f"expected a block of {', '.join(blocks) or 'none'}, got {name!r}; "
+                "write it under blocks, or take it out of the messages"
+            )
+            raise TemplateError(message)
+        used.add(name)
+        text = blocks[name]
+        return "" if text is None else f"{text.strip()}{match['end']}"
+
+    texts = [(one.role, INCLUDED.sub(put_in, one.text).strip()) for one in messages]
+    for name in blocks:
+        if name not in used:
+            message = (
+                f"expected every block in the messages, got no {{{{> {name}}}}}; "
+                "include it or take it out"
+            )
+            raise TemplateError(message)
+    return tuple((role, text) for role, text in texts if text)
+
+
+def _lesser(template: Template, parsed: _File, without: Sequence[str]) -> Template:
+    """Return a template that lacks some of its blocks, and declares what is left."""
+    for name in without:
+        if name not in template.blocks:
+            close = difflib.get_close_matches(name, list(template.blocks), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            message = (
+                f"expected blocks to leave out of "
+                f"{', '.join(template.blocks) or 'a template that has any'}, got "
+                f"{name!r}{hint}"
+            )
+            raise TemplateError(message)
+    left = {name: text for name, text in template.blocks.items() if name not in without}
+    messages = _included(parsed.messages, {**left, **dict.fromkeys(without)})
+    used = {
+        name.partition(".")[0] for _, text in messages for _, name in _names(text)
+    }
+    told = f"{template.sha256} without {', '.join(without)}"
+    lesser = replace(
+        template,
+        name=f"{template.name}{WITHOUT}{', '.join(without)}",
+        variables=tuple(name for name in template.variables if name in used),
+        messages=messages,
+        # Examples that nothing shows any more are not there.
+        examples=template.examples if "examples" in used else (),
+        blocks=left,
+        sha256=hashlib.sha256(told.encode()).hexdigest(),
+    )
+    _check(lesser)
+    return lesser
+
+
+def _yaml_fault(problem: Exception) -> str:
+    """Say what is wrong and where, without the lines themselves: they may be secret."""
+    if isinstance(problem, RecursionError):
+        return "lists or mappings that are nested too deeply"
+    if not isinstance(problem, yaml.MarkedYAMLError):
+        return " ".join(str(problem).split())
+    mark = problem.problem_mark
+    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{' '.join(str(problem.problem).split())}{place}"
 
 
 def _check(template: Template) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.chains.ask import ask
+from socratic_agents.chains.ask import Asker
 from socratic_agents.chains.attempts import attempt, attempts
-from socratic_agents.chains.judge import ask_verdict, earlier_verdict
+from socratic_agents.chains.judge import Judgement, ask_verdict, earlier_verdict
 from socratic_agents.errors import AnswerError, ConfigurationError
 from socratic_agents.history import Verdict
 
@@ -93,6 +93,7 @@ def vision_judge(
         TemplateError: If it is no judge's template, or one that shows no image.
     """
     template.expect("judge", uses=("image",))
+    ask = Asker(llm, Judgement, retries=retries)
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent
@@ -111,7 +112,7 @@ def vision_judge(
         messages = await asyncio.to_thread(
             with_images, template.filled(offer), [("The image:", incumbent.image)]
         )
-        return await ask_verdict(llm, messages, retries=retries)
+        return await ask_verdict(ask, messages)
 
     return judge
 
@@ -154,6 +155,7 @@ def vision_selector(
         message = f"expected at least 1 finalist, got {finalists}; give 1 or more"
         raise ConfigurationError(message)
     template.expect("selector", uses=("first", "second"), lacks=("candidates",))
+    ask = Asker(llm, Preference, retries=retries)
 
     async def select(history: History) -> int:
         images = {
@@ -183,7 +185,7 @@ def vision_selector(
         async def better(first: int, second: int) -> int:
             shown = [("Image A:", pictures[first]), ("Image B:", pictures[second])]
             messages = _with_pictures(words, shown)
-            said = await ask(llm, messages, Preference, retries=retries)
+            said = await ask(messages)
             return first if said.better == "A" else second
 
         for challenger in challengers:
