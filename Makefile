@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check
+.PHONY: setup demo test faults check
 
 setup: $(STAMP)
 
@@ -18,6 +18,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --cov
+
+# All trials of the fault plan; make test runs a few of each.
+faults: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/faults -m 'nightly or not nightly'
 
 check: setup
 	$(BIN)/ruff check

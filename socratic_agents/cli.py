@@ -1,18 +1,19 @@
 """The command line: ``socratic refine | batch | report | bench | doctor | lab``.
 
 Machine output goes to stdout and nothing else does. Exit codes: 0 done, 1 some
-prompts failed, 2 wrong usage or configuration, 130 interrupted.
+prompts failed, 2 wrong usage or configuration, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
+import os
+import shlex
 import sys
 import warnings
-from contextlib import aclosing, redirect_stdout
-from dataclasses import replace
+from contextlib import aclosing, redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,13 +21,18 @@ import typer
 from typer.exceptions import TyperException
 
 from socratic_agents.errors import ConfigurationError, PromptError, SocraticError
-from socratic_agents.lab.bench import bench
+from socratic_agents.interruption import Interruption
+from socratic_agents.lab.bench import benches
 from socratic_agents.lab.commands import lab
 from socratic_agents.options import with_settings
 from socratic_agents.prompt import checked, printable, read_prompts
+from socratic_agents.replay_command import register as register_replay
+from socratic_agents.show_command import register as register_show
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from PIL.Image import Image
 
     from socratic_agents.history import Failure, Refinement
     from socratic_agents.progress import Progress
@@ -49,11 +55,26 @@ app = typer.Typer(
 )
 
 app.add_typer(lab, name="lab")
-app.command("bench")(bench)
+app.add_typer(benches, name="bench")
+register_show(app)
+register_replay(app)
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What commands get from whoever calls them."""
+
+    open_refiner: OpenRefiner
+    interruption: Interruption
+
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where images and results go.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what it may cost at most, and stop.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Steps shared with other runs: asked and told."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on stdout.")
@@ -69,23 +90,31 @@ def main(
         arguments: What follows the program's name; ``None`` takes the process's own.
         open_refiner: Makes the refiner of a command, for programs that bring theirs.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    interruption = Interruption(_say)
+    context = _Context(open_refiner or _open_refiner, interruption)
     try:
-        code: int | None = app(
-            None if arguments is None else list(arguments),
-            prog_name="socratic",
-            standalone_mode=False,
-            obj=open_refiner or _open_refiner,
-        )
+        with interruption.heeded():
+            code: int | None = app(
+                given, prog_name="socratic", standalone_mode=False, obj=context
+            )
     except TyperException as error:
         return _failed(f"{error.format_message()} See 'socratic --help'.", 2)
     except ConfigurationError as error:
         return _failed(str(error), 2)
     except SocraticError as error:
         return _failed(str(error), 1)
-    if code == INTERRUPTED:
-        message = "interrupted; run the same command again to go on"
-        return _failed(message, INTERRUPTED)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if interruption.code or code == INTERRUPTED:
+        again = shlex.join(["socratic", *given])
+        message = f"interrupted; run the same command again to go on: {again}"
+        return _failed(message, interruption.code or INTERRUPTED)
     return code or 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{printable(line)}\n")
 
 
 def _failed(message: str, code: int) -> int:
@@ -132,6 +161,7 @@ def _refine(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     *,
     out: Out = Path("socratic-run"),
+    cache: Cache = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     overrides: dict[str, Any],
@@ -143,12 +173,14 @@ def _refine(
     settings = _settings(overrides)
     if dry_run:
         return _forecast(settings, prompts=1, as_json=as_json)
-    run, progress = _run(out, settings), _progress(settings, total=1)
+    run = _run(out, settings, cache=cache)
+    progress = _progress(settings, total=1)
     with run, progress:
         with redirect_stdout(sys.stderr):  # libraries may print
             try:
-                work = _refine_one(ctx.obj, settings, prompt, progress)
-                outcome: Refinement | Failure = asyncio.run(work)
+                refiner = ctx.obj.open_refiner(settings)
+                work = _refine_one(refiner.remember(run), prompt, progress)
+                outcome: Refinement | Failure = ctx.obj.interruption.run(work)
             except ConfigurationError:
                 raise
             except SocraticError as error:
@@ -170,7 +202,7 @@ def _refine(
 
 @app.command("batch")
 @with_settings
-def _batch(
+def _batch(  # noqa: PLR0913 - an option each
     ctx: typer.Context,
     file: Annotated[
         str, typer.Argument(help="Prompts, one a line: .txt, .jsonl, or - for stdin.")
@@ -180,13 +212,19 @@ def _batch(
     in_flight: Annotated[
         str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
     ] = None,
+    cache: Cache = None,
+    continue_with: Annotated[
+        bool,
+        typer.Option(
+            "--continue-with",
+            help="Accept other settings than the run began with, for the rest.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     overrides: dict[str, Any],
 ) -> int:
     """Refine many prompts; the same command again goes on where it stopped."""
-    from socratic_agents.history import Failure  # noqa: PLC0415 - keeps help quick
-
     lines = read_prompts(file)
     if in_flight is not None:
         overrides["in_flight"] = in_flight
@@ -194,38 +232,60 @@ def _batch(
     if dry_run:
         good = sum(line.error is None for line in lines)
         return _forecast(settings, prompts=good, as_json=as_json)
-    with _run(out, settings) as run:
-        finished, bad, pending = _sorted(lines, run)
-        failures: list[Failure] = []
-        stdout = sys.stdout
-
-        def keep(outcome: Refinement | Failure) -> None:
-            saved = run.save(outcome)
-            progress.finish(saved)
-            if isinstance(saved, Failure):
-                failures.append(saved)
-            with redirect_stdout(stdout):
-                _print_json(saved, as_json=as_json)
-
-        progress = _progress(settings, total=len(lines), done=len(finished))
-        with progress, redirect_stdout(sys.stderr):
-            if finished:
-                progress.say(f"{len(finished)} of {len(lines)} were finished before")
-            for refinement in finished:
-                with redirect_stdout(stdout):
-                    _print_json(refinement, as_json=as_json)
-            for failure in bad:
-                keep(failure)
-            if pending:
-                work = _refine_many(ctx.obj, settings, pending, progress, keep)
-                asyncio.run(work)
-        progress.say(f"{len(lines) - len(failures)} of {len(lines)} done, in {out}")
-        for failure in sorted(failures, key=lambda one: one.index):
-            shown = printable(failure.user_prompt, longest=60)
-            progress.say(
-                f"failed: prompt {failure.index + 1} ({shown}): {failure.error}"
-            )
+    changes = {"going_on": True, "accept": continue_with}
+    with _run(out, settings, cache=cache, **changes) as run:
+        failures = _refine_all(ctx.obj, settings, lines, run, as_json=as_json)
     return 1 if failures else 0
+
+
+def _refine_all(
+    context: _Context,
+    settings: Settings,
+    lines: Sequence[Line],
+    run: RunDirectory,
+    *,
+    as_json: bool,
+) -> list[Failure]:
+    """Refine what is not finished, keep and print all of it; return the failures."""
+    from socratic_agents.history import Failure  # noqa: PLC0415 - keeps help quick
+
+    finished, bad, pending = _sorted(lines, run)
+    failures: list[Failure] = []
+    stdout, done, out = sys.stdout, len(finished), run.path
+
+    def keep(outcome: Refinement | Failure) -> None:
+        nonlocal done
+        saved = run.save(outcome)
+        progress.finish(saved)
+        if isinstance(saved, Failure):
+            failures.append(saved)
+        else:
+            done += 1
+        with redirect_stdout(stdout):
+            _print_json(saved, as_json=as_json)
+
+    progress = _progress(settings, total=len(lines), done=len(finished))
+    with progress, redirect_stdout(sys.stderr):
+        if finished:
+            progress.say(f"{len(finished)} of {len(lines)} were finished before")
+        for refinement in finished:
+            with redirect_stdout(stdout):
+                _print_json(refinement, as_json=as_json)
+        for failure in bad:
+            keep(failure)
+        if pending:
+            refiner = context.open_refiner(settings).remember(run)
+            waiting = context.interruption.until(pending)
+            work = _refine_many(refiner, waiting, progress, keep)
+            with suppress(KeyboardInterrupt):
+                context.interruption.run(work)
+    progress.say(f"{done} of {len(lines)} done, in {out}")
+    if run.spoilt:
+        progress.say(f"{run.spoilt} spoilt files put aside, in {out}/quarantine")
+    for failure in sorted(failures, key=lambda one: one.index):
+        shown = printable(failure.user_prompt, longest=60)
+        progress.say(f"failed: prompt {failure.index + 1} ({shown}): {failure.error}")
+    return failures
 
 
 @app.command("report")
@@ -233,14 +293,28 @@ def _report(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)
     ],
+    *,
+    linked: Annotated[
+        bool | None,
+        typer.Option(
+            "--linked/--no-linked",
+            help="Leave the images in DIR/objects; otherwise the size decides.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Write one page about a run that opens offline: DIR/report.html."""
+    from socratic_agents.browser import is_large, run_html  # noqa: PLC0415 - keeps help quick
     from socratic_agents.report import report_html  # noqa: PLC0415 - keeps help quick
     from socratic_agents.store import read_object, read_outcomes, write_page  # noqa: PLC0415 - keeps help quick
 
     outcomes = read_outcomes(directory)
-    read = functools.partial(read_object, directory)
-    page = write_page(directory, report_html(outcomes, read=read))
+    if is_large(directory, outcomes) if linked is None else linked:
+        html = run_html(outcomes)
+    else:
+        read = functools.partial(read_object, directory)
+        html = report_html(outcomes, read=read)
+    page = write_page(directory, html)
     sys.stderr.write(f"report: {printable(str(page.resolve()))}\n")
     return 0
 
@@ -258,10 +332,7 @@ def _doctor() -> int:
     return worst
 
 
-async def _refine_one(
-    open_refiner: OpenRefiner, settings: Settings, prompt: str, progress: Progress
-) -> Refinement:
-    refiner = open_refiner(settings)
+async def _refine_one(refiner: Refiner, prompt: str, progress: Progress) -> Refinement:
     refiner.check(prompt)  # before the models are loaded
     async with refiner:
         observe = functools.partial(progress.observe, 0)
@@ -269,17 +340,22 @@ async def _refine_one(
 
 
 async def _refine_many(
-    open_refiner: OpenRefiner,
-    settings: Settings,
-    pending: Sequence[tuple[int, str]],
+    refiner: Refiner,
+    pending: Iterable[tuple[int, str]],
     progress: Progress,
     keep: Callable[[Refinement | Failure], None],
 ) -> None:
     """Refine prompts; each outcome gets the index of its line in the file."""
-    places = [index for index, _ in pending]
-    async with open_refiner(settings) as refiner:
+    places: list[int] = []
+
+    def prompts() -> Iterator[str]:
+        for index, prompt in pending:
+            places.append(index)
+            yield prompt
+
+    async with refiner:
         outcomes = refiner.refine_many(
-            [prompt for _, prompt in pending],
+            prompts(),
             on_event=lambda place, event: progress.observe(places[place], event),
         )
         async with aclosing(outcomes) as stream:
@@ -326,10 +402,30 @@ def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
     return 0
 
 
-def _run(out: Path, settings: Settings) -> RunDirectory:
+def _run(
+    out: Path, settings: Settings, *, cache: Path | None, **options: bool
+) -> RunDirectory:
+    from socratic_agents.provenance import encoded, provenance_of  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.roles import find_templates  # noqa: PLC0415 - slow
     from socratic_agents.store import RunDirectory  # noqa: PLC0415 - keeps help quick
 
-    return RunDirectory(out, settings=settings.public())
+    found = find_templates(settings)
+    templates = {role: {"sha256": one.sha256} for role, one in found.items()}
+
+    def encode(image: Image, prompt: str, seed: int) -> bytes:
+        source = None
+        if settings.metadata:
+            source = provenance_of(settings, templates, prompt=prompt, seed=seed)
+        return encoded(image, source)
+
+    return RunDirectory(
+        out,
+        settings=settings.public(),
+        templates={role: template.sha256 for role, template in found.items()},
+        cache=cache,
+        encode=encode,
+        **options,
+    )
 
 
 def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:
@@ -344,5 +440,14 @@ def _print_json(outcome: Refinement | Failure, *, as_json: bool) -> None:
 
 
 def _write_json(value: dict[str, Any]) -> None:
-    sys.stdout.write(f"{json.dumps(value, allow_nan=False)}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{json.dumps(value, allow_nan=False)}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError):  # Python would complain once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        message = (
+            f"expected to write to stdout, got: {error.strerror}; what was made is "
+            "kept, run the same command again to print it"
+        )
+        raise ConfigurationError(message) from error

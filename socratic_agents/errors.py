@@ -14,6 +14,7 @@ SocraticError
 ├── NothingDrawnError       no candidate of a refinement can be returned
 ├── BatchError              a model broke its contract: one output for every input
 │   └── StuckError          a call of a model does not end
+├── MissingError            a step that a replay would need was never done
 └── ClosedError             work was handed to something that is already closed
 """
 
@@ -22,6 +23,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from socratic_agents.history import History, Status
 
 __all__ = (
@@ -34,6 +38,7 @@ __all__ = (
     "ClosedError",
     "ConfigurationError",
     "LoadError",
+    "MissingError",
     "NothingDrawnError",
     "PromptError",
     "SocraticError",
@@ -82,6 +87,10 @@ class CandidateError(SocraticError):
         super().__init__(message)
         self.status = status
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is made anew of its message alone, and this one needs two things.
+        return type(self), (self.status, str(self)), self.__dict__
+
 
 class AgentError(SocraticError):
     """Raised when a role of the language model gave no usable answer."""
@@ -127,6 +136,21 @@ class BatchError(SocraticError):
 
 class StuckError(BatchError):
     """Raised when a call of a model takes longer than its stage has patience."""
+
+
+class MissingError(SocraticError):
+    """Raised in place of steps that a replay would need and nobody has done.
+
+    Args:
+        needs: How many steps, at least, by the kind that the journal calls them.
+    """
+
+    def __init__(self, needs: Mapping[str, int]) -> None:
+        super().__init__(
+            f"expected only steps that were done before, got a need of {dict(needs)}; "
+            "do them in a run of its own"
+        )
+        self.needs = dict(needs)
 
 
 class ClosedError(SocraticError, RuntimeError):

@@ -19,8 +19,7 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
@@ -31,11 +30,11 @@ from socratic_agents.records import record_line, record_of
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
     from typing import Self
 
-__all__ = ("FILE", "Journal", "current_journal", "key_of", "remembering", "steps_of")
+__all__ = ("FILE", "Journal", "key_of", "steps_of")
 
 FILE = "journal.jsonl"
 SCHEMA = 1
@@ -141,6 +140,9 @@ class Journal:
         self.done[kind] += 1
         self._fresh[bytes.fromhex(key)] = value
         if self._cache is not None:
+            data = self.objects.get(value.get("object", ""))
+            if data is not None:
+                self._cache.objects.add(data)
             self._cache.put(kind, key, value)
         return self._enqueue(bytes.fromhex(key), line)
 
@@ -375,21 +377,3 @@ def steps_of(folder: Path, kind: str) -> set[str] | None:
         return None
     records = filter(None, map(record_of, lines))
     return {record["key"] for record in records if record.get("kind") == kind}
-
-
-_JOURNAL: ContextVar[Journal | None] = ContextVar("socratic_journal", default=None)
-
-
-def current_journal() -> Journal | None:
-    """Return the journal in force, if there is one."""
-    return _JOURNAL.get()
-
-
-@contextmanager
-def remembering(journal: Journal | None) -> Iterator[None]:
-    """Let all that is done inside take known answers from a journal."""
-    token = _JOURNAL.set(journal)
-    try:
-        yield
-    finally:
-        _JOURNAL.reset(token)

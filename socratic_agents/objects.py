@@ -31,6 +31,7 @@ __all__ = (
     "Objects",
     "list_aside",
     "put_aside",
+    "remove_parts",
     "writable",
     "write_aside",
     "write_whole",
@@ -59,8 +60,8 @@ class Objects:
             OSError: If they cannot be written.
         """
         path = f"{OBJECTS}/{hashlib.sha256(data).hexdigest()}.png"
-        whole = self._folder / path
-        if not whole.exists():
+        if self.get(path) is None:  # a spoilt one is no reason to stay spoilt
+            whole = self._folder / path
             whole.parent.mkdir(parents=True, exist_ok=True)
             write_whole(whole, data)
         return path
@@ -165,6 +166,17 @@ def put_aside(folder: Path, path: Path) -> Path:
     moved = aside / f"{secrets.token_hex(4)}-{path.name}"
     path.replace(moved)
     return moved
+
+
+def remove_parts(folder: Path) -> None:
+    """Take away what a killed process began to write; nobody else may be writing.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    for place in (folder, folder / OBJECTS, folder / QUARANTINE):
+        for part in place.glob(".*.part"):
+            part.unlink(missing_ok=True)
 
 
 def write_aside(folder: Path, name: str, data: bytes) -> None:

@@ -53,13 +53,28 @@ SETTINGS = {
     "run_budget": ("LIMITS", "The same for the whole run."),
     "prices": ("PRICES", "For money: image=…,input-tokens=…,output-tokens=…"),
     "seed": ("N", "Where all noise comes from."),
+    "image_model": ("NAME", "Model that an images server is asked for."),
+    "steps": ("N", "Denoising steps."),
+    "guidance_scale": ("X", "Strength of the prompt."),
+    "width": ("PIXELS", "Of the image; a multiple of 8."),
+    "height": ("PIXELS", "Of the image; a multiple of 8."),
+    "dtype": ("NAME", "Of the weights: float32, float16, or bfloat16."),
+    "quantization": ("BITS", "Of the weights: 4bit, 8bit, or none."),
+    "batching": ("NAME", "What shares a batch: request, or step."),
+    "compile": ("NAME", "Compile the denoiser: regional, full, or none."),
+    "vae_batch": ("N", "Images that are decoded at once."),
+    "workers": ("ADDRESS", "Cluster for the image models: ray, or ray://HOST:PORT."),
 }
 """Settings that are options: metavar and help. Settings itself checks the values."""
 
 FLAGS = {
     "receipt": "Compare each result with as many images of the user prompt alone.",
+    "speculate": "Write the next prompts while the judge still thinks.",
+    "strict": "Draw alike to the last bit, whatever else is drawn beside.",
+    "channels_last": "Keep the generator's weights as tensor cores read them.",
+    "metadata": "Write into each image what it was made from.",
 }
-"""Settings that are switched on by an option without a value."""
+"""Settings that are switched by an option without a value, on or, with no-, off."""
 
 
 def with_settings(command: Callable[..., int]) -> Callable[..., int]:
@@ -67,8 +82,7 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> int:
-        given = {name: kwargs.pop(name) for name in SETTINGS}
-        given |= {name: kwargs.pop(name) or None for name in FLAGS}
+        given = {name: kwargs.pop(name) for name in (*SETTINGS, *FLAGS)}
         overrides = {name: value for name, value in given.items() if value is not None}
         return command(*args, overrides=overrides, **kwargs)
 
@@ -90,10 +104,14 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=False,
+            default=None,
             annotation=Annotated[
-                bool,
-                typer.Option(f"--{name}", help=text, rich_help_panel="Settings"),
+                bool | None,
+                typer.Option(
+                    "--{0}/--no-{0}".format(name.replace("_", "-")),
+                    help=text,
+                    rich_help_panel="Settings",
+                ),
             ],
         )
         for name, text in FLAGS.items()

@@ -8,19 +8,25 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from socratic_agents.chains.answers import captioner_answers
+from socratic_agents.chains.pace import Pace
+from socratic_agents.chains.retries import Retries
 from socratic_agents.checklist import share_passed
+from socratic_agents.devices import open_devices
 from socratic_agents.errors import CandidateError, ConfigurationError
 from socratic_agents.loop import Agents
+from socratic_agents.ray_voices import open_replicas
 from socratic_agents.roles import (
     check_eyes,
     open_answerer,
+    open_connections,
     open_inquirer,
     open_judge,
     open_language_model,
     open_optimizer,
     open_selector,
 )
-from socratic_agents.voices import OPENAI, Voices, images_server, open_voices
+from socratic_agents.steps import remembered
+from socratic_agents.voices import OPENAI, Voices, images_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -28,10 +34,12 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
 
+    from socratic_agents.calibration import Calibration
     from socratic_agents.chains.templates import Template
     from socratic_agents.history import Candidate, History, Verdict
     from socratic_agents.scheduler import Worker
     from socratic_agents.settings import Settings
+    from socratic_agents.store import RunDirectory
 
 __all__ = ("Parts", "cast_agents", "check_keys", "open_parts")
 
@@ -43,6 +51,8 @@ class Parts:
     agents: Agents
     voices: Voices
     llm: BaseChatModel | None
+    retries: Retries = field(default_factory=Retries)
+    """How the language model is asked, by all roles at one pace."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
     """To be awaited when the parts are not needed any more."""
 
@@ -78,7 +88,12 @@ def check_keys(settings: Settings, *, speaks: bool) -> None:
 
 
 def open_parts(
-    settings: Settings, templates: Mapping[str, Template], worker: Worker
+    settings: Settings,
+    templates: Mapping[str, Template],
+    worker: Worker,
+    *,
+    run: RunDirectory | None = None,
+    calibration: Calibration | None = None,
 ) -> Parts:
     """Open everything that the settings name; blocks, in the worker's thread.
 
@@ -86,16 +101,33 @@ def open_parts(
         settings: What to open.
         templates: As from ``find_templates``.
         worker: Runs the models from now on.
+        run: Knows what was done before, and keeps what is done now.
+        calibration: What calls cost, for workers of further devices.
 
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
     # The language model first: what is wrong with it is found soon.
-    llm = open_language_model(settings) if templates else None
+    client = open_connections(settings) if templates else None
+    llm = open_language_model(settings, client=client) if templates else None
     check_eyes(settings, templates, llm)
-    voices = open_voices(settings, worker)
-    agents = _announced(cast_agents(settings, templates, llm, voices), worker)
-    return Parts(agents=agents, voices=voices, llm=llm, closers=voices.closers)
+    pace = Pace(concurrency=settings.llm_concurrency, rate=settings.llm_rate)
+    retries = Retries(pace=pace)
+    workers: tuple[Worker, ...] = (worker,)
+    if settings.workers:
+        voices = open_replicas(settings)
+    else:
+        voices, workers = open_devices(settings, worker, calibration=calibration)
+    if run is not None:
+        voices = remembered(voices, run.journal, settings, gallery=run.gallery)
+    agents = cast_agents(settings, templates, llm, voices, retries=retries)
+    return Parts(
+        agents=_announced(agents, workers),
+        voices=voices,
+        llm=llm,
+        retries=retries,
+        closers=(*voices.closers, *([client.aclose] if client else [])),
+    )
 
 
 def cast_agents(
@@ -103,6 +135,8 @@ def cast_agents(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     voices: Voices,
+    *,
+    retries: Retries | None = None,
 ) -> Agents:
     """Give the roles that the settings name to a language model and some voices.
 
@@ -111,6 +145,7 @@ def cast_agents(
         templates: As from ``find_templates``.
         llm: The language model, if there is one.
         voices: What the image models do.
+        retries: How patiently the language model is asked, and at what pace.
 
     Raises:
         ConfigurationError: If a role cannot be played by who is there.
@@ -119,23 +154,27 @@ def cast_agents(
         generate=voices.generate,
         caption=voices.caption,
         assess=_assess(settings, voices),
-        judge=open_judge(settings, templates, llm, voices.look),
-        optimize=open_optimizer(settings, templates, llm, voices.max_tokens),
-        select=open_selector(settings, templates, llm),
-        inquire=open_inquirer(settings, templates, llm),
-        answer=_answer(settings, templates, llm, voices),
+        judge=open_judge(settings, templates, llm, voices.look, retries=retries),
+        optimize=open_optimizer(
+            settings, templates, llm, voices.max_tokens, retries=retries
+        ),
+        select=open_selector(settings, templates, llm, retries=retries),
+        inquire=open_inquirer(settings, templates, llm, retries=retries),
+        answer=_answer(settings, templates, llm, voices, retries),
     )
 
 
-def _announced(agents: Agents, worker: Worker) -> Agents:
-    """Let the worker know when a loop thinks: it will want an image soon."""
+def _announced(agents: Agents, workers: tuple[Worker, ...]) -> Agents:
+    """Let the workers know when a loop thinks: it will want an image soon."""
 
     async def judge(history: History) -> Verdict:
-        worker.think()
+        for worker in workers:
+            worker.think()
         return await agents.judge(history)
 
     async def optimize(history: History) -> tuple[str, ...]:
-        worker.think()
+        for worker in workers:
+            worker.think()
         return await agents.optimize(history)
 
     return replace(agents, judge=judge, optimize=optimize)
@@ -146,12 +185,13 @@ def _answer(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     voices: Voices,
+    retries: Retries | None,
 ) -> Any:
     """Return who answers the checklist, or ``None`` where nobody asks."""
     if not settings.checks:
         return None
     if settings.answerer == "llm":
-        return open_answerer(templates, llm)
+        return open_answerer(templates, llm, retries=retries)
     if voices.decide is None:
         message = (
             "expected a captioner that answers questions for the checklist, got one "

@@ -17,7 +17,13 @@ from langchain_core.runnables.config import get_config_list
 from socratic_agents.bridge import Bridge
 from socratic_agents.calibration import Calibration, cache_file
 from socratic_agents.chains.meter import Meter, metered
-from socratic_agents.errors import BudgetError, ClosedError, SocraticError
+from socratic_agents.chains.recall import Recall, recalling
+from socratic_agents.errors import (
+    BudgetError,
+    ClosedError,
+    ConfigurationError,
+    SocraticError,
+)
 from socratic_agents.history import Failure, Refinement
 from socratic_agents.loop import refine_prompt
 from socratic_agents.parts import check_keys, open_parts
@@ -26,6 +32,7 @@ from socratic_agents.receipt import draw_receipt
 from socratic_agents.roles import find_templates
 from socratic_agents.scheduler import Worker
 from socratic_agents.settings import Settings
+from socratic_agents.steps import speaker_identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from socratic_agents.loop import Agents, Event
     from socratic_agents.parts import Parts
     from socratic_agents.scheduler import Statistics
+    from socratic_agents.store import RunDirectory
 
 __all__ = ("Refiner", "refine", "refine_many", "refine_sync", "seed_bank")
 
@@ -87,6 +95,9 @@ class Refiner(Runnable[str, Refinement]):
         self._worker: Worker | None = None
         self._parts: Parts | None = None
         self._closed = False
+        self._calibration = Calibration(cache_file())
+        self._directory: RunDirectory | None = None
+        self._recall: Recall | None = None
         self._run = Meter(budget=settings.run_budget, prices=settings.prices)
 
     async def __aenter__(self) -> Self:
@@ -100,6 +111,27 @@ class Refiner(Runnable[str, Refinement]):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    def remember(self, run: RunDirectory) -> Self:
+        """Do no step again that a run directory knows, and keep all others there.
+
+        Args:
+            run: It must be open as long as the refiner is.
+
+        Raises:
+            ConfigurationError: If the models are open already.
+        """
+        with self._lock:
+            if self._worker is not None:
+                message = (
+                    "expected to be told of a run before the models are opened, got "
+                    "an open refiner; call remember first"
+                )
+                raise ConfigurationError(message)
+            speaker = speaker_identity(self.settings)
+            self._directory = run
+            self._recall = Recall(journal=run.journal, speaker=speaker)
+        return self
+
     async def agents(self) -> Agents:
         """Return the voices, opened by the first who asks; others wait for him.
 
@@ -112,8 +144,7 @@ class Refiner(Runnable[str, Refinement]):
                 message = "expected an open refiner, got a closed one; make a new one"
                 raise ClosedError(message)
             if self._worker is None:
-                calibration = Calibration(cache_file())
-                self._worker = Worker(calibration=calibration)
+                self._worker = Worker(calibration=self._calibration)
                 self._worker.open()
             worker = self._worker
         if (parts := self._parts) is None:
@@ -123,7 +154,13 @@ class Refiner(Runnable[str, Refinement]):
     def _open(self, worker: Worker) -> Parts:
         # In the worker's thread, of which there is one: no two can open at once.
         if self._parts is None:
-            self._parts = open_parts(self.settings, self._templates, worker)
+            self._parts = open_parts(
+                self.settings,
+                self._templates,
+                worker,
+                run=self._directory,
+                calibration=self._calibration,
+            )
         return self._parts
 
     async def aclose(self) -> None:
@@ -142,8 +179,13 @@ class Refiner(Runnable[str, Refinement]):
             bridge.run(self.aclose())
 
     def statistics(self) -> Statistics | None:
-        """Return what the worker has done; ``None`` before anything is opened."""
-        return self._worker.statistics() if self._worker else None
+        """Return what the worker has done.
+
+        ``None`` before anything is opened, and where workers elsewhere do it.
+        """
+        if self._worker is None or self.settings.workers is not None:
+            return None
+        return self._worker.statistics()
 
     def check(self, user_prompt: str) -> str:
         """Return the prompt as it will be refined, if it can be.
@@ -181,7 +223,7 @@ class Refiner(Runnable[str, Refinement]):
             message = f"expected room in the budget of the run, got {limit}; raise it"
             raise BudgetError(message)
         meter = Meter(budget=settings.budget, prices=settings.prices, parent=self._run)
-        with metered(meter), worker.loop():
+        with metered(meter), recalling(self._recall), worker.loop():
             most = [n for n in (settings.max_images, meter.images_left()) if n]
             refinement = await refine_prompt(
                 user_prompt,
@@ -191,6 +233,7 @@ class Refiner(Runnable[str, Refinement]):
                 seeds_per_prompt=settings.seeds_per_prompt,
                 fresh_noise=settings.fresh_noise,
                 max_images=min(most, default=None),
+                speculate=_speculates(settings),
                 spent=lambda: meter.spent() is not None,
                 on_event=on_event or _unobserved,
             )
@@ -378,6 +421,18 @@ def _usage(refinement: Refinement, meter: Meter) -> Usage:
         money=meter.money,
         seconds=meter.seconds,
     )
+
+
+def _speculates(settings: Settings) -> bool:
+    """Return whether the optimizer may begin while the judge still thinks.
+
+    Other judges are quick. And where requests are counted, chance would decide which of
+    the two gets the last one.
+    """
+    judge, budgets = settings.judge, (settings.budget, settings.run_budget)
+    limits = [n for b in budgets for n in (b.llm_calls, b.tokens, b.money)]
+    thinks = not isinstance(judge, str) or judge in {"caption", "vision"}
+    return settings.speculate and thinks and limits == [None] * len(limits)
 
 
 def _unobserved(event: Event) -> None:

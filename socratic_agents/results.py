@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.checklist import Checklist
@@ -64,7 +65,10 @@ def read_outcomes(folder: Path) -> list[Refinement | Failure]:
     Raises:
         ConfigurationError: If there are no results, or one is not as it was written.
     """
-    if not (folder / RESULTS).is_file():
+    there = False
+    with suppress(OSError):  # a name that no file can have
+        there = (folder / RESULTS).is_file()
+    if not there:
         message = (
             f"expected a folder with {RESULTS}, got {folder}; "
             "make one with 'socratic batch' or 'socratic refine'"

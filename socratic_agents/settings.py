@@ -25,6 +25,7 @@ from pydantic_settings import (
 from socratic_agents.budget import Budget, Prices
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.profiles import PRESETS, PROFILES, ProfileSource, policy
+from socratic_agents.workers import read_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -138,6 +139,8 @@ class Settings(BaseSettings):
     receipt: bool = False
     """Draw the same number of images of the user prompt too, and tell in each
     refinement whether the rewrites were worth it."""
+    metadata: bool = True
+    """Write into each PNG file what it was made from; see docs/provenance.md."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Where all noise of a refinement comes from: the same seed, the same images."""
     in_flight: Annotated[int, Field(ge=1, le=4096)] = 8
@@ -155,7 +158,7 @@ class Settings(BaseSettings):
     """Of the image, in pixels; ``None``: the model's own."""
     device: str | None = None
     """Where models run, such as ``cuda:0``, ``mps`` or ``cpu``; ``None``: the best
-    that is there."""
+    that is there. Several, with commas, have all models each and share the work."""
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Number format of the weights; ``None``: what suits the device."""
     offload: Literal["model", "sequential", "group"] | None = None
@@ -173,6 +176,9 @@ class Settings(BaseSettings):
     as it is."""
     vae_batch: Annotated[int, Field(ge=1)] | None = None
     """Images that are decoded at once; ``None``: the whole batch."""
+    workers: Any = None
+    """Where the image models run: ``ray`` (the cluster of this machine, or one that is
+    started), ``ray://HOST:PORT``, or ``RayWorkers``. ``None``: in this process."""
     strict: bool = False
     """Make every call of a model with one size, filled up with copies: a candidate is
     the same to the last bit whatever else is on its way, and a lone one takes longer.
@@ -190,6 +196,15 @@ class Settings(BaseSettings):
     """Of the language model; ``None``: the model's default."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 60.0
     """Seconds that one request over the network may take."""
+    llm_concurrency: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Requests to the language model on their way at the same time; the others wait,
+    without using up their ``timeout``."""
+    llm_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Requests to the language model a minute, evenly spaced, repeated ones included;
+    ``None``: no limit."""
+    speculate: bool = False
+    """Write the next prompts while a judge that is a language model, or a callable,
+    still thinks: sooner, but without its verdict on the last round."""
 
     def __init__(self, **explicit: Any) -> None:
         try:
@@ -258,6 +273,13 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("workers")
+    @classmethod
+    def _known_workers(cls, workers: Any) -> Any:
+        if workers is not None:
+            read_workers(workers)
+        return workers
+
     @field_validator("judge")
     @classmethod
     def _known_judge(cls, judge: Any) -> Any:
@@ -293,7 +315,15 @@ class Settings(BaseSettings):
         )
         for budget in (self.budget, self.run_budget):
             budget.check(self.prices)
+        models = {n: getattr(self, n) for n in ("generator", "captioner", "scorer")}
+        given = ", ".join(
+            f"{name} {_shown(model)!r}"
+            for name, model in models.items()
+            if not isinstance(model, str | None)
+        )
         contradictions = {
+            "expected names for workers, which open the models elsewhere, got the "
+            f"object {given}; name it, or leave workers out": self.workers and given,
             f"expected max_images to be at least seeds_per_prompt ({seeds}), "
             f"got {most}; raise the one or lower the other": most and most < seeds,
             "expected a scorer for selector 'clip', got none; name a scorer, or choose "
@@ -317,6 +347,13 @@ class Settings(BaseSettings):
             if contradicted:
                 raise ValueError(message)
         return self
+
+    @property
+    def devices(self) -> tuple[str | None, ...]:
+        """The devices where models run, each by its own name."""
+        if self.device is None:
+            return (None,)
+        return tuple(name.strip() for name in self.device.split(","))
 
     @property
     def checks(self) -> bool:

@@ -8,29 +8,29 @@ such as the device, is left out.
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
-from PIL import Image
-
 from socratic_agents.chains.meter import current_meter
 from socratic_agents.checklist import Answer
 from socratic_agents.journal import key_of
+from socratic_agents.pictures import read_picture
 from socratic_agents.profiles import REVISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+    from PIL import Image
 
     from socratic_agents.journal import Journal
     from socratic_agents.objects import Gallery
     from socratic_agents.settings import Settings
     from socratic_agents.voices import Voices
 
-__all__ = ("model_identity", "remembered", "speaker_identity")
+__all__ = ("max_tokens_of", "model_identity", "remembered", "speaker_identity")
 
 DRAWN = (
     *("image_model", "steps", "guidance_scale", "width", "height", "dtype"),
@@ -61,6 +61,12 @@ def speaker_identity(settings: Settings) -> dict[str, Any]:
     return {name: shown[name] for name in names} | _whose(settings.llm)
 
 
+def max_tokens_of(journal: Journal, settings: Settings) -> int | None:
+    """Return how many tokens the generator of a run reads, as far as it was opened."""
+    known = journal.get(key_of("opened", model_identity(settings, "generator")))
+    return known["max_tokens"] if known else None
+
+
 def remembered(
     voices: Voices,
     journal: Journal,
@@ -86,7 +92,9 @@ def remembered(
         scorer = captioner | {"score": "p_yes"}
     return replace(
         voices,
-        generate=steps.generate(voices.generate, identity["generator"]),
+        generate=steps.generate(
+            voices.generate, identity["generator"], reads=voices.max_tokens
+        ),
         caption=steps.caption(voices.caption, captioner),
         decide=voices.decide and steps.decide(voices.decide, captioner),
         look=voices.look and steps.look(voices.look, captioner),
@@ -103,9 +111,13 @@ class _Steps:
         self._pixels: dict[int, str] = {}
 
     def generate(
-        self, draw: Callable[[str, int], Awaitable[Image.Image]], who: Mapping[str, Any]
+        self,
+        draw: Callable[[str, int], Awaitable[Image.Image]],
+        who: Mapping[str, Any],
+        *,
+        reads: int | None,
     ) -> Callable[[str, int], Awaitable[Image.Image]]:
-        journal = self._journal
+        journal, opened = self._journal, key_of("opened", who)
 
         async def generate(prompt: str, seed: int) -> Image.Image:
             key = key_of("generate", who, prompt, seed)
@@ -117,6 +129,8 @@ class _Steps:
                     current_meter().add_images()  # it belongs to this refinement, too
                 else:
                     image = await draw(prompt, seed)
+                    if journal.get(opened) is None:
+                        journal.put("opened", opened, {"max_tokens": reads})
                     journal.later("generate", key, self._writing(image, prompt, seed))
                 self._drawn[key] = image
                 return image
@@ -187,9 +201,9 @@ class _Steps:
         if data is None:
             journal.objects.sound(value["object"])  # puts it aside
             return None
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
-            image = opened.convert("RGB")
-        image.info.clear()
+        image = read_picture(data)
+        if image is None:  # a cache may be anybody's, and its images of any size
+            return None
         image.info["truncated_tokens"] = value["truncated_tokens"]
         self._gallery.note(image, value["object"])
         return image

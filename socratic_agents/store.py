@@ -27,6 +27,7 @@ from socratic_agents.objects import (
     Objects,
     list_aside,
     put_aside,
+    remove_parts,
     writable,
     write_aside,
     write_whole,
@@ -62,6 +63,7 @@ HOW_FAST = frozenset(
         "in_flight",
         "llm_concurrency",
         "llm_rate",
+        "metadata",
         "offload",
         "patience",
         "timeout",
@@ -119,6 +121,7 @@ class RunDirectory:
             self._lock(stack)
             if not existed:
                 stack.callback(self._remove_if_empty)
+            remove_parts(self.path)
             self._aside = len(list_aside(self.path))
             self._compare()
             known = (self.path / JOURNAL).exists()
@@ -165,12 +168,7 @@ class RunDirectory:
             ConfigurationError: If the disk is full or the folder is not writable.
         """
         with writable(self.path):
-            if outcome.history is not None:
-                outcome = replace(outcome, history=self._with_paths(outcome.history))
-            if isinstance(outcome, Refinement) and outcome.receipt is not None:
-                best = self._kept(outcome.receipt.best_of_n)
-                receipt = replace(outcome.receipt, best_of_n=best)
-                outcome = replace(outcome, receipt=receipt)
+            outcome = self.with_paths(outcome)
             record = {**outcome.to_json(), "settings": self._settings}
             line, key = _line(record), _key(record)
             # The journal first: a line that it does not know is not believed.
@@ -181,6 +179,20 @@ class RunDirectory:
                 self._write_all()
             else:
                 self._append(line)
+        return outcome
+
+    def with_paths(self, outcome: OutcomeT) -> OutcomeT:
+        """Return an outcome whose images are in the folder, with their paths.
+
+        Raises:
+            OSError: If an image is not there yet and cannot be written.
+        """
+        if outcome.history is not None:
+            outcome = replace(outcome, history=self._with_paths(outcome.history))
+        if isinstance(outcome, Refinement) and outcome.receipt is not None:
+            best = self._kept(outcome.receipt.best_of_n)
+            receipt = replace(outcome.receipt, best_of_n=best)
+            outcome = replace(outcome, receipt=receipt)
         return outcome
 
     def _append(self, line: bytes) -> None:

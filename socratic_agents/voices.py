@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from socratic_agents.models.diffusion import Diffusion
     from socratic_agents.settings import Settings
 
-__all__ = ("OPENAI", "Voices", "images_server", "open_scorer", "open_voices")
+__all__ = (
+    "OPENAI",
+    "Voices",
+    "images_server",
+    "open_scorer",
+    "open_voices",
+    "score_name",
+)
 
 OPENAI = "https://api.openai.com/v1"
 POCKET = "pocket"
@@ -279,11 +286,10 @@ def open_scorer(
         worker: Runs it.
         captioner: The captioner, if it was opened already.
     """
-    given, name = settings.scorer, "clip"
+    given, name = settings.scorer, score_name(settings)
     if given is None:
         return name, None
     if given == "captioner":
-        name = f"p_yes {Path(settings.public()['captioner']).name}"
         score = (captioner or _captioner(settings)).fit
     elif isinstance(given, str):
         from socratic_agents.models.clip import Clip  # noqa: PLC0415 - slow
@@ -309,6 +315,13 @@ def open_scorer(
         return await worker.submit(stage, (user_prompt, image))
 
     return name, guarded(scored, Status.OK)
+
+
+def score_name(settings: Settings) -> str:
+    """Return what the score of a scorer with a name is called."""
+    if settings.scorer == "captioner":
+        return f"p_yes {Path(settings.public()['captioner']).name}"
+    return "clip"
 
 
 def images_server(settings: Settings) -> tuple[str, str | None] | None:

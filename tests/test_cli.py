@@ -91,6 +91,9 @@ class SmallRefiner:
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    def remember(self, run: object) -> Self:
+        return self
+
     def check(self, prompt: str) -> str:
         if "flower" in prompt:
             raise UnknownWordError("expected words of this world, got 'flower'")
@@ -227,7 +230,7 @@ def test_options_are_settings(socratic: Callable[..., Run]) -> None:
         *("refine", "a cat", "--json", "--profile", "local", "--generator", "g/g"),
         *("--captioner", "c/c", "--scorer", "none", "--llm", "openai:x"),
         *("--judge", "never", "--selector", "last", "--rounds", "1"),
-        *("--optimizer-template", "o", "--judge-template", "j"),
+        *("--optimizer-template", "classic", "--judge-template", "j"),
         *("--selector-template", "s", "--prompts-per-round", "3"),
         *("--seeds-per-prompt", "2", "--max-images", "9", "--seed", "5"),
     )
@@ -241,7 +244,7 @@ def test_options_are_settings(socratic: Callable[..., Run]) -> None:
         "judge": "never",
         "selector": "last",
         "rounds": 1,
-        "optimizer_template": "o",
+        "optimizer_template": "classic",
         "judge_template": "j",
         "selector_template": "s",
         "prompts_per_round": 3,
@@ -252,12 +255,17 @@ def test_options_are_settings(socratic: Callable[..., Run]) -> None:
     assert expected == {name: settings[name] for name in expected}
 
 
-def test_options_of_the_policy_are_settings(socratic: Callable[..., Run]) -> None:
+def test_options_of_the_policy_are_settings(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
     """Preset, guard, templates, budgets and the receipt can be said in a command."""
+    for role in ("checklist", "answerer"):
+        shipped = (ROOT / "prompts" / role / "default.yaml").read_bytes()
+        (folder / f"{role[0]}.yaml").write_bytes(shipped)
     run = socratic(
         *("refine", "a cat", "--json", "--preset", "quick", "--guard", "none"),
-        *("--answerer", "llm", "--checklist-template", "c"),
-        *("--answerer-template", "a", "--guard-template", "g"),
+        *("--answerer", "llm", "--checklist-template", "c.yaml"),
+        *("--answerer-template", "a.yaml", "--guard-template", "g"),
         *("--budget", "images=5,llm-calls=7", "--run-budget", "money=2.5"),
         *("--prices", "image=0.5,output-tokens=2", "--receipt"),
     )
@@ -268,8 +276,8 @@ def test_options_of_the_policy_are_settings(socratic: Callable[..., Run]) -> Non
         "prompts_per_round": 2,
         "guard": None,
         "answerer": "llm",
-        "checklist_template": "c",
-        "answerer_template": "a",
+        "checklist_template": "c.yaml",
+        "answerer_template": "a.yaml",
         "guard_template": "g",
         "budget": nothing | {"images": 5, "llm_calls": 7},
         "run_budget": nothing | {"money": 2.5},

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from socratic_agents import faults
 from socratic_agents.errors import ClosedError, ConfigurationError
-from socratic_agents.journal import Journal, current_journal, key_of, remembering
+from socratic_agents.journal import Journal, key_of
 from socratic_agents.records import record_line, record_of
 
 if TYPE_CHECKING:
@@ -339,15 +339,6 @@ def test_keys_tell_everything_apart() -> None:
     assert key_of("x", {"a": 1, "b": 2}) == key_of("x", {"b": 2, "a": 1})
     with pytest.raises(ValueError, match="JSON"):
         key_of("look", float("nan"))
-
-
-def test_a_journal_is_in_force_where_it_is_said(tmp_path: Path) -> None:
-    """And nowhere else."""
-    journal = Journal(tmp_path)
-    assert current_journal() is None
-    with remembering(journal):
-        assert journal is current_journal()
-    assert current_journal() is None
 
 
 def test_the_file_says_its_version(tmp_path: Path) -> None:

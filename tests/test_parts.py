@@ -67,7 +67,8 @@ async def test_folders_are_opened_as_models(models: dict[str, str]) -> None:
     """Names of folders drive real classes, and the same seed is the same image."""
     runs = []
     for _ in range(2):
-        async with _refiner(**models, steps=2, selector="clip") as refiner:
+        options = {"steps": 2, "selector": "clip", "strict": True}
+        async with _refiner(**models, **options) as refiner:
             runs.append(await refiner.refine("circle"))
     first, second = runs
     assert first.history == second.history  # images, captions and scores, every bit

@@ -31,10 +31,14 @@ def local_folder(name: str) -> Path | None:
     Raises:
         LoadError: If the name can only be a path, and there is no such folder.
     """
-    path = Path(name).expanduser()
-    if name and path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        folder, file = bool(name) and path.is_dir(), path.is_file()
+    except (OSError, RuntimeError):  # too long, or a home that nobody has
+        folder = file = False
+    if folder:
         return path
-    if path.is_file():
+    if file:
         message = (
             f"expected the folder of a model, got the file {name!r}; give a folder"
         )

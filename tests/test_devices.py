@@ -1,0 +1,140 @@
+"""Devices: several share the work, and nobody sees which one did it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from socratic_agents.devices import open_devices
+from socratic_agents.errors import ConfigurationError
+from socratic_agents.refiner import Refiner
+from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.settings import Settings
+from socratic_agents.voices import Voices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Room:
+    """Opens voices that tell where they are."""
+
+    def __init__(self, *, scores: bool = True) -> None:
+        self.scores = scores
+        self.opened: list[str | None] = []
+        self.closed: list[str | None] = []
+        self.seen: list[tuple[str, Any, Any]] = []
+
+    def open(self, settings: Settings, worker: Worker) -> Voices:
+        name = settings.device
+        if name == "broken":
+            message = "expected a device, got 'broken'"
+            raise ConfigurationError(message)
+        self.opened.append(name)
+        stage: Stage[Any, Any] = Stage(name="generator", run=list, max_batch=1)
+
+        async def generate(prompt: str, seed: int) -> Image.Image:
+            await worker.submit(stage, prompt)
+            image = Image.new("RGB", (4, 4))
+            image.info["where"] = name
+            return image
+
+        def see(kind: str, at: int = 0) -> Callable[..., Any]:
+            async def ask(*inputs: Any) -> Any:
+                self.seen.append((kind, name, inputs[at].info.get("where")))
+                return kind
+
+            return ask
+
+        async def close() -> None:
+            self.closed.append(name)
+
+        return Voices(
+            generate=generate,
+            caption=see("caption"),
+            decide=see("decide"),
+            look=see("look"),
+            score=see("score", 1) if self.scores else None,
+            closers=(close,),
+        )
+
+
+async def opened(room: Room, device: str, worker: Worker) -> tuple[Voices, Any]:
+    settings = Settings(device=device)
+
+    def work() -> tuple[Voices, Any]:
+        return open_devices(settings, worker, open_with=room.open)
+
+    return await worker.call(work)
+
+
+async def test_images_are_looked_at_where_they_were_drawn() -> None:
+    """And drawn where the fewest wait."""
+    room = Room()
+    async with Worker() as worker:
+        voices, workers = await opened(room, "a, b", worker)
+        assert ["a", "b"] == room.opened
+        assert 2 == len(set(workers))
+        images = await asyncio.gather(*(voices.generate("x", n) for n in range(6)))
+        drawn = [image.info["where"] for image in images]
+        assert (3, 3) == (drawn.count("a"), drawn.count("b"))
+        assert voices.decide is not None
+        assert voices.look is not None
+        assert voices.score is not None
+        for image in images:
+            await voices.caption(image)
+            await voices.decide(image, "?")
+            await voices.look(image, "?")
+            await voices.score("x", image)
+        assert 24 == len(room.seen)
+        assert all(here == where for _, here, where in room.seen)
+        assert "caption" == await voices.caption(Image.new("RGB", (4, 4)))
+        for close in voices.closers:
+            await close()
+    assert ["a", "b"] == room.closed
+
+
+async def test_one_device_is_as_it_was() -> None:
+    """Nothing stands between."""
+    room = Room(scores=False)
+    async with Worker() as worker:
+        voices, workers = await opened(room, "a", worker)
+        assert (worker,) == workers
+        assert 1 == len(voices.closers)
+
+
+async def test_what_one_cannot_do_none_can() -> None:
+    """All devices have the same models."""
+    room = Room(scores=False)
+    async with Worker() as worker:
+        voices, _ = await opened(room, "a,b", worker)
+        assert voices.score is None
+        for close in voices.closers:
+            await close()
+
+
+async def test_a_device_that_is_not_there_is_told() -> None:
+    """And the others are closed again."""
+    room = Room()
+    async with Worker() as worker:
+        with pytest.raises(ConfigurationError, match="broken"):
+            await opened(room, "a,b,broken", worker)
+
+
+def test_devices_are_named_with_commas() -> None:
+    """One name is one device, and none the best that is there."""
+    assert (None,) == Settings().devices
+    assert ("cpu",) == Settings(device="cpu").devices
+    assert ("cuda:0", "cuda:1") == Settings(device="cuda:0, cuda:1").devices
+
+
+async def test_a_refinement_is_the_same_on_several() -> None:
+    """Calls of one size make it so to the last bit."""
+    refinements = []
+    for device in ("cpu", "cpu,cpu"):
+        async with Refiner(device=device, seed=3) as refiner:
+            refinements.append(await refiner.refine("a crimson ball"))
+    assert refinements[0].history == refinements[1].history
