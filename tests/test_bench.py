@@ -11,15 +11,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from PIL import Image
 
 from socratic_agents.cli import main
-from socratic_agents.lab import virtual
-from socratic_agents.lab.bench import BENCHES, PLANNED, Bench, Options
+from socratic_agents.lab import virtual, workloads
+from socratic_agents.lab.bench import BENCHES, Bench, Options
 from socratic_agents.lab.contenders import CONTENDERS
 from socratic_agents.lab.curves import MODELS
-from socratic_agents.lab.standings import efficiency_plot, standings
+from socratic_agents.lab.standings import efficiency_plot, sheet, standings
 from socratic_agents.lab.virtual import LOOPS, virtual_bench
+from socratic_agents.lab.workloads import Habits
+from tests.benches import small_bed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,7 +181,25 @@ def test_an_unwritable_folder_is_told_before_the_work(
     [
         (("--workload", "nonsense"), "got 'nonsense', which is none"),
         (("--workload", ""), "got '', which is none"),
-        (("--seed", "-1"), "greater than or equal to 0"),
+        (("--seed", "-1"), "expected --seed with a whole number from 0 on, got '-1'"),
+        (("--seed", "²"), "expected --seed with a whole number"),
+        (("--loops", "1,0"), "expected --loops with numbers above 0 and up to 4096"),
+        (("--loops", "2.5"), "such as 1,32, got '2.5'"),
+        (("--repeats", "2"), "expected no --repeats for workload 'virtual'"),
+        (("--seconds", "2"), "expected no --seconds for workload 'virtual'"),
+        (("--seconds", "-2"), "expected --seconds with numbers above 0"),
+        (("--workload", "pocket", "--repeats", "0"), "greater than or equal to 1"),
+        (("--tiny",), "expected no --tiny for workload 'virtual'"),
+        (("--workload", "mixed", "--tiny"), "expected no --tiny for workload 'mixed'"),
+        (("--generator", "x"), "expected no --generator for workload 'virtual'"),
+        (
+            ("--workload", "pocket", "--max-images", "3"),
+            "expected no --max-images for workload 'pocket'",
+        ),
+        (
+            ("--workload", "profile", "--llm-seconds", "3"),
+            "expected no --llm-seconds for workload 'profile'",
+        ),
         (("--llm-seconds", "soon"), "expected --llm-seconds with numbers above 0"),
         (("--llm-seconds", ""), "got ''"),
         (("--llm-seconds", "1,"), "got '1,'"),
@@ -203,16 +224,61 @@ def test_bad_wishes_are_one_line(
     assert small.told is None
 
 
-@pytest.mark.parametrize("name", PLANNED)
-def test_a_workload_that_is_not_there_yet_says_so(
+@pytest.mark.parametrize("workload", ["virtual", "pocket"])
+def test_an_unknown_contender_is_told(
+    workload: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With those that there are, and before any model is opened."""
+    arguments = ("--workload", workload, "--contenders", "ours,theirs")
+    assert 2 == main(["bench", *arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "expected contenders out of sequential, lock" in line
+    assert "got 'theirs'" in line
+
+
+@pytest.mark.parametrize("name", ["sd15", "sdxl", "turbo"])
+def test_large_models_need_an_accelerator(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And which ones are."""
-    monkeypatch.delitem(BENCHES, name, raising=False)
+    """Where there is none, it is said how to try them out."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert 2 == main(["bench", "--workload", name])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "expected a workload of this version (virtual" in line
-    assert f"got {name!r}, which is not there yet; choose one that is" in line
+    assert f"expected a CUDA device for workload {name!r}" in line
+    assert "add --tiny" in line
+
+
+def test_a_workload_on_a_device_is_measured_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Small models stand in the place of those that take minutes."""
+    usual = Habits(
+        open=lambda seed: small_bed(), loops=(9,), llm_seconds=0.001, seconds=9.0
+    )
+    monkeypatch.setattr(workloads, "habits", lambda *_, **__: usual)
+    wish = ("--loops", "2", "--repeats", "1", "--seconds", "0.01", "--seed", "5")
+    who = ("--contenders", "ours,ours", "--json", "--out", str(tmp_path))
+    assert 0 == main(["bench", "--workload", "pocket", *wish, *who])
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert ["sequential", "ours"] == [one["contender"] for one in told["results"]]
+    assert ("pocket", 5) == (told["workload"], told["seed"])
+    assert {"batching_limit", "calls", "images"} < told.keys()
+    assert standings(told["results"]) in printed.err
+    assert sheet(told["results"]) in printed.err
+    assert "2 in flight: turn 1 of 1 is over" in printed.err
+    assert {"bench.json", "bench.png"} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_virtual_bench_takes_loops_and_contenders(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As all the others do."""
+    assert 0 == main(["bench", "--loops", "2", "--contenders", "lock", "--json"])
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert {(2, "lock")} == {(one["n"], one["contender"]) for one in results}
 
 
 def test_the_table_has_a_row_for_each_setting(results: list[dict[str, Any]]) -> None:

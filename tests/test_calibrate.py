@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from socratic_agents.calibration import Calibration
+from socratic_agents.cli import main
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.lab.calibrate import (
     LONGEST,
@@ -120,6 +121,21 @@ async def test_the_pocket_models_are_measured_and_remembered(tmp_path: Path) -> 
     assert {1, 2} == {cost.items for cost in costs}
     kept = json.loads(path.read_bytes())["curves"]
     assert stages == {one["stage"] for one in kept}
+
+
+def test_the_command_prints_and_keeps_what_calls_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One object with --json, and lines for people."""
+    monkeypatch.setenv("SOCRATIC_CACHE", str(tmp_path))
+    assert 0 == main(["bench", "calibrate", "--steps", "1", "--most", "1", "--json"])
+    told = capsys.readouterr()
+    figures = json.loads(told.out)
+    assert {"stage", "items", "seconds"} == figures["costs"][0].keys()
+    assert 1 == figures["batches"]["generator"]
+    assert "generator, 1 items: " in told.err
+    assert (tmp_path / "calibration.json").is_file()
+    assert 2 == main(["bench", "calibrate", "--most", "0"])
 
 
 async def test_nothing_to_measure_is_said(tmp_path: Path) -> None:

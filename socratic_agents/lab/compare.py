@@ -185,7 +185,13 @@ async def _trials(
 
 
 def _agents(one: _Contestant, parts: Parts, sharing: Sharing) -> Agents:
-    agents = cast_agents(one.settings, one.templates, parts.llm, sharing.voices)
+    agents = cast_agents(
+        one.settings,
+        one.templates,
+        parts.llm,
+        sharing.voices,
+        retries=parts.retries,
+    )
     if agents.inquire is not None:
         agents = replace(agents, inquire=sharing.inquire)
     return one.policy.twist(agents)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ("efficiency_plot", "standings")
+__all__ = ("efficiency_plot", "sheet", "standings")
 
 OURS = "ours"
 
@@ -36,13 +36,62 @@ def standings(results: Sequence[Mapping[str, Any]]) -> str:
         found = [cells.get((*place, name)) for name in names]
         percents = [f"{one['efficiency']:.1%}" if one else "-" for one in found]
         rows.append([f"{curve}, llm {seconds:g} s, n {loops}", *percents])
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return _aligned([head, *rows])
+
+
+def sheet(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a table for people: what each contender reached on a device.
+
+    Args:
+        results: As from ``contest``; not empty.
+    """
+    head = ["contender", "loops/s", "lowest", "highest", "of bound", "x sequential"]
+    head += ["images/s", "busy", "lag p99 ms", "cpu ms/image", "peak MB"]
+    parts = []
+    for place in dict.fromkeys(map(_place, results)):
+        rows = [
+            [str(one["contender"]), *_cells(one)]
+            for one in results
+            if _place(one) == place
+        ]
+        curve, seconds, loops = place
+        parts.append(
+            f"{curve}, llm {seconds:g} s, n {loops}\n{_aligned([head, *rows])}"
+        )
+    limit = results[0]["batching_limit"]
+    parts.append(f"batching can bring {limit:.2f} times what single items do\n")
+    return "\n".join(parts)
+
+
+def _place(one: Mapping[str, Any]) -> tuple[str, float, int]:
+    return one["curve"], one["llm_seconds"], one["n"]
+
+
+def _cells(one: Mapping[str, Any]) -> list[str]:
+    low, high = one["loops_per_second_range"]
+    return [
+        f"{one['loops_per_second']:.3f}",
+        f"{low:.3f}",
+        f"{high:.3f}",
+        f"{one['efficiency']:.1%}",
+        f"{one['ratio_to_sequential']:.2f}",
+        f"{one['images_per_second']:.2f}",
+        f"{one['busy']:.1%}",
+        f"{1000 * one['event_loop_lag_p99']:.1f}",
+        f"{one['cpu_ms_per_image']:.1f}",
+        f"{one['peak_memory_mb']:.0f}",
+    ]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as text, the first column to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
             cell.rjust(width) if place else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        for row in [head, *rows]
+        for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

@@ -1,0 +1,106 @@
+"""Random eyes: a captioner and a scorer at full size, with weights out of thin air.
+
+Source:
+    The sizes are those of BLIP large and of CLIP ViT-L/14.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from socratic_agents.models.clip import Clip
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+__all__ = ("VOCABULARY", "RandomCaptioner", "Where", "random_scorer")
+
+WORDS = 20
+"""Tokens of every caption: whatever the weights, it is neither shorter nor longer."""
+VOCABULARY = 49408
+
+
+@dataclass(frozen=True, kw_only=True)
+class Where:
+    """Where models are built, and how large."""
+
+    device: torch.device
+    dtype: torch.dtype
+    tiny: bool = False
+    """Whether all of them are small, with the same parts."""
+
+    def place(self, model: Any) -> Any:
+        """Return a model on its device, in its number format."""
+        return model.to(self.device, self.dtype).eval()
+
+
+class RandomCaptioner:
+    """Writes captions of random words, each as long as the other.
+
+    Args:
+        where: Where it is built.
+    """
+
+    def __init__(self, where: Where) -> None:
+        from transformers import BlipConfig, BlipForConditionalGeneration  # noqa: PLC0415 - heavy
+
+        self._where = where
+        self._pixels = 32 if where.tiny else 384
+        vision = {"hidden_size": 1024, "intermediate_size": 4096}
+        vision |= {"num_hidden_layers": 24, "num_attention_heads": 16}
+        text = {"encoder_hidden_size": 1024}
+        if where.tiny:
+            small = {"hidden_size": 16, "intermediate_size": 16}
+            small |= {"num_hidden_layers": 1, "num_attention_heads": 2}
+            vision, text = small, small | {"encoder_hidden_size": 16}
+        vision |= {"image_size": self._pixels, "patch_size": 16}
+        config = BlipConfig(text_config=text, vision_config=vision)
+        self._model = where.place(BlipForConditionalGeneration(config))
+
+    def caption(self, images: Sequence[Image]) -> list[str]:
+        """Say something about each image, in order."""
+        size = (self._pixels, self._pixels)
+        arrays = np.stack([np.asarray(image.resize(size)) for image in images])
+        pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2).to(self._where.device)
+        with torch.inference_mode():
+            written = self._model.generate(
+                (pixels / 127.5 - 1).to(self._where.dtype),
+                max_new_tokens=WORDS,
+                min_new_tokens=WORDS,
+            )
+        return [" ".join(map(str, tokens.tolist())) for tokens in written]
+
+
+def random_scorer(where: Where) -> Clip:
+    """Build a scorer.
+
+    Args:
+        where: Where it is built.
+    """
+    import open_clip  # noqa: PLC0415 - heavy
+
+    config = open_clip.get_model_config("ViT-L-14")
+    if where.tiny:
+        sight = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8}
+        text = {"context_length": 77, "vocab_size": VOCABULARY, "width": 8}
+        config = {
+            "embed_dim": 16,
+            "vision_cfg": sight | {"patch_size": 16},
+            "text_cfg": text | {"heads": 2, "layers": 1},
+        }
+    model = open_clip.CLIP(**config).to(where.device).eval()
+    preprocess = open_clip.image_transform(
+        config["vision_cfg"]["image_size"],
+        is_train=False,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    return Clip(
+        model, preprocess, open_clip.SimpleTokenizer(), name="random", pretrained="none"
+    )

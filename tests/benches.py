@@ -1,0 +1,122 @@
+"""Small beds for benches: models that count, and draw an image in no time."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from socratic_agents.lab.beds import simulated
+from socratic_agents.lab.entries import Bed, Ways
+from socratic_agents.lab.memory import Memory
+from socratic_agents.lab.port import Port
+from socratic_agents.lab.sameness import Sameness
+from socratic_agents.lab.turns import Loops
+from socratic_agents.stage import Stage
+from socratic_agents.voices import Voices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("PROMPTS", "Models", "small_bed")
+
+PROMPTS = tuple(f"prompt {number}" for number in range(7))
+
+
+@dataclass(eq=False)
+class Models:
+    """A generator, a captioner and a scorer that know who calls them, and how often.
+
+    ``shade`` is added to the images of calls with more than one item.
+    """
+
+    shade: int = 0
+    together: int = 0
+    """Calls at once, at most."""
+    sizes: dict[str, list[int]] = field(default_factory=dict)
+    _inside: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def generate(self, requests: list[tuple[str, int]]) -> list[Image.Image]:
+        shade = self.shade if len(requests) > 1 else 0
+        with self:
+            self._note("generator", requests)
+            return [
+                Image.new("RGB", (4, 4), (seed % 200, len(prompt), 20 + shade))
+                for prompt, seed in requests
+            ]
+
+    def caption(self, images: list[Image.Image]) -> list[str]:
+        with self:
+            self._note("captioner", images)
+            return [f"shade {image.getpixel((0, 0))}" for image in images]
+
+    def score(self, pairs: list[tuple[str, Image.Image]]) -> list[float]:
+        with self:
+            self._note("scorer", pairs)
+            return [float(len(text)) for text, _ in pairs]
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            self.together = max(self.together, self._inside)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+
+    def _note(self, stage: str, items: Sequence[Any]) -> None:
+        self.sizes.setdefault(stage, []).append(len(items))
+
+    def voices(self, port: Port, **forming: Any) -> Voices:
+        """Return what they do, each call through the port."""
+        stages: dict[str, Stage[Any, Any]] = {
+            "generator": Stage(name="generator", run=self.generate, **forming),
+            "captioner": Stage(
+                name="captioner", run=self.caption, priority=1, **forming
+            ),
+            "scorer": Stage(name="scorer", run=self.score, priority=1, **forming),
+        }
+
+        async def generate(prompt: str, seed: int) -> Image.Image:
+            image: Image.Image = await port.submit(stages["generator"], (prompt, seed))
+            return image
+
+        async def caption(image: Image.Image) -> str:
+            text: str = await port.submit(stages["captioner"], image)
+            return text
+
+        async def score(text: str, image: Image.Image) -> float:
+            found: float = await port.submit(stages["scorer"], (text, image))
+            return found
+
+        return Voices(generate=generate, caption=caption, score=score)
+
+
+def small_bed(
+    models: Models | None = None, *, users: Sequence[str] = ("",), **changes: Any
+) -> Bed:
+    """Return a bed of small models, with a strict way and none step by step."""
+    models, port = models or Models(), Port()
+
+    def loops(**forming: Any) -> Loops:
+        voices = models.voices(port, **forming)
+        return Loops(
+            agents=simulated(voices, PROMPTS, port), prompts=PROMPTS, users=users
+        )
+
+    facts: dict[str, Any] = {
+        "name": "small",
+        "port": port,
+        "loops": loops(max_batch=4, bucketed=True),
+        "others": lambda _: Ways(
+            loops={"strict": loops(max_batch=2, padded=True)},
+            lacks={"step": "there are no steps"},
+        ),
+        "memory": Memory(torch.device("cpu")),
+        "sameness": Sameness(exact=True, fine=True),
+    }
+    return Bed(**facts | changes)

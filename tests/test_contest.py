@@ -1,0 +1,292 @@
+"""Contests over small models: every contender serves loops, and is held to account.
+
+* Whoever loses, doubles or mixes up items, or draws other images, ends the bench.
+* The device belongs to one contender at a time, and one call at a time.
+* Nobody waits for ever, and what is under way when a turn ends is let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from socratic_agents.errors import BatchError
+from socratic_agents.lab import contest as contests
+from socratic_agents.lab import turns
+from socratic_agents.lab.contest import Plan, contest
+from socratic_agents.lab.costs import CostMeter
+from socratic_agents.lab.entries import ENTRIES, Entry
+from socratic_agents.lab.figures import figures
+from socratic_agents.lab.port import Port
+from socratic_agents.lab.rivals import EarlySealing, InStep, OneByOne
+from socratic_agents.lab.turns import Case, Pace, have_turn
+from socratic_agents.stage import Stage
+from tests.benches import Models, small_bed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from socratic_agents.lab.entries import Bed
+
+KEYS = {
+    *("curve", "workload", "n", "llm_seconds", "contender", "efficiency"),
+    *("efficiency_range", "ratio_to_sequential", "images_per_second", "busy", "fill"),
+    *("loops_per_second", "loops_per_second_range", "latency_p50", "latency_p95"),
+    *("event_loop_lag_p99", "cpu_ms_per_image", "total_cpu_ms_per_image", "repeats"),
+    *("peak_memory_mb", "batching_limit", "thinking_seconds"),
+}
+
+
+def plan(**changes: Any) -> Plan:
+    facts: dict[str, Any] = {"loops": (1, 4), "llm_seconds": (0.004,), "seed": 3}
+    facts |= {"repeats": 2, "seconds": 0.02}
+    return Plan(**facts | changes)
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+async def turn_of(rival: Any, bed: Bed, *, loops: int = 3) -> Any:
+    """Let a contender have a turn."""
+    case = Case(llm_seconds=0.002, seed=3, seconds=0.02)
+    return await have_turn(
+        rival, bed.port, bed.loops, case, in_flight=loops, memory=bed.memory
+    )
+
+
+def test_everyone_serves_the_same_loops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result for each contender that is possible, and why another one is not."""
+    monkeypatch.setattr(contests, "WAITS", (0.001, 0.01))
+    models, said = Models(), list[str]()
+    results, facts = contest(small_bed(models), plan(), say=said.append)
+    names = [name for name in ENTRIES if name != "ours_step"]
+
+    assert [(n, name) for n in (1, 4) for name in names] == [
+        (one["n"], one["contender"]) for one in results
+    ]
+    for one in results:
+        extra = {"wait"} if one["contender"] == "ray_tuned" else set()
+        assert KEYS | extra == one.keys()
+        assert one["efficiency"] > 0
+        assert 0 < one["busy"] <= 1
+        low, high = one["loops_per_second_range"]
+        assert low <= one["loops_per_second"] <= high
+        assert one["images_per_second"] > one["loops_per_second"]
+        assert 0 < one["latency_p50"] <= one["latency_p95"]
+        assert {"captioner", "generator", "scorer"} == one["fill"].keys()
+        assert 2 == one["repeats"]
+    assert "left out: ours_step: there are no steps" in said
+    assert 1 == models.together
+    assert facts["images"]["compared"] > 8
+    assert 0 == facts["images"]["differing"]
+    assert facts["batching_limit"] >= 1
+    calls = {one["stage"]: one for one in facts["calls"]}
+    assert {"generator", "captioner", "scorer"} == calls.keys()
+    assert ["1", "2", "4", "8", "16"] == list(calls["generator"]["seconds"])
+    assert 4 == calls["generator"]["items"]
+
+
+def test_loops_one_after_the_other_are_measured_once() -> None:
+    """Since nothing changes for them with how many could be in flight."""
+    some = plan(contenders=("lock",), loops=(2, 3), repeats=1)
+    results, _ = contest(small_bed(), some, say=quiet)
+    alone = [one for one in results if one["contender"] == "sequential"]
+    assert [2, 3] == [one["n"] for one in alone]
+    assert alone[0]["loops_per_second"] == alone[1]["loops_per_second"]
+    assert all(1 == one["ratio_to_sequential"] for one in alone)
+
+
+def test_users_get_their_shares_told() -> None:
+    """Of the device's seconds, where there are several users."""
+    bed = small_bed(users=("greedy", "greedy", "modest"))
+    some = plan(contenders=("ours",), loops=(6,), repeats=1)
+    ours = contest(bed, some, say=quiet)[0][-1]
+    assert {"greedy", "modest"} == ours["user_shares"].keys()
+    assert 1 == pytest.approx(sum(ours["user_shares"].values()), abs=1e-3)
+
+
+def test_a_graph_is_left_out_where_a_round_is_more_than_an_image() -> None:
+    """A language model that is asked is not measured for each median of a wait."""
+    said = list[str]()
+    bed = small_bed(plain=False, speaks=True, rounds=2)
+    some = plan(contenders=("langgraph", "ours"), loops=(2,), repeats=1)
+    results, _ = contest(bed, some, say=said.append)
+    assert ["sequential", "ours"] == [one["contender"] for one in results]
+    assert [0.0, 0.0] == [one["llm_seconds"] for one in results]
+    assert any(line.startswith("left out: langgraph") for line in said)
+
+
+def test_a_bed_is_closed_whatever_happens() -> None:
+    """Those who opened something are told that it is over."""
+    closed = list[str]()
+
+    async def close() -> None:
+        closed.append("closed")
+
+    bed = small_bed(Models(shade=9), closers=(close,))
+    with pytest.raises(BatchError, match="up to rounding, got one that differs by 9"):
+        contest(bed, plan(loops=(4,), contenders=("lockstep",)), say=quiet)
+    assert ["closed"] == closed
+
+
+class Wrong(OneByOne):
+    """Answers wrongly, in a way of its own."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__()
+        self.wrong = wrong
+        self.last: Any = None
+
+    async def submit(
+        self, stage: Stage[Any, Any], item: Any, *, key: Any = None
+    ) -> Any:
+        answer = await super().submit(stage, item, key=key)
+        if self.wrong == "crossed":
+            answer, self.last = self.last or answer, answer
+        elif self.wrong == "doubled":
+            await super().submit(stage, item, key=key)
+        elif self.wrong == "failed":
+            raise BatchError("no")
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("crossed", "expected the output of stage '[a-z]*' for an item"),
+        ("doubled", "0 lost and [1-9][0-9]* doubled"),
+        ("failed", "^no$"),
+    ],
+)
+async def test_a_wrong_contender_ends_the_bench(wrong: str, message: str) -> None:
+    """Whoever it is that gets a wrong answer."""
+    with pytest.raises(BatchError, match=message):
+        await turn_of(Wrong(wrong), small_bed())
+
+
+async def test_a_lost_item_is_found() -> None:
+    """One that is neither answered nor let go is no longer waited for, but counted."""
+    bed = small_bed()
+    log = (await turn_of(OneByOne(), bed)).log
+    log.check()
+    log.waiting["scorer"] += 1
+    with pytest.raises(BatchError, match="got 1 lost and 0 doubled"):
+        log.check()
+
+
+async def test_who_never_serves_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A contender that is stuck ends the bench, too."""
+    monkeypatch.setattr(turns, "STUCK", 0.05)
+    with pytest.raises(BatchError, match="did not get through in"):
+        await turn_of(EarlySealing(wait=60), small_bed())
+
+
+async def test_a_failed_candidate_ends_the_bench() -> None:
+    """A failure is no figure."""
+    good = small_bed()
+
+    def broken(pace: Pace) -> Any:
+        agents = good.loops.agents(pace)
+
+        async def assess(prompt: str, candidate: Any) -> Any:
+            return {"score": float("nan")}
+
+        return replace(agents, assess=assess)
+
+    bed = replace(good, loops=replace(good.loops, agents=broken))
+    with pytest.raises(BatchError, match="expected every candidate of a bench"):
+        await turn_of(OneByOne(), bed)
+
+
+@pytest.mark.parametrize(
+    ("open_rival", "largest"),
+    [
+        (OneByOne, 1),
+        (lambda: InStep(loops=5), 4),
+        (lambda: EarlySealing(wait=0.005), 4),
+    ],
+    ids=["one by one", "in step", "early sealing"],
+)
+async def test_each_rival_forms_its_batches(
+    open_rival: Callable[[], Any], largest: int
+) -> None:
+    """One item, all that are in flight up to the largest call, or what came in time."""
+    models = Models()
+    bed = small_bed(models)
+    turn = await turn_of(open_rival(), bed, loops=5)
+    assert largest == max(models.sizes["generator"])
+    assert largest == max(len(call.users) for call in turn.log.calls)
+    assert 1 == models.together
+    assert turn.window.images % turn.window.step == 0
+
+
+async def test_a_failing_batch_fails_for_all_of_it() -> None:
+    """A rival hands on what a stage raises, and what it returns too little."""
+
+    def fail(_: list[int]) -> list[int]:
+        raise ValueError("no")
+
+    for name, run, expected in (
+        ("raises", fail, ValueError),
+        ("short", lambda _: [], BatchError),
+    ):
+        stage: Stage[int, int] = Stage(name=name, run=run, max_batch=2)
+        async with EarlySealing(wait=10) as rival:
+            asked = [rival.submit(stage, item) for item in (1, 2)]
+            got = await asyncio.gather(*asked, return_exceptions=True)
+        assert [expected, expected] == [type(one) for one in got]
+
+
+async def test_a_port_leads_nowhere_between_turns() -> None:
+    """And hands on an output that is an error, and a list that is too short."""
+    port = Port()
+    bad: Stage[int, Any] = Stage(
+        name="bad", run=lambda items: [KeyError("x")] * len(items)
+    )
+    with pytest.raises(BatchError, match="expected a contender whose turn it is"):
+        await port.submit(bad, 1)
+    async with OneByOne() as rival:
+        port.turn(rival)
+        with port.loop(user="one"):
+            port.think()
+            with pytest.raises(KeyError):
+                await port.submit(bad, 1)
+            short: Stage[int, Any] = Stage(name="short", run=lambda _: [])
+            with pytest.raises(BatchError, match="expected 1 outputs of stage 'short'"):
+                await port.submit(short, 1)
+    port.caps = {"generator": 5}
+    assert (5, 5, 0) == tuple(
+        port.measured(name, None) for name in ("generator", "denoiser", "scorer")
+    )
+
+
+async def test_drawings_step_by_step_count_when_they_are_done() -> None:
+    """The device's calls do not tell whose drawings they were."""
+    bed = small_bed()
+    meter = CostMeter(await contests._lone(bed, plan()), loops=1)
+    meter.measure()
+    turn = await turn_of(OneByOne(), bed)
+    whole = figures(turn, meter.costs(), rounds=4)
+    turn.log.calls[:] = [
+        replace(call, stage="denoiser") if call.stage == "generator" else call
+        for call in turn.log.calls
+    ]
+    stepwise = figures(turn, meter.costs(), rounds=4)
+    assert {"captioner", "scorer"} == stepwise.fill.keys()
+    assert whole.images_per_second == pytest.approx(stepwise.images_per_second, rel=0.2)
+
+
+def test_entries_know_what_they_are() -> None:
+    """Every contender can be opened, whatever calls cost."""
+    bed = small_bed()
+    costs = CostMeter(asyncio.run(contests._lone(bed, plan())), loops=1)
+    costs.measure()
+    for name, entry in ENTRIES.items():
+        assert isinstance(entry, Entry), name
+        assert hasattr(entry.open(costs.costs(), 2), "submit")
