@@ -38,6 +38,8 @@ DOMINANT = 0.4
 """Captions and scores dominate when they are more than this share of the work."""
 UNKNOWN = 1e-3
 """Seconds of an item whose cost nobody knows, for sharing between users."""
+ADMITTED = 3
+"""Full batches of loops in flight, beside those that think."""
 SINGLE = 16
 """Batches with one key, until loops are expected to come back with that key."""
 USERS = 1024
@@ -151,6 +153,28 @@ class Dispatcher:
             size = line.curve.worth(size)
         self._gathering.ran(size)
         return Run(line, self._take(line, size))
+
+    def worth_admitting(self) -> int | None:
+        """Return how many loops keep the device busy; ``None``: not known yet.
+
+        By Little's law as many as think while the device works through a round of
+        the others, and some batches beside, so that each can be formed in full.
+        """
+        heavy = min(self._costs.items(), key=lambda cost: cost[1][0], default=None)
+        thought, taken = self.thinking.mean, 0
+        if heavy is not None:
+            taken = self._taken[heavy[0]]
+        if heavy is None or thought is None or not taken:
+            return None
+        lowest, curve = heavy[1]
+        item = curve.best + sum(
+            other.best * self._taken[name] / taken
+            for name, (priority, other) in self._costs.items()
+            if priority > lowest
+        )
+        brought = max(taken / max(self.thinking.begun, 1), 1.0)
+        batches = ADMITTED * curve.full / brought
+        return math.ceil(batches + thought / (item * brought))
 
     def _choose(self) -> Line:
         """Return the line whose turn it is."""

@@ -31,7 +31,7 @@ from socratic_agents.prompt import checked
 from socratic_agents.receipt import draw_receipt
 from socratic_agents.roles import find_templates
 from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
+from socratic_agents.settings import FEWEST, Settings
 from socratic_agents.steps import speaker_identity
 
 if TYPE_CHECKING:
@@ -46,9 +46,12 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler import Statistics
     from socratic_agents.store import RunDirectory
 
-__all__ = ("Refiner", "refine", "refine_many", "refine_sync", "seed_bank")
+__all__ = ("MOST", "Refiner", "refine", "refine_many", "refine_sync", "seed_bank")
 
 Result = TypeVar("Result")
+
+MOST = 64
+"""Prompts that are refined at the same time at most, where nobody says how many."""
 
 
 def seed_bank(seed: int) -> Iterator[int]:
@@ -187,6 +190,13 @@ class Refiner(Runnable[str, Refinement]):
             return None
         return self._worker.statistics()
 
+    def admission(self) -> int:
+        """Return how many prompts are refined at the same time, for now."""
+        if self.settings.in_flight is not None:
+            return self.settings.in_flight
+        known = self._worker.admission() if self._worker else None
+        return min(max(known or 0, FEWEST), MOST)
+
     def check(self, user_prompt: str) -> str:
         """Return the prompt as it will be refined, if it can be.
 
@@ -260,8 +270,7 @@ class Refiner(Runnable[str, Refinement]):
     ) -> AsyncGenerator[Refinement | Failure, None]:
         """Refine many user prompts at once, and yield each outcome when it is there.
 
-        At most ``settings.in_flight`` prompts are on their way at a time; more are
-        taken from the iterable only then. A prompt that fails is a value, and the
+        At most ``admission()`` prompts are on their way at a time; more are taken from the iterable only then. A prompt that fails is a value, and the
         others go on. Leaving the iteration cancels what still runs.
 
         Args:
@@ -276,7 +285,7 @@ class Refiner(Runnable[str, Refinement]):
         tasks = set[asyncio.Task[Refinement | Failure]]()
         try:
             while True:
-                room = self.settings.in_flight - len(tasks)
+                room = self.admission() - len(tasks)
                 for index, prompt in itertools.islice(numbered, room):
                     outcome = self._outcome(index, prompt, on_event)
                     tasks.add(asyncio.create_task(outcome))
@@ -346,7 +355,7 @@ class Refiner(Runnable[str, Refinement]):
         configs = get_config_list(config, len(inputs))
         for one in configs:
             if one.get("max_concurrency") is None:
-                one["max_concurrency"] = self.settings.in_flight
+                one["max_concurrency"] = self.admission()
         return await super().abatch(
             inputs, configs, return_exceptions=return_exceptions
         )

@@ -6,12 +6,16 @@ It knows outcomes by their attributes alone, so that a refinement can show itsel
 from __future__ import annotations
 
 import base64
-import difflib
+import hashlib
 import io
-from dataclasses import dataclass, replace
-from functools import cache
+import json
+from functools import cache, partial
+from importlib import resources
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+from socratic_agents.pictures import read_picture
+from socratic_agents.views import Change, outcome_view, word_changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,22 +23,18 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from PIL.Image import Image
 
-    from socratic_agents.checklist import Answer, Checklist
-    from socratic_agents.history import (
-        Candidate,
-        Failure,
-        History,
-        Receipt,
-        Refinement,
-        Round,
-    )
+    from socratic_agents.history import Candidate, Failure, Receipt, Refinement
 
 __all__ = (
     "Change",
     "data_uri",
+    "embedded_json",
     "notebook_html",
+    "page_piece",
     "page_template",
+    "policy_hash",
     "report_html",
+    "run_totals",
     "word_changes",
 )
 
@@ -43,31 +43,6 @@ LARGEST = 640
 
 SMALLEST = 0.0005
 """A difference below it would be rounded to 0.000."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """Words that two prompts share, or that one of them has alone."""
-
-    kind: str
-    """``same``, ``del`` (only in the old prompt) or ``ins`` (only in the new one)."""
-    words: str
-
-
-def word_changes(old: str, new: str) -> tuple[Change, ...]:
-    """Return what became of the words of one prompt in another."""
-    before, after = old.split(), new.split()
-    changes = []
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
-    for kind, start, stop, begin, end in matcher.get_opcodes():
-        if kind == "equal":
-            changes.append(Change("same", " ".join(after[begin:end])))
-            continue
-        if start < stop:
-            changes.append(Change("del", " ".join(before[start:stop])))
-        if begin < end:
-            changes.append(Change("ins", " ".join(after[begin:end])))
-    return tuple(changes)
 
 
 def _nowhere(_path: str) -> None:
@@ -86,26 +61,33 @@ def report_html(
         read: Path of a candidate's image -> PNG bytes, or ``None`` if it is lost;
             only asked where the image itself is not in memory.
     """
-    views = [_view(outcome, read) for outcome in outcomes]
-    done = [view for view in views if not view["failed"]]
-    totals = {
-        "prompts": len(views),
-        "failed": len(views) - len(done),
-        "satisfied": sum(view["stop"] == "satisfied" for view in done),
-        "images": sum(view["usage"].images for view in done),
-        "llm_calls": sum(view["usage"].llm_calls for view in done),
-        "seconds": sum(view["usage"].seconds for view in done),
-        "money": [m for view in done if (m := view["usage"].money) is not None],
-        "done": len(done),
-        "gains": _gains([view["receipt"] for view in done if view["receipt"]]),
-    }
+    picture = partial(_picture, read=read)
+    views = [outcome_view(outcome, picture=picture) for outcome in outcomes]
+    totals = run_totals(outcomes)
     return page_template("report.html.j2").render(views=views, totals=totals)
 
 
 def notebook_html(refinement: Refinement) -> str:
     """Return one refinement as a piece of a page, its images inside."""
-    view = _view(refinement, _nowhere)
+    view = outcome_view(refinement, picture=partial(_picture, read=_nowhere))
     return page_template("notebook.html.j2").render(view=view)
+
+
+def run_totals(outcomes: Sequence[Refinement | Failure]) -> dict[str, Any]:
+    """Return what the head of a report says of all outcomes together."""
+    done: list[Any] = [one for one in outcomes if hasattr(one, "stop")]
+    usages = [one.usage for one in done]
+    return {
+        "prompts": len(outcomes),
+        "failed": len(outcomes) - len(done),
+        "satisfied": sum(one.stop == "satisfied" for one in done),
+        "images": sum(usage.images for usage in usages),
+        "llm_calls": sum(usage.llm_calls for usage in usages),
+        "seconds": sum(usage.seconds for usage in usages),
+        "money": [usage.money for usage in usages if usage.money is not None],
+        "done": len(done),
+        "gains": _gains([one.receipt for one in done if one.receipt]),
+    }
 
 
 @cache
@@ -125,145 +107,43 @@ def page_template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def _view(
-    outcome: Refinement | Failure, read: Callable[[str], bytes | None]
-) -> dict[str, Any]:
-    """Return what the templates show of one outcome."""
-    record = outcome.to_json()
-    history, failed = outcome.history, record["status"] == "failed"
-    place = record.get("best", {"round": None, "candidate": None})
-    rounds = [
-        _round_view(history, number, round_, place, read)
-        for number, round_ in enumerate(history.rounds if history else ())
-    ]
-    checklist = history.checklist if history else None
-    answers = getattr(outcome, "best").answers if not failed else ()  # noqa: B009 - a failure has none
-    shown = {
-        "index": outcome.index,
-        "user_prompt": outcome.user_prompt,
-        "failed": failed,
-        "rounds": rounds,
-        "first": rounds[0]["candidates"][0] if rounds else None,
-        "best": next((c for r in rounds for c in r["candidates"] if c["chosen"]), None),
-        "checklist": _checks(checklist, answers),
-        "checklist_error": checklist.error if checklist else None,
-    }
-    if failed:
-        return shown | {
-            "receipt": None,
-            "error": record["error"],
-            "kind": record["kind"],
-        }
-    return shown | {
-        "stop": record["stop"],
-        "usage": getattr(outcome, "usage"),  # noqa: B009 - a failure has none
-        "selection_error": record["selection_error"],
-        "receipt": _receipt_view(getattr(outcome, "receipt"), read, checklist),  # noqa: B009 - a failure has none
-        "settings": record["settings"],
-        "templates": record["templates"],
-    }
+def page_piece(name: str) -> str:
+    """Return a style or a script of this package as it stands in a page."""
+    return (resources.files("socratic_agents") / "templates" / name).read_text("utf-8")
 
 
-def _round_view(
-    history: History | None,
-    number: int,
-    round_: Round,
-    place: dict[str, Any],
-    read: Callable[[str], bytes | None],
-) -> dict[str, Any]:
-    assert history is not None  # noqa: S101 - a round is part of a history
-    # What the optimizer started from is the best of all earlier rounds.
-    incumbent = replace(history, rounds=history.rounds[:number]).incumbent
-    old = incumbent.prompt if incumbent else history.user_prompt
-    chosen = place["candidate"] if place["round"] == number else None
-    return {
-        "number": number + 1,
-        "verdict": round_.verdict,
-        "error": round_.error,
-        "candidates": [
-            _candidate_view(
-                candidate, old, read, history.checklist, chosen=index == chosen
-            )
-            for index, candidate in enumerate(round_.candidates)
-        ],
-    }
+def policy_hash(text: str) -> str:
+    """Return how a content security policy names the one text that it lets in."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
-def _candidate_view(
-    candidate: Candidate,
-    old: str,
-    read: Callable[[str], bytes | None],
-    checklist: Checklist | None,
-    *,
-    chosen: bool,
-) -> dict[str, Any]:
-    return {
-        "prompt": candidate.prompt,
-        "changes": word_changes(old, candidate.prompt),
-        "caption": candidate.caption,
-        "scores": dict(candidate.scores),
-        "seed": candidate.seed,
-        "status": candidate.status.value,
-        "error": candidate.error,
-        "truncated": candidate.truncated_tokens,
-        "image": _data_uri(candidate, read),
-        "checks": _checks(checklist, candidate.answers) if candidate.answers else (),
-        "chosen": chosen,
-    }
+def embedded_json(value: Any) -> str:
+    """Return a value as JSON that can stand in a script element.
+
+    Raises:
+        ValueError: If a number in it is not finite: a browser could not read it.
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    # The element ends at the first "</script", wherever that stands.
+    return text.replace("<", "\\u003c")
 
 
-def _checks(
-    checklist: Checklist | None, answers: Sequence[Answer]
-) -> list[dict[str, Any]]:
-    """Return each question with what became of it on one image."""
-    checks: list[dict[str, Any]] = []
-    for place, question in enumerate(checklist.questions if checklist else ()):
-        answer = answers[place] if place < len(answers) else None
-        # Only what stands before: a run directory may come from somebody else.
-        needs = [checks[parent] for parent in question.parents if 0 <= parent < place]
-        checks.append(
-            {
-                "number": place + 1,
-                "question": question,
-                "needs": [parent["number"] for parent in needs],
-                "state": _state(answer, [parent["state"] for parent in needs]),
-                "sure": answer and answer.probability,
-            }
-        )
-    return checks
+def data_uri(data: bytes, *, kind: str) -> str:
+    """Return an image's bytes as an address, so that they lie inside the page.
+
+    Args:
+        data: The image's file.
+        kind: Its format as the web names it, such as ``png``.
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _state(answer: Answer | None, parents: Sequence[str]) -> str:
-    if answer is None:
-        return "unasked"
-    if answer.passed is None:
-        return "unknown"
-    if answer.passed:
-        return "passed"
-    # Where there is no dog, nothing more is to be learned from its colour.
-    return "void" if {"failed", "void"} & {*parents} else "failed"
-
-
-def _receipt_view(
-    receipt: Receipt | None,
-    read: Callable[[str], bytes | None],
-    checklist: Checklist | None,
-) -> dict[str, Any] | None:
-    if receipt is None:
-        return None
-    best = receipt.best_of_n
-    return {
-        "facts": receipt,
-        "best": _candidate_view(best, best.prompt, read, checklist, chosen=False),
-    }
-
-
-def _gains(receipts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _gains(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
     """Return what the receipts say together: different metrics have no mean."""
     gains: dict[str, list[float]] = {}
     for receipt in receipts:
-        facts = receipt["facts"]
-        gains.setdefault(facts.metric, []).append(facts.gain)
+        gains.setdefault(receipt.metric, []).append(receipt.gain)
     return [
         {
             "metric": metric,
@@ -283,19 +163,15 @@ def _signed(value: float) -> str:
     return f"{value:+.0e}" if small else f"{value:+.3f}" if value else "0.000"
 
 
-def _data_uri(candidate: Candidate, read: Callable[[str], bytes | None]) -> str | None:
-    from PIL import Image  # noqa: PLC0415 - only needed to show
-
+def _picture(
+    candidate: Candidate, *, read: Callable[[str], bytes | None]
+) -> str | None:
     if candidate.image is not None:
         return _encoded(candidate.image)
     data = read(candidate.path) if candidate.path else None
-    if data is None:
-        return None
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            return _encoded(image)
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None  # a run directory may come from somebody else
+    # A run directory may come from somebody else.
+    image = None if data is None else read_picture(data)
+    return None if image is None else _encoded(image)
 
 
 def _encoded(image: Image) -> str:
@@ -309,13 +185,3 @@ def _encoded(image: Image) -> str:
         shown.save(buffer, "WEBP", quality=88)
         kind = "webp"
     return data_uri(buffer.getvalue(), kind=kind)
-
-
-def data_uri(data: bytes, *, kind: str) -> str:
-    """Return an image's bytes as an address, so that they lie inside the page.
-
-    Args:
-        data: The image's file.
-        kind: Its format as the web names it, such as ``png``.
-    """
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

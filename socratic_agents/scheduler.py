@@ -186,6 +186,11 @@ class Worker:
                     now = time.perf_counter()
                     self._dispatcher.thinking.begin(loop.order, now=now)
 
+    def admission(self) -> int | None:
+        """Return how many loops keep the device busy; ``None``: not known yet."""
+        with self._changed:
+            return self._dispatcher.worth_admitting()
+
     def measured(self, stage: str, model: str | None) -> int:
         """Return the largest call that was measured of a model with a name; 0: none."""
         return self._calibration.largest(stage, model)

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-__all__ = ("Settings", "unknown_variables")
+__all__ = ("FEWEST", "Settings", "unknown_variables")
+
+FEWEST = 8
+"""Prompts that are refined at the same time at least, where nobody says how many."""
 
 PREFIX = "SOCRATIC_"
 TOML = "socratic.toml"
@@ -143,8 +146,9 @@ class Settings(BaseSettings):
     """Write into each PNG file what it was made from; see docs/provenance.md."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Where all noise of a refinement comes from: the same seed, the same images."""
-    in_flight: Annotated[int, Field(ge=1, le=4096)] = 8
-    """Prompts that are refined at the same time, sharing the models' batches."""
+    in_flight: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Prompts that are refined at the same time, sharing the models' batches;
+    ``None``: 8, and up to 64 where it is measured that so many keep the device busy."""
 
     image_model: str | None = None
     """Model that an images server is asked for; ``None``: the server's default."""

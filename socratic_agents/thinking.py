@@ -53,6 +53,11 @@ class Thinking:
         self._last.append(now - since)
         insort(self._sorted, now - since)
 
+    @property
+    def mean(self) -> float | None:
+        """Seconds that a thought took lately, on average; ``None``: there was none."""
+        return sum(self._last) / len(self._last) if self._last else None
+
     def longest(self, of: int) -> float:
         """Return how long the longest of so many thoughts takes, as a rule."""
         if not self._sorted:

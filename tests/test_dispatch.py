@@ -149,6 +149,26 @@ def test_copies_are_not_paid_for_where_fewer_items_need_none() -> None:
     assert 8 == len(run.items)
 
 
+def test_as_many_loops_are_admitted_as_keep_the_device_busy() -> None:
+    """Those that think while the others are served, and three batches of these."""
+    dispatcher = Dispatcher()
+    assert dispatcher.worth_admitting() is None
+    images, captions = Curve((1.0, 1.6, 2.0, 2.4)), Curve((0.1, 0.15))
+    for loop in range(4):
+        for stage, curve, priority in (("i", images, 0), ("c", captions, 1)):
+            item = Item(loop, loop, loop)
+            dispatcher.add(item, stage=stage, curve=curve, most=4, priority=priority)
+    assert dispatcher.worth_admitting() is None
+    while isinstance(dispatcher.decide(0.0), Run):
+        pass
+    assert dispatcher.worth_admitting() is None
+    for loop in range(4):
+        dispatcher.thinking.begin(loop, now=0.0)
+        dispatcher.thinking.end(loop, now=6.75)
+    # 0.6 s of an image and 0.075 s of its caption: ten loops think meanwhile.
+    assert 3 * 4 + 10 == dispatcher.worth_admitting()
+
+
 def test_thinking_is_counted_once_for_each_loop() -> None:
     """Beginning twice changes nothing, and an end without a beginning neither."""
     thinking = Thinking()

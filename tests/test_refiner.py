@@ -40,6 +40,7 @@ from socratic_agents.errors import (
 from socratic_agents.history import History, Status, Verdict
 from socratic_agents.loop import Event, EventKind
 from socratic_agents.refiner import seed_bank
+from socratic_agents.scheduler import Worker
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, chat
 
@@ -254,6 +255,20 @@ class TestManyPrompts:
                 seen += 1
                 assert taken <= seen + 5
         assert (20, 3) == (seen, most)
+
+    async def test_more_are_admitted_where_they_keep_the_device_busy(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where nobody says how many: at least 8, as measured, and at most 64."""
+        refiner = _refiner()
+        assert 8 == refiner.admission()
+        async with refiner:
+            assert 8 == refiner.admission()
+            for known, expected in ((3, 8), (20, 20), (900, 64)):
+                monkeypatch.setattr(Worker, "admission", lambda _, n=known: n)
+                assert expected == refiner.admission()
+        async with _refiner(in_flight=3) as refiner:
+            assert 3 == refiner.admission()
 
     async def test_an_early_end_cancels_the_rest(self) -> None:
         """Leaving the iteration leaves nothing running."""

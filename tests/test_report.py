@@ -496,6 +496,13 @@ def test_word_changes() -> None:
     assert expected == word_changes("a crimson ball", "a bright red ball on black")
 
 
+def test_long_prompts_are_compared_as_a_whole() -> None:
+    """Nobody waits for a comparison of thousands of words."""
+    old, new = " ".join(["a"] * 600), " ".join(["b"] * 600)
+    assert (Change("del", old), Change("ins", new)) == word_changes(old, new)
+    assert (Change("same", old),) == word_changes(old, old)
+
+
 @given(st.text(), st.text())
 def test_changes_lead_from_old_to_new(old: str, new: str) -> None:
     """Without the inserted words it is the old prompt, without the deleted the new."""

@@ -22,6 +22,7 @@ from socratic_agents.parts import cast_agents, check_keys, open_parts
 from socratic_agents.refiner import seed_bank
 from socratic_agents.roles import check_eyes, find_templates
 from socratic_agents.scheduler import Worker
+from socratic_agents.settings import FEWEST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -156,7 +157,7 @@ async def _trials(
     on_trial: Callable[[Trial, str], None],
 ) -> list[list[tuple[Trial, Counter[str]]]]:
     """Return for each prompt what every arm did, and what work that was."""
-    room = asyncio.Semaphore(settings.in_flight)
+    room = asyncio.Semaphore(settings.in_flight or FEWEST)
 
     async def one_prompt(
         index: int, user_prompt: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.lab.metric import Measure, Metric
@@ -51,12 +51,12 @@ def open_metrics(
     )
 
 
-def open_metric(name: str | None, settings: Settings, worker: Worker) -> Metric:
+def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
     """Return the metric of a comparison; blocks, in the worker's thread.
 
     Args:
         name: One of ``METRICS`` that needs only the image and its prompt, or a scorer
-            as in the settings; ``None``: the oracle.
+            as in the settings, an object among them; ``None``: the oracle.
         settings: With what the arms select.
         worker: Runs the metric's model.
 
@@ -73,7 +73,7 @@ def open_metric(name: str | None, settings: Settings, worker: Worker) -> Metric:
         raise ConfigurationError(message)
     looks = settings.checks and settings.answerer == CAPTIONER
     kinds: tuple[MetricKind, ...] = ()
-    if name is None or name in METRICS:
+    if name is None or (isinstance(name, str) and name in METRICS):
         kinds = find_metrics([name or ORACLE], settings)
     if (
         selecting(kinds, settings)
@@ -95,13 +95,15 @@ def open_metric(name: str | None, settings: Settings, worker: Worker) -> Metric:
             raise ConfigurationError(message)
         (metric,) = open_metrics(kinds, MetricModels(settings=settings, worker=worker))
         return metric
-    return _scorer(str(name), settings, worker)
+    return _scorer(name, settings, worker)
 
 
-def _scorer(name: str, settings: Settings, worker: Worker) -> Metric:
+def _scorer(given: Any, settings: Settings, worker: Worker) -> Metric:
     from socratic_agents.voices import open_scorer  # noqa: PLC0415 - slow
 
-    _, score = open_scorer(settings.but(scorer=name), worker)
+    own = settings.but(scorer=given)
+    _, score = open_scorer(own, worker)
+    name = str(own.public()["scorer"])
 
     async def measure(subject: Subject) -> float:
         return float(await score(subject.user_prompt, subject.image))

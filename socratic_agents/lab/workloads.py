@@ -80,10 +80,10 @@ def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
     if workload == "mixed":
         return Habits(open=_mixed, loops=(16,), llm_seconds=0.1, seconds=3.0)
     if workload == "profile":
-        from socratic_agents.settings import Settings  # noqa: PLC0415 - slow
+        from socratic_agents.settings import FEWEST, Settings  # noqa: PLC0415 - slow
 
         own = Settings(**settings)
-        loops = tuple(dict.fromkeys((1, own.in_flight)))
+        loops = tuple(dict.fromkeys((1, own.in_flight or FEWEST)))
         opened = partial(_profile, own)
         return Habits(open=opened, loops=loops, llm_seconds=1.0, seconds=3.0)
     opened = partial(_random, workload, tiny)
