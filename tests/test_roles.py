@@ -93,7 +93,6 @@ OWN: dict[str, Any] = {"judge": "never", "selector": "last", "optimizer": rewrit
         ),
         (OWN | {"judge": Unhashable(), "selector": Unhashable()}, {}),
     ],
-    ids=str,
 )
 def test_who_speaks_gets_a_template(
     overrides: dict[str, Any], templates: dict[str, str]
