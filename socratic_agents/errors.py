@@ -12,6 +12,7 @@ SocraticError
 │   ├── CallError           the call itself failed
 │   └── BudgetError         the call was not made, because the budget is spent
 ├── NothingDrawnError       no candidate of a refinement can be returned
+│   └── RefusedError        a safety filter withheld all of them
 ├── BatchError              a model broke its contract: one output for every input
 │   └── StuckError          a call of a model does not end
 ├── MissingError            a step that a replay would need was never done
@@ -41,6 +42,7 @@ __all__ = (
     "MissingError",
     "NothingDrawnError",
     "PromptError",
+    "RefusedError",
     "SocraticError",
     "StuckError",
     "TemplateError",
@@ -128,6 +130,10 @@ class BudgetError(AgentError):
 
 class NothingDrawnError(SocraticError):
     """Raised when a refinement ends without one usable candidate."""
+
+
+class RefusedError(NothingDrawnError):
+    """Raised when a safety filter withheld every image, of a softer rewrite too."""
 
 
 class BatchError(SocraticError):

@@ -261,6 +261,12 @@ class History:
         """Return a new history with one more round."""
         return replace(self, rounds=(*self.rounds, round_))
 
+    @property
+    def filtered(self) -> bool:
+        """Whether a safety filter withheld every image so far."""
+        withheld = [c.status is Status.SAFETY_FILTERED for c in self.candidates]
+        return bool(withheld) and all(withheld)
+
     def judged(self, verdict: Verdict) -> History:
         """Return a new history in which the last round has this verdict."""
         *earlier, last = self.rounds

@@ -21,6 +21,7 @@ from socratic_agents.errors import (
     BudgetError,
     CandidateError,
     NothingDrawnError,
+    RefusedError,
     SocraticError,
 )
 from socratic_agents.history import (
@@ -28,6 +29,7 @@ from socratic_agents.history import (
     History,
     Refinement,
     Round,
+    Status,
     StopReason,
     Usage,
     Verdict,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from socratic_agents.checklist import Answer
 
 __all__ = (
+    "UNLUCKY",
     "Agents",
     "Event",
     "EventKind",
@@ -59,6 +62,9 @@ __all__ = (
 )
 
 Result = TypeVar("Result")
+
+UNLUCKY = frozenset((Status.NUMERICAL_FAILURE, Status.SAFETY_FILTERED))
+"""What may be better from other noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,7 @@ class Event:
     """The candidate that was drawn."""
 
 
-async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
+async def refine_prompt(  # noqa: C901, PLR0913, PLR0915 - it is read in one piece
     user_prompt: str,
     agents: Agents,
     *,
@@ -141,7 +147,8 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
         on_event: Called, in order, for every candidate and every verdict.
 
     Raises:
-        NothingDrawnError: If not one candidate is usable.
+        NothingDrawnError: If not one candidate is usable; a ``RefusedError`` if a
+            safety filter withheld all of the user prompt and of one rewrite.
         CallError: If the optimizer cannot be reached; ``error.history`` keeps
             what was done until then.
     """
@@ -159,6 +166,11 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
 
             while True:
                 drawn = await _together([draw(prompt, seed) for prompt, seed in plan])
+                left = max_images and max_images - len(history.candidates) - len(drawn)
+                unlucky = [c.prompt for c in drawn if c.status in UNLUCKY][:left]
+                if unlucky and not spent():
+                    # Once, from other noise; what failed stays on record.
+                    drawn += await _together([draw(p, next(seeds)) for p in unlucky])
                 history += Round(candidates=drawn, error=error)
                 history = replace(history, checklist=await asked)
                 full = len(history.candidates) == max_images
@@ -173,7 +185,7 @@ async def refine_prompt(  # noqa: C901, PLR0913 - the loop is read in one piece
                         stop = StopReason.SATISFIED
                     elif cancelled():
                         stop = StopReason.CANCELLED
-                    elif len(history.rounds) >= rounds:
+                    elif len(history.rounds) >= rounds or _refused(history):
                         stop = StopReason.ROUNDS_SPENT
                     elif full or spent():
                         stop = StopReason.BUDGET_SPENT
@@ -312,7 +324,7 @@ async def chosen(history: History, agents: Agents, stop: StopReason) -> Refineme
             f"expected at least one usable image, got none of {len(candidates)} "
             f"({'; '.join(causes)}); see the causes, or try another seed"
         )
-        raise NothingDrawnError(message)
+        raise RefusedError(message) if history.filtered else NothingDrawnError(message)
     error = None
     try:
         index = await agents.select(history)
@@ -331,6 +343,11 @@ async def chosen(history: History, agents: Agents, stop: StopReason) -> Refineme
         selection_error=error,
         usage=Usage(images=len(candidates)),
     )
+
+
+def _refused(history: History) -> bool:
+    """Return whether a softer rewrite was withheld like the user prompt."""
+    return len(history.rounds) > 1 and history.filtered
 
 
 def _incumbent_prompt(history: History) -> str:

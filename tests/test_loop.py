@@ -27,16 +27,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.checklist import Answer, Checklist, Question, Said, share_passed
-from socratic_agents.errors import BudgetError, CallError, NothingDrawnError
+from socratic_agents.errors import (
+    BudgetError,
+    CallError,
+    NothingDrawnError,
+    RefusedError,
+)
 from socratic_agents.history import (
     Candidate,
     History,
     Refinement,
+    Round,
     Status,
     StopReason,
     Verdict,
 )
-from socratic_agents.loop import Agents, Event, EventKind, refine_prompt
+from socratic_agents.loop import UNLUCKY, Agents, Event, EventKind, refine_prompt
 from tests.strategies import Cast, Script, scripts
 
 if TYPE_CHECKING:
@@ -72,6 +78,17 @@ def _run(
         return asyncio.run(play()), events
     except NothingDrawnError as problem:
         return problem, events
+
+
+def _planned(round_: Round, room: int | None) -> tuple[Candidate, ...]:
+    """Return a round's candidates without the second chances of the unlucky ones."""
+    total = len(round_.candidates)
+    for count in range(1, total + 1):
+        planned = round_.candidates[:count]
+        again = sum(candidate.status in UNLUCKY for candidate in planned)
+        if count + min(again, (room or 10**9) - count) == total:
+            return planned
+    pytest.fail("expected a second chance for each unlucky candidate, and no more")
 
 
 def _history(outcome: Refinement | NothingDrawnError) -> History:
@@ -119,7 +136,8 @@ def test_the_first_round_draws_the_user_prompt(
     first, *_ = _history(_run(script, limit)[0]).rounds
     assert {"a cat"} == {candidate.prompt for candidate in first.candidates}
     expected = min(limit["seeds_per_prompt"] or 0, limit["max_images"] or 99)
-    assert [7, 8, 9][:expected] == [candidate.seed for candidate in first.candidates]
+    seeds = [candidate.seed for candidate in first.candidates]
+    assert [7, 8, 9][:expected] == seeds[:expected]
 
 
 @given(scripts, limits)
@@ -209,7 +227,8 @@ def test_rewrites_start_from_the_incumbents_noise(
     used = {candidate.seed for candidate in rounds[0].candidates}
     for number, round_ in enumerate(rounds[1:], start=1):
         past = History(user_prompt="", rounds=rounds[:number])
-        seeds = [candidate.seed for candidate in round_.candidates]
+        room = limit["max_images"] and limit["max_images"] - len(past.candidates)
+        seeds = [candidate.seed for candidate in _planned(round_, room)]
         fresh = seeds[:count]
         if round_.error is None:
             assert [seeds[n % count] for n in range(len(seeds))] == seeds
@@ -218,7 +237,7 @@ def test_rewrites_start_from_the_incumbents_noise(
                 assert (past.incumbent or past.candidates[0]).seed == first
         assert len(set(fresh)) == len(fresh)
         assert not used.intersection(fresh)
-        used.update(seeds)
+        used.update(candidate.seed for candidate in round_.candidates)
 
 
 @given(scripts, limits)
@@ -355,14 +374,40 @@ def test_without_a_usable_image_the_user_prompt_is_tried_again() -> None:
 
 def test_nothing_drawn_names_the_causes() -> None:
     """The error says how many images failed, why, and keeps the history."""
-    script = Script(statuses=(Status.SAFETY_FILTERED,))
+    script = Script(statuses=(Status.GENERATION_FAILED,))
     outcome, _ = _run(script, {"rounds": 2})
     assert isinstance(outcome, NothingDrawnError)
+    assert not isinstance(outcome, RefusedError)
     assert (
-        "expected at least one usable image, got none of 2 (safety_filtered: the "
+        "expected at least one usable image, got none of 2 (generation_failed: the "
         "script says so); see the causes, or try another seed"
     ) == str(outcome)
     assert 2 == len(_history(outcome).rounds)
+
+
+def test_a_prompt_that_is_withheld_gets_one_softer_rewrite() -> None:
+    """And each image a second chance from other noise; then it is refused."""
+    script = Script(statuses=(Status.SAFETY_FILTERED,))
+    outcome, _ = _run(script, {"rounds": 5})
+    assert isinstance(outcome, RefusedError)
+    first, second = _history(outcome).rounds
+    assert ["a cat", "a cat"] == [c.prompt for c in first.candidates]
+    assert [7, 8] == [c.seed for c in first.candidates]
+    assert "a cat" not in {c.prompt for c in second.candidates}
+
+
+def test_a_black_image_is_drawn_once_more() -> None:
+    """From other noise; what failed stays on record, and nothing is drawn thrice."""
+    script = Script(statuses=(Status.NUMERICAL_FAILURE, Status.OK))
+    outcome, _ = _run(script, {"rounds": 1})
+    assert isinstance(outcome, Refinement)
+    assert [Status.NUMERICAL_FAILURE, Status.OK] == [
+        candidate.status for candidate in outcome.history.candidates
+    ]
+    assert 8 == outcome.best.seed
+    none, _ = _run(script, {"rounds": 1, "max_images": 1})
+    assert isinstance(none, NothingDrawnError)
+    assert 1 == len(_history(none).candidates)
 
 
 @pytest.mark.parametrize(
