@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from socratic_agents import Refiner
+from socratic_agents import Refinement, Refiner
+from socratic_agents.cli import main
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
+from socratic_agents.models.devices import free_memory
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import (
     SAMPLING,
@@ -19,6 +25,7 @@ from socratic_agents.pocket import (
     sample_prompts,
     weights_folder,
 )
+from socratic_agents.scheduler import Stage, Worker
 from tests import tiny_models
 
 pytestmark = [
@@ -97,3 +104,48 @@ async def test_a_refinement_runs_on_the_device() -> None:
 
     assert first == second
     assert runs[0].best.usable
+
+
+async def test_strict_images_are_the_same_whatever_else_is_drawn() -> None:
+    """To the last bit, with calls of one size."""
+    prompts = sample_prompts(24, 5, "canonical")
+    async with Refiner(device="cuda", rounds=1, seed=3, strict=True) as refiner:
+        many = {
+            outcome.index: outcome async for outcome in refiner.refine_many(prompts)
+        }
+        for index in (0, 11, 23):
+            alone = await refiner.refine(prompts[index])
+            together = many[index]
+            assert isinstance(together, Refinement)
+            assert alone.best.image == together.best.image
+
+
+async def test_too_little_memory_is_recovered_from() -> None:
+    """Batches become smaller until they fit, and the memory is there afterwards."""
+    drawn = Diffusion.load(str(weights_folder("generator")), device="cuda", **SAMPLING)
+    before = torch.cuda.memory_allocated()
+    free, _ = torch.cuda.mem_get_info()
+    # All but a little, so that a batch of many images cannot fit.
+    ballast = torch.empty(int(free * 0.995), dtype=torch.uint8, device="cuda")
+    stage: Stage[Any, Any] = Stage(
+        name="generator", run=drawn, max_batch=256, relieve=free_memory
+    )
+    async with Worker() as worker:
+        tasks = [worker.submit(stage, ("a red circle", n)) for n in range(256)]
+        images = await asyncio.gather(*tasks)
+    assert 256 == len(images)
+    del ballast
+    free_memory()
+    assert torch.cuda.memory_allocated() <= before * 1.05 + 2**24
+
+
+@pytest.mark.parametrize("workload", ["sd15", "turbo"])
+def test_the_bench_runs_on_the_device(
+    workload: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Small models of the known shapes, in the device's own number format."""
+    arguments = ["--loops", "2", "--repeats", "1", "--seconds", "0.5", "--tiny"]
+    contenders = ["--contenders", "sequential,lock,ours", "--json"]
+    assert 0 == main(["bench", "--workload", workload, *arguments, *contenders])
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert {"sequential", "lock", "ours"} == {one["contender"] for one in results}

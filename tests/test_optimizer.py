@@ -19,7 +19,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image
 
 from socratic_agents.chains.attempts import attempt, attempts
-from socratic_agents.chains.optimizer import Rewrites, optimizer
+from socratic_agents.chains.optimizer import SOFTER, Rewrites, optimizer
 from socratic_agents.chains.retries import Retries
 from socratic_agents.chains.templates import find_template
 from socratic_agents.chains.vision import BELOW
@@ -30,7 +30,7 @@ from socratic_agents.errors import (
     ConfigurationError,
     TemplateError,
 )
-from socratic_agents.history import Candidate, History, Round
+from socratic_agents.history import Candidate, History, Round, Status
 from tests.fakes import ScriptedChatModel, drawn, failed, history
 
 DEFAULT = find_template("optimizer", "default")
@@ -225,6 +225,15 @@ async def test_without_an_incumbent_it_still_writes() -> None:
     past = history("a dog", failed("a dog"))
     assert ("a big dog",) == await optimizer(llm, DEFAULT)(past)
     assert [] == blocks("incumbent", llm.last_question)
+
+
+async def test_what_was_withheld_is_to_be_said_in_harmless_words() -> None:
+    """The optimizer is told why there is no image."""
+    llm = ScriptedChatModel(script=[said("a red apple")])
+    withheld = Candidate(prompt="a cat", seed=0, status=Status.SAFETY_FILTERED)
+    rewrite = optimizer(llm, find_template("optimizer", "default"))
+    await rewrite(history("a cat", withheld, satisfied=None))
+    assert SOFTER in llm.last_question
 
 
 async def test_user_text_cannot_become_template() -> None:

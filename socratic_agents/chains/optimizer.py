@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from socratic_agents.chains.templates import Template, Value
     from socratic_agents.history import Candidate, History
 
-__all__ = ("Rewrites", "optimizer")
+__all__ = ("SOFTER", "Rewrites", "optimizer")
 
 SOFTER = (
     "harmless words for the same thing: what was asked so far, the image model's safety "
