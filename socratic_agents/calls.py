@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from socratic_agents.jobs import Job
     from socratic_agents.stage import Stage
 
-__all__ = ("Caller",)
+__all__ = ("MEMORY", "Caller")
 
 MEMORY = frozenset({"OutOfMemoryError"})
 """How torch names the error; this package does not load torch to recognize it."""

@@ -154,7 +154,8 @@ class Journal:
         """
         with writable(self.folder):
             for earlier in list(self._pending):
-                await asyncio.wrap_future(earlier)
+                # Who waits may be cancelled; what he waits for is written all the same.
+                await asyncio.shield(asyncio.wrap_future(earlier))
             await asyncio.wrap_future(self.put(kind, key, value))
 
     def later(self, kind: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
@@ -265,6 +266,7 @@ class Journal:
     def _enqueue(self, name: bytes, line: bytes) -> Future[None]:
         self._check()
         written: Future[None] = Future()
+        written.set_running_or_notify_cancel()  # from now on nobody can cancel it
         with self._changed:
             self._queue.append((name, line, written))
             self._changed.notify()

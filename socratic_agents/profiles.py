@@ -143,8 +143,8 @@ class ProfileSource(PydanticBaseSettingsSource):
         profile = _named(PROFILES, given.get("profile", "pocket"))
         preset = given.get("preset", profile.get("preset", "default"))
         values = {**policy(preset, given), **profile}
-        generator = given.get("generator", values.get("generator"))
-        if generator != values.get("generator"):
+        own = values.get("generator", "pocket")
+        if given.get("generator", own) != own:
             for detail in _GENERATOR_DETAILS:
                 values.pop(detail, None)
         return values

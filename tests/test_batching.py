@@ -63,6 +63,7 @@ def test_strict_calls_have_one_size_and_others_few(worker: Worker) -> None:
 def test_the_pocket_profile_is_strict_and_other_generators_are_not() -> None:
     """What is there to be tried out comes out alike; what is there to work is quick."""
     assert Settings().strict
+    assert Settings(generator="pocket").strict
     assert Settings(profile="classic").strict
     assert not Settings(generator=paint).strict
     assert not Settings(profile="local").strict

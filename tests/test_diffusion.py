@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -188,8 +189,15 @@ async def test_two_hundred_at_once_draw_what_each_draws_alone(scheduler: str) ->
     async with Worker() as worker:
 
         async def drawn(stage: Any) -> NDArray[np.float32]:
+            # All of them wait before the first batch is formed.
+            begin = threading.Event()
+            busy = asyncio.create_task(worker.call(begin.wait))
             submitted = [worker.submit(stage, request) for request in requests]
-            return np.stack(await asyncio.gather(*submitted))
+            tasks = [asyncio.create_task(one) for one in submitted]
+            await asyncio.sleep(0)
+            begin.set()
+            await busy
+            return np.stack(await asyncio.gather(*tasks))
 
         bits, rounded = await drawn(strict), await drawn(loose)
         stages = worker.statistics().stages

@@ -711,7 +711,12 @@ async def _refined(batching: str) -> tuple[dict[tuple[str, int], Any], int, int]
     )
     prompts = ["a crimson ball", "an azure box", "a ruby ring"]
     async with Refiner(
-        generator=generator, batching=batching, device="cpu", max_images=2, seed=3
+        generator=generator,
+        batching=batching,
+        device="cpu",
+        max_images=2,
+        seed=3,
+        strict=True,
     ) as refiner:
         outcomes = [outcome async for outcome in refiner.refine_many(prompts)]
     images: dict[tuple[str, int], Any] = {}

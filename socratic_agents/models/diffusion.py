@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from socratic_agents.calls import MEMORY
 from socratic_agents.errors import BatchError, CandidateError
 from socratic_agents.history import Status
 from socratic_agents.models.denoisers import check_caches
@@ -165,8 +166,9 @@ class Diffusion:
     ) -> list[Image.Image | CandidateError]:
         """Draw one image for each request, in order.
 
-        A single request that fails gives its error; a batch that fails raises
-        what the pipeline raised, so that the caller can split it.
+        A single request that fails gives its error; a batch that fails, or has too
+        little memory, raises what the pipeline raised, so that the caller can split
+        it or make room.
 
         Args:
             requests: Prompts with their seeds.
@@ -207,7 +209,8 @@ class Diffusion:
         try:
             output = self._draw(requests)
         except Exception as error:
-            if len(requests) > 1:
+            # Whoever schedules calls knows what to do where memory is short.
+            if len(requests) > 1 or type(error).__name__ in MEMORY:
                 raise
             message = (
                 "expected an image, got an error of the generator "

@@ -1,0 +1,178 @@
+"""Runs the command line again and again in children of one process, and kills them.
+
+Everything is imported once; a trial is a fork of this process, so it takes as long as
+its work and not as long as the imports. It reads trials as JSON, one a line, and answers
+each with what became of it. ``trials.py`` starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from socratic_agents import faults
+from socratic_agents.checklist import Answer, Said
+from socratic_agents.cli import main
+from socratic_agents.refiner import Refiner
+
+if TYPE_CHECKING:
+    from socratic_agents.settings import Settings
+
+LIMIT = 60.0
+"""Seconds after which a child hangs."""
+HANGS = -1
+"""The exit code of one that does."""
+
+
+def _share(*facts: object) -> float:
+    """Return a number from 0 to 1 that depends on nothing but what is given."""
+    digest = hashlib.sha256(repr(facts).encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32
+
+
+async def paint(prompt: str, seed: int) -> Image.Image:
+    """Draw what tells its prompt and seed, in about the time of a real disk."""
+    await asyncio.sleep(0.01)
+    digest = hashlib.sha256(f"{seed} {prompt}".encode()).digest()
+    return Image.frombytes("RGB", (8, 8), digest * 6)
+
+
+class Eyes:
+    """Says of an image what its pixels say, and yes to most questions."""
+
+    def caption(self, images: list[Image.Image]) -> list[str]:
+        return [f"a thing of shade {image.getpixel((0, 0))}" for image in images]
+
+    def decide(self, questions: list[tuple[Image.Image, str]]) -> list[Answer]:
+        shares = [_share(image.tobytes(), asked) for image, asked in questions]
+        return [
+            Answer(said=Said.YES if share < 0.6 else Said.NO, probability=share)
+            for share in shares
+        ]
+
+
+def small(settings: Settings) -> Refiner:
+    """Return a refiner with the language model of the settings and small models."""
+    return Refiner(settings.but(generator=paint, captioner=Eyes(), scorer=None))
+
+
+def _child(trial: dict[str, Any], hits: Counter[str]) -> int:
+    """Run the command line; at the wished-for point, end without a word."""
+    lock = threading.Lock()
+
+    def hook(point: str) -> None:
+        with lock:
+            hits[point] += 1
+            if (point, hits[point]) == (trial.get("point"), trial.get("hit")):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    faults.hook = hook
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (trial.get("fsize", most), most))
+    return main(trial["arguments"], open_refiner=small)
+
+
+def _forked(trial: dict[str, Any]) -> int:
+    """Start a child whose output goes to files, and return its number."""
+    child = os.fork()
+    if child:
+        return child
+    code, hits = 70, Counter[str]()
+    try:
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(trial[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        if "pipe" in trial:
+            read, write = os.pipe()
+            os.dup2(write, 1)
+            os.close(read)
+        code = _child(trial, hits)
+        _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        told = {"hits": hits, "modules": sorted(sys.modules)}
+        Path(trial["facts"]).write_text(json.dumps(told))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _heeds(child: int) -> bool:
+    """Whether a process has said what it does when it is asked to terminate."""
+    try:
+        status = Path(f"/proc/{child}/status").read_text()
+    except OSError:
+        return True  # it is over
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _run(trial: dict[str, Any]) -> dict[str, Any]:
+    """Return how a child ended, as a shell says it, and how long it took."""
+    beside = _forked(trial | trial["beside"]) if "beside" in trial else 0
+    child = _forked(trial)
+    while "signal" in trial and not _heeds(child):
+        time.sleep(0.0005)
+    begun = time.monotonic()
+    kill = begun + trial.get("after", LIMIT)
+    end, sent, code = begun + LIMIT, 0.0, None
+    while code is None:
+        now = time.monotonic()
+        if "signal" in trial and not sent and now >= kill:
+            os.kill(child, trial["signal"])
+            sent = now
+        if now >= end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return {"code": HANGS, "seconds": now - begun, "ended": now - sent}
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+        else:
+            time.sleep(0.001)
+    now = time.monotonic()
+    code = 128 - code if code < 0 else code
+    ended = {
+        "code": code,
+        "seconds": now - begun,
+        "ended": now - sent if sent else None,
+    }
+    if beside:
+        _, status = os.waitpid(beside, 0)
+        ended["beside"] = os.waitstatus_to_exitcode(status)
+    return ended
+
+
+def _import_what_was_needed(facts: Path) -> None:
+    """Import what a child had to import, so that the next ones need not."""
+    if facts.exists():
+        for name in json.loads(facts.read_text())["modules"]:
+            if name not in sys.modules:
+                with suppress(ImportError):
+                    importlib.import_module(name)
+    assert 1 == threading.active_count(), "a fork takes no other thread with it"
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        trial = json.loads(line)
+        sys.stdout.write(f"{json.dumps(_run(trial))}\n")
+        sys.stdout.flush()
+        _import_what_was_needed(Path(trial["facts"]))
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,125 @@
+"""What is believed of a run directory, to the letter: changes that went unnoticed once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from socratic_agents import faults
+from socratic_agents.errors import ConfigurationError
+from socratic_agents.records import record_line
+from socratic_agents.results import read_outcomes
+from socratic_agents.store import RunDirectory, write_files
+from tests.test_store import refinement
+
+
+def test_a_number_that_is_none_is_no_record() -> None:
+    """JSON has no word for it, and a reader elsewhere would stumble."""
+    with pytest.raises(ValueError, match="JSON"):
+        record_line({"score": float("nan")})
+
+
+def test_readers_believe_no_result_that_was_changed(tmp_path: Path) -> None:
+    """Also where it still is a result; without a journal there is nothing to ask."""
+    with RunDirectory(tmp_path, settings={}) as run:
+        saved = run.save(refinement())
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"a ball", b"a bull", 1))
+    with pytest.raises(ConfigurationError, match="run the same command again to mend"):
+        read_outcomes(tmp_path)
+    (tmp_path / "journal.jsonl").unlink()
+    (read,) = read_outcomes(tmp_path)
+    assert saved.user_prompt == read.user_prompt
+
+
+def test_a_name_that_no_folder_can_have_is_told(tmp_path: Path) -> None:
+    """As any folder without results is."""
+    with pytest.raises(
+        ConfigurationError, match=r"expected a folder with results\.jsonl"
+    ):
+        read_outcomes(tmp_path / ("x" * 300))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc")
+def test_all_that_is_written_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files and folders: what only lies in memory is lost with the power."""
+    synced, real = set[str](), os.fsync
+
+    def record(number: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{number}").readlink().name)
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", record)
+    with RunDirectory(tmp_path / "run", settings={}) as run:
+        run.save(refinement())
+    expected = {"journal.jsonl", "results.jsonl", "run", "objects"}
+    assert expected == {name for name in synced if not name.endswith(".part")}
+    assert synced > expected
+
+
+def test_each_point_where_it_could_end_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run and one result reach all of them, each before or after its deed."""
+    points = list[str]()
+    monkeypatch.setattr(faults, "hook", points.append)
+    with RunDirectory(tmp_path, settings={}) as run:
+        run.save(refinement())
+    whole = ["file:write", "file:sync", "file:replace", "file:replaced"]
+    files = [point for point in points if point.startswith("file:")]
+    assert whole * 2 == files  # the config and an image
+    results = [point for point in points if point.startswith("results:")]
+    assert ["results:append", "results:sync", "results:synced"] == results
+    steps = [point for point in points if point.startswith("journal:")]
+    assert ["journal:append", "journal:sync", "journal:synced"] == steps[:3]
+    assert 0 == len(steps) % 3
+
+
+def test_parts_of_a_killed_process_are_taken_away(tmp_path: Path) -> None:
+    """By the next who writes there; nothing else is."""
+    with RunDirectory(tmp_path, settings={}) as run:
+        run.save(refinement())
+    (tmp_path / "quarantine").mkdir()
+    kept = tmp_path / "objects" / "mine.part"
+    parts = [tmp_path / ".a.part", tmp_path / "objects" / ".b.part"]
+    parts += [tmp_path / "quarantine" / ".c.part"]
+    for path in (kept, *parts):
+        path.write_bytes(b"half")
+    with RunDirectory(tmp_path, settings={}) as run:
+        assert not any(path.exists() for path in parts)
+        assert kept.exists()
+        assert run.finished(0, "a red ball") is not None
+
+
+def test_only_what_was_spoilt_since_is_counted(tmp_path: Path) -> None:
+    """What an earlier run put aside is told no second time."""
+    for number in range(1, 4):
+        with RunDirectory(tmp_path, settings={}) as run:
+            run.save(refinement())
+            assert min(1, number - 1) == run.spoilt
+        with (tmp_path / "results.jsonl").open("ab") as file:
+            file.write(b"{")
+        assert number - 1 == len([*(tmp_path / "quarantine").glob("*")])
+
+
+def test_a_job_with_other_settings_is_refused_unless_accepted(tmp_path: Path) -> None:
+    """Nobody has to say so."""
+    with RunDirectory(tmp_path, settings={"seed": 1}, going_on=True) as run:
+        run.save(refinement())
+    with (
+        pytest.raises(ConfigurationError, match=r"seed: 1 -> 2"),
+        RunDirectory(tmp_path, settings={"seed": 2}, going_on=True),
+    ):
+        pass
+
+
+def test_files_are_written_into_folders_that_may_be_there(tmp_path: Path) -> None:
+    """And are made with all that leads to them if not."""
+    folder = tmp_path / "one" / "two"
+    for text in (b"a", b"b"):
+        write_files(folder, {"it.txt": text})
+        assert text == (folder / "it.txt").read_bytes()
