@@ -256,7 +256,8 @@ class RunDirectory:
         now = _decisive(self._settings, self._templates)
         changes = [
             f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
-            for name in sorted({*before, *now})
+            # A setting that the release of then or of now does not have, decides nothing.
+            for name in sorted(before.keys() & now.keys())
             if before.get(name) != now.get(name)
         ]
         if changes:

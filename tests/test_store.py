@@ -333,6 +333,15 @@ def test_other_settings_of_a_job_are_refused(tmp_path: Path) -> None:
         assert run.finished(0, "a red ball") is not None
 
 
+def test_a_setting_that_a_release_does_not_have_is_no_change(tmp_path: Path) -> None:
+    """A run that began before an update is gone on with after it."""
+    with job(tmp_path, gone="a"):
+        pass
+    (tmp_path / "journal.jsonl").touch()
+    with job(tmp_path, new="b", templates={"optimizer": "a", "guard": "c"}) as run:
+        assert run.finished(0, "a red ball") is None
+
+
 def test_other_settings_can_be_accepted(tmp_path: Path) -> None:
     """For the rest: what is finished stays, and is not done again later either."""
     with job(tmp_path) as run:
