@@ -285,7 +285,7 @@ class Refiner(Runnable[str, Refinement]):
         tasks = set[asyncio.Task[Refinement | Failure]]()
         try:
             while True:
-                room = self.admission() - len(tasks)
+                room = max(self.admission() - len(tasks), 0)
                 for index, prompt in itertools.islice(numbered, room):
                     outcome = self._outcome(index, prompt, on_event)
                     tasks.add(asyncio.create_task(outcome))

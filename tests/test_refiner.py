@@ -270,6 +270,17 @@ class TestManyPrompts:
         async with _refiner(in_flight=3) as refiner:
             assert 3 == refiner.admission()
 
+    async def test_fewer_are_admitted_where_fewer_keep_it_busy(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Those on their way go on; new ones wait until there is room again."""
+        known = iter([20, *[9] * 100])
+        monkeypatch.setattr(Worker, "admission", lambda _: next(known))
+        async with _refiner(rounds=1) as refiner:
+            prompts = [f"prompt {number}" for number in range(40)]
+            seen = [outcome.index async for outcome in refiner.refine_many(prompts)]
+        assert [*range(40)] == sorted(seen)
+
     async def test_an_early_end_cancels_the_rest(self) -> None:
         """Leaving the iteration leaves nothing running."""
         waiting, cancelled = asyncio.Event(), asyncio.Event()
