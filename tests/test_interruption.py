@@ -40,7 +40,7 @@ def test_what_ends_in_time_ends_well(number: int, code: int) -> None:
 
     async def work() -> str:
         kill(number)
-        while not interruption.code:
+        while not interruption.code:  # noqa: ASYNC110 - a signal sets it
             await asyncio.sleep(0)
         assert [] == list(interruption.until([1, 2]))
         return "done"

@@ -102,7 +102,7 @@ def test_each_shipped_template_is_whole_without_the_optional(
 def test_the_roles_have_their_templates() -> None:
     """The names of the design are there."""
     expected = {"base_lm", "classic", "default", "few_shot", "history", "no_caption"}
-    expected |= {"vision"}
+    expected |= {"vision", "in_blocks", "predecessor"}
     assert expected == {name for role, name in SHIPPED if role == "optimizer"}
     for role in ("judge", "selector"):
         assert {"default", "vision"} <= {name for r, name in SHIPPED if r == role}
@@ -288,7 +288,10 @@ BAD = {
         MINIMAL.replace("{{{user_prompt}}}", "{{user_prompt}}"),
         "expected triple braces, got {{user_prompt}}; write {{{user_prompt}}}",
     ),
-    "a partial": (MINIMAL.replace("</user", "{{> other}}</user"), "got a partial"),
+    "a partial": (
+        MINIMAL.replace("</user", "{{> other}}</user"),
+        "expected a block of none, got 'other'",
+    ),
     "a delimiter": (MINIMAL.replace("</user", "{{=<% %>=}}</user"), "a set delimiter"),
     "an open section": (
         MINIMAL.replace("</user", "{{#user_prompt}}</user"),
@@ -347,7 +350,8 @@ def test_an_unknown_name_lists_what_there_is() -> None:
     """The error names every shipped template of the role."""
     with pytest.raises(TemplateError) as caught:
         find_template("optimizer", "clasic")
-    names = "base_lm, classic, default, few_shot, history, no_caption, vision"
+    names = "base_lm, classic, default, few_shot, history, in_blocks, no_caption, "
+    names += "predecessor, vision"
     assert names in str(caught.value)
     assert "'clasic'" in str(caught.value)
 

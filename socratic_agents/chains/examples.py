@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ("chosen_examples", "likeness")
 
+RUN = 3
+"""Letters in a row that count as a part of a word."""
+
 DIVERSE = 0.5
 """Weight of what an example shares with those that are chosen already, in MMR."""
 
@@ -33,16 +36,17 @@ def chosen_examples(
     Source: J. Carbonell, J. Goldstein, "The use of MMR, diversity-based reranking for
     reordering documents and producing summaries", SIGIR 1998.
     """
-    asked = " ".join(user_prompt.split()).casefold()
-    left = [e for e in bank if " ".join(e["user_prompt"].split()).casefold() != asked]
+    asked = _plain(user_prompt)
+    left = [example for example in bank if _plain(example["user_prompt"]) != asked]
     if by == "fixed":
         return tuple(left[:number])
-    weight, chosen = DIVERSE if by == "mmr" else 0.0, list[Mapping[str, str]]()
+    weight = DIVERSE if by == "mmr" else 0.0
+    chosen = left[:0]
 
     def worth(example: Mapping[str, str]) -> float:
         text = example["user_prompt"]
-        like = likeness(text, user_prompt)
         known = [likeness(text, other["user_prompt"]) for other in chosen]
+        like = likeness(text, user_prompt)
         return (1 - weight) * like - weight * max(known, default=0.0)
 
     while left and len(chosen) < number:
@@ -50,6 +54,10 @@ def chosen_examples(
         left.remove(best)
         chosen.append(best)
     return tuple(reversed(chosen))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def likeness(one: str, other: str) -> float:
@@ -65,5 +73,5 @@ def likeness(one: str, other: str) -> float:
 
 def _counts(text: str) -> Counter[str]:
     words = re.findall(r"\w+", text.casefold())
-    runs = [w[i : i + 3] for w in words for i in range(len(w) - 2) if len(w) > 3]
+    runs = [w[i : i + RUN] for w in words for i in range(len(w) - RUN + 1)]
     return Counter([*(f"{word} " for word in words), *runs])

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from socratic_agents.chains.blocks import WITHOUT, included, without_blocks
 from socratic_agents.errors import TemplateError
 
 if TYPE_CHECKING:
@@ -34,16 +35,10 @@ if TYPE_CHECKING:
         str | Mapping[str, str] | Sequence[str] | Sequence[Mapping[str, str]] | None
     )
 
-__all__ = ("OFFERS", "Template", "find_template")
+__all__ = ("OFFERS", "Template", "find_template", "template_source")
 
 LARGEST = 2**20
 """Bytes of a template; the shipped ones have a few thousand."""
-
-WITHOUT = " without "
-"""Between a template's name and the blocks that are left out of it."""
-
-INCLUDED = re.compile(r"\{\{>\s*(?P<name>\w+)\s*\}\}(?P<end>\n?)")
-"""Where a message includes a block; one that is left out takes its line with it."""
 
 _ATTEMPT = ("prompt", "caption", "score", "passed", "failed")
 
@@ -243,18 +238,45 @@ def find_template(role: str, name: str | Path) -> Template:
         TemplateError: If there is no such template, or it is not a good one; the
             message names what there is, or what is wrong with it.
     """
+    said, without = _split(str(name))
+    file = _located(role, said)
+    try:
+        return _read(role, file, without)
+    except TemplateError as problem:
+        message = f"{problem}; correct the {role} template {str(name)!r}"
+        raise TemplateError(message) from problem
+
+
+def template_source(role: str, name: str | Path) -> tuple[dict[str, Any], list[str]]:
+    """Return what stands in a template's file, and which blocks the name leaves out.
+
+    Raises:
+        TemplateError: As for ``find_template``.
+    """
+    find_template(role, name)  # so that what follows is a good one
+    said, without = _split(str(name))
+    data: dict[str, Any] = yaml.safe_load(_located(role, said).read_bytes())
+    return data, without
+
+
+def _split(said: str) -> tuple[str, list[str]]:
+    """Return the name itself, and the blocks that it leaves out."""
+    return (said, []) if _is_file(Path(said)) else without_blocks(said)
+
+
+def _located(role: str, name: str) -> Path:
+    """Return the file of a template.
+
+    Raises:
+        TemplateError: If there is none.
+    """
     if role not in OFFERS:
         message = f"expected a role of {', '.join(OFFERS)}, got {role!r}"
         raise TemplateError(message)
     shipped = {path.stem: path for path in sorted((_folder() / role).glob("*.yaml"))}
-    said, without = str(name), list[str]()
-    if WITHOUT in said and not _is_file(Path(said)):
-        said, _, left_out = said.rpartition(WITHOUT)
-        without = sorted({part.strip() for part in left_out.split(",")})
-        name = said
     own = Path(name)
-    if str(name) in shipped:
-        file = shipped[str(name)]
+    if name in shipped:
+        file = shipped[name]
     elif own.suffix in {".yaml", ".yml"}:
         file = own
     else:
@@ -266,7 +288,7 @@ def find_template(role: str, name: str | Path) -> Template:
         if not found:
             message = (
                 f"expected a template for the {role}, one of {', '.join(shipped)}, a "
-                f".yaml file, or a folder with {role}/<name>.yaml, got {str(name)!r}; "
+                f".yaml file, or a folder with {role}/<name>.yaml, got {name!r}; "
                 "choose one of these or correct the path"
             )
             raise TemplateError(message)
@@ -278,11 +300,7 @@ def find_template(role: str, name: str | Path) -> Template:
                 f"{str(file)!r}, a link that leads out of it; name the file itself"
             )
             raise TemplateError(message)
-    try:
-        return _read(role, file, without)
-    except TemplateError as problem:
-        message = f"{problem}; correct the {role} template {str(name)!r}"
-        raise TemplateError(message) from problem
+    return file
 
 
 def _is_file(place: Path) -> bool:
@@ -331,9 +349,9 @@ def _read(role: str, file: Path, without: Sequence[str] = ()) -> Template:
         name=file.stem,
         description=parsed.description.strip(),
         variables=tuple(parsed.variables),
-        messages=_included(parsed.messages, parsed.blocks),
+        messages=included(_texts(parsed), parsed.blocks),
         examples=tuple(example.model_dump() for example in parsed.examples),
-        choice=parsed.choice and (parsed.choice.by, parsed.choice.number),
+        choice=(chosen.by, chosen.number) if (chosen := parsed.choice) else None,
         blocks=parsed.blocks,
         sha256=hashlib.sha256(content).hexdigest(),
     )
@@ -341,33 +359,8 @@ def _read(role: str, file: Path, without: Sequence[str] = ()) -> Template:
     return _lesser(template, parsed, without) if without else template
 
 
-def _included(
-    messages: Sequence[_Message], blocks: Mapping[str, str | None]
-) -> tuple[tuple[str, str], ...]:
-    """Return the messages with their blocks put in; ``None`` for one leaves its line."""
-    used: set[str] = set()
-
-    def put_in(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in blocks:
-            message = (
-                f"expected a block of {', '.join(blocks) or 'none'}, got {name!r}; "
-                "write it under blocks, or take it out of the messages"
-            )
-            raise TemplateError(message)
-        used.add(name)
-        text = blocks[name]
-        return "" if text is None else f"{text.strip()}{match['end']}"
-
-    texts = [(one.role, INCLUDED.sub(put_in, one.text).strip()) for one in messages]
-    for name in blocks:
-        if name not in used:
-            message = (
-                f"expected every block in the messages, got no {{{{> {name}}}}}; "
-                "include it or take it out"
-            )
-            raise TemplateError(message)
-    return tuple((role, text) for role, text in texts if text)
+def _texts(parsed: _File) -> list[tuple[str, str]]:
+    return [(one.role, one.text) for one in parsed.messages]
 
 
 def _lesser(template: Template, parsed: _File, without: Sequence[str]) -> Template:
@@ -383,10 +376,8 @@ def _lesser(template: Template, parsed: _File, without: Sequence[str]) -> Templa
             )
             raise TemplateError(message)
     left = {name: text for name, text in template.blocks.items() if name not in without}
-    messages = _included(parsed.messages, {**left, **dict.fromkeys(without)})
-    used = {
-        name.partition(".")[0] for _, text in messages for _, name in _names(text)
-    }
+    messages = included(_texts(parsed), {**left, **dict.fromkeys(without)})
+    used = {name.partition(".")[0] for _, text in messages for _, name in _names(text)}
     told = f"{template.sha256} without {', '.join(without)}"
     lesser = replace(
         template,

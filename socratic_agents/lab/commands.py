@@ -15,6 +15,7 @@ import typer
 
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.lab.sample_commands import register as register_samples
+from socratic_agents.lab.study_commands import register as register_studies
 from socratic_agents.lab.survey_commands import register as register_survey
 from socratic_agents.options import with_settings
 from socratic_agents.prompt import printable, read_prompts
@@ -32,6 +33,7 @@ ARMS = "first,best_of_n,expand,classic_last,classic_caption,default"
 lab = typer.Typer(help="Find out whether and why it works.", no_args_is_help=True)
 register_survey(lab)
 register_samples(lab)
+register_studies(lab)
 
 
 @lab.callback()
