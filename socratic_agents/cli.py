@@ -32,8 +32,6 @@ from socratic_agents.show_command import register as register_show
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from PIL.Image import Image
-
     from socratic_agents.history import Failure, Refinement
     from socratic_agents.progress import Progress
     from socratic_agents.prompt import Line
@@ -168,12 +166,13 @@ def _refine(
 ) -> int:
     """Refine one prompt and keep the best image seen."""
     from socratic_agents.history import Failure  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.runs import run_directory  # noqa: PLC0415 - keeps help quick
 
     prompt = checked(prompt)
     settings = _settings(overrides)
     if dry_run:
         return _forecast(settings, prompts=1, as_json=as_json)
-    run = _run(out, settings, cache=cache)
+    run = run_directory(out, settings, cache=cache)
     progress = _progress(settings, total=1)
     with run, progress:
         with redirect_stdout(sys.stderr):  # libraries may print
@@ -225,6 +224,8 @@ def _batch(  # noqa: PLR0913 - an option each
     overrides: dict[str, Any],
 ) -> int:
     """Refine many prompts; the same command again goes on where it stopped."""
+    from socratic_agents.runs import run_directory  # noqa: PLC0415 - keeps help quick
+
     lines = read_prompts(file)
     if in_flight is not None:
         overrides["in_flight"] = in_flight
@@ -232,8 +233,8 @@ def _batch(  # noqa: PLR0913 - an option each
     if dry_run:
         good = sum(line.error is None for line in lines)
         return _forecast(settings, prompts=good, as_json=as_json)
-    changes = {"going_on": True, "accept": continue_with}
-    with _run(out, settings, cache=cache, **changes) as run:
+    job = run_directory(out, settings, cache=cache, going_on=True, accept=continue_with)
+    with job as run:
         failures = _refine_all(ctx.obj, settings, lines, run, as_json=as_json)
     return 1 if failures else 0
 
@@ -400,32 +401,6 @@ def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
     if as_json:
         _write_json(forecast.to_json(prompts))
     return 0
-
-
-def _run(
-    out: Path, settings: Settings, *, cache: Path | None, **options: bool
-) -> RunDirectory:
-    from socratic_agents.provenance import encoded, provenance_of  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.roles import find_templates  # noqa: PLC0415 - slow
-    from socratic_agents.store import RunDirectory  # noqa: PLC0415 - keeps help quick
-
-    found = find_templates(settings)
-    templates = {role: {"sha256": one.sha256} for role, one in found.items()}
-
-    def encode(image: Image, prompt: str, seed: int) -> bytes:
-        source = None
-        if settings.metadata:
-            source = provenance_of(settings, templates, prompt=prompt, seed=seed)
-        return encoded(image, source)
-
-    return RunDirectory(
-        out,
-        settings=settings.public(),
-        templates={role: template.sha256 for role, template in found.items()},
-        cache=cache,
-        encode=encode,
-        **options,
-    )
 
 
 def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:

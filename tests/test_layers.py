@@ -67,6 +67,7 @@ LAYERS: dict[str, int] = {
     "parts": 7,
     "steps": 5,
     "devices": 6,
+    "runs": 6,
     "voices": 5,
     "progress": 6,
     "receipt": 6,

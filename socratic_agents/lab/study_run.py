@@ -17,10 +17,9 @@ from socratic_agents.lab.metric_models import MetricModels
 from socratic_agents.lab.metrics import open_metrics
 from socratic_agents.lab.study_folder import StudyFolder, manifest_of, public_settings
 from socratic_agents.pictures import read_picture
-from socratic_agents.provenance import encoded, provenance_of
-from socratic_agents.roles import find_templates
+from socratic_agents.runs import run_directory
 from socratic_agents.scheduler import Worker
-from socratic_agents.store import RunDirectory, read_object
+from socratic_agents.store import read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from socratic_agents.lab.study_plan import Plan
     from socratic_agents.refiner import Refiner
     from socratic_agents.settings import Settings
+    from socratic_agents.store import RunDirectory
 
 __all__ = ("StudyRun", "measure_arms", "refine_arm", "run_study")
 
@@ -133,23 +133,13 @@ async def _refine(
 def _directory(
     folder: StudyFolder, arm: PlannedArm, seed: int, settings: Settings
 ) -> RunDirectory:
-    found = find_templates(settings)
-    templates = {role: {"sha256": one.sha256} for role, one in found.items()}
-
-    def encode(image: Image, prompt: str, seed: int) -> bytes:
-        source = None
-        if settings.metadata:
-            source = provenance_of(settings, templates, prompt=prompt, seed=seed)
-        return encoded(image, source)
-
-    return RunDirectory(
+    return run_directory(
         folder.run_folder(arm.name, seed),
+        settings,
         # What is left of the study's budget decides nothing else.
-        settings=public_settings(arm, seed),
-        templates={role: one.sha256 for role, one in found.items()},
+        shown=public_settings(arm, seed),
         going_on=True,
         cache=folder.path / CACHE,
-        encode=encode,
     )
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import io
-import json
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.lab.survey import QUESTIONS
 from socratic_agents.pictures import read_picture
-from socratic_agents.report import data_uri, page_template
+from socratic_agents.report import (
+    data_uri,
+    embedded_json,
+    page_piece,
+    page_template,
+    policy_hash,
+)
 
 if TYPE_CHECKING:
     from socratic_agents.lab.survey import Survey
@@ -44,25 +46,14 @@ def survey_html(survey: Survey) -> str:
         ],
         "images": [_encoded(survey.images[path].read(), path) for path in paths],
     }
-    style, script = _piece("survey.css"), _piece("survey.js")
+    style, script = page_piece("survey.css"), page_piece("survey.js")
     return page_template("survey.html.j2").render(
-        # A script element ends at the first "</script", wherever that stands.
-        told=json.dumps(told).replace("<", "\\u003c"),
+        told=embedded_json(told),
         style=style,
-        style_hash=_hash(style),
+        style_hash=policy_hash(style),
         script=script,
-        script_hash=_hash(script),
+        script_hash=policy_hash(script),
     )
-
-
-def _piece(name: str) -> str:
-    return (resources.files("socratic_agents") / "templates" / name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return how a content security policy names the one text that it lets in."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
 
 def _encoded(data: bytes, path: str) -> str:
