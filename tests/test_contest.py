@@ -36,7 +36,7 @@ KEYS = {
     *("efficiency_range", "ratio_to_sequential", "images_per_second", "busy", "fill"),
     *("loops_per_second", "loops_per_second_range", "latency_p50", "latency_p95"),
     *("event_loop_lag_p99", "cpu_ms_per_image", "total_cpu_ms_per_image", "repeats"),
-    *("peak_memory_mb", "batching_limit", "thinking_seconds"),
+    *("peak_memory_mb", "batching_limit", "thinking_seconds", "slow_range"),
 }
 
 
@@ -280,6 +280,22 @@ async def test_drawings_step_by_step_count_when_they_are_done() -> None:
     stepwise = figures(turn, meter.costs(), rounds=4)
     assert {"captioner", "scorer"} == stepwise.fill.keys()
     assert whole.images_per_second == pytest.approx(stepwise.images_per_second, rel=0.2)
+
+
+async def test_a_turn_is_held_against_the_pace_of_its_time() -> None:
+    """Who had his turn while the machine was slow has done as well as the others."""
+    bed = small_bed()
+    meter = CostMeter(await contests._lone(bed, plan()), loops=1)
+    meter.measure()
+    turn, costs = await turn_of(OneByOne(), bed), meter.costs()
+    usual = figures(turn, costs, rounds=4)
+    slow = figures(replace(turn, pace=2.0), costs, rounds=4, usual=1.0)
+    assert (1.0, 2.0) == (usual.slow, slow.slow)
+    assert usual.loops_per_second == slow.loops_per_second
+    assert usual.rate(costs, loops=1) == pytest.approx(usual.loops_per_second)
+    # With many loops the device alone decides.
+    assert slow.rate(costs, loops=4000) == pytest.approx(2 * slow.loops_per_second)
+    assert 0 < meter.pace() == meter.usual
 
 
 def test_entries_know_what_they_are() -> None:

@@ -109,6 +109,7 @@ def test_the_bound_is_what_nobody_exceeds(seconds: dict[int, float]) -> None:
     costs = Costs({("generator", None): cost(seconds)}, {})
     assert costs.bound(1, 0.5) <= costs.bound(2, 0.5) <= 1 / costs.best + 1e-9
     assert costs.bound(1, 2.0) <= costs.bound(1, 0.5)
+    assert costs.bound(9, 0.0, slow=2.0) == pytest.approx(costs.bound(9, 0.0) / 2)
     assert costs.best <= costs.alone <= 4 * seconds[1]
     assert costs.batching_limit >= 1 - 1e-9
     assert costs.caps["generator"] in seconds

@@ -1,14 +1,15 @@
 """Contests: all contenders over the same models, in one process, in turns.
 
 They have their turns in the order A B C … C B A, so that a machine that grows slower or
-faster meanwhile favours none of them; what calls cost is measured between the turns.
+faster meanwhile favours none of them; what calls cost is measured between the turns, and
+each turn is held against the pace that the machine had right before and after it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.lab.costs import CostMeter
@@ -153,7 +154,9 @@ class _Field:
         """Return a result for each contender, by what calls cost in the whole run."""
         costs, rounds = meter.costs(), self.case.rounds
         found = {
-            name: [figures(turn, costs, rounds=rounds) for turn in turns]
+            name: [
+                figures(turn, costs, rounds=rounds, usual=meter.usual) for turn in turns
+            ]
             for name, turns in self.turns.items()
         }
         return [
@@ -164,7 +167,12 @@ class _Field:
                 "llm_seconds": self.case.llm_seconds,
                 "contender": name,
                 **result(
-                    seen, found[SEQUENTIAL], costs, loops=self.loops, rounds=rounds
+                    seen,
+                    found[SEQUENTIAL],
+                    costs,
+                    loops=self.loops,
+                    rounds=rounds,
+                    alone=ENTRIES[name].alone,
                 ),
                 **({"wait": self.wait} if name == TUNED else {}),
             }
@@ -193,8 +201,12 @@ class _Arena:
             turns[SEQUENTIAL] = sequential
             names.remove(SEQUENTIAL)
         for repeat in range(repeats):
+            before = await asyncio.to_thread(self.meter.pace)
             for name in names if repeat % 2 == 0 else names[::-1]:
-                turns[name].append(await self._turn(name, case, loops, wait))
+                turn = await self._turn(name, case, loops, wait)
+                after = await asyncio.to_thread(self.meter.pace)
+                turns[name].append(replace(turn, pace=(before + after) / 2))
+                before = after
             await asyncio.to_thread(self.meter.measure)
             self.say(f"{loops} in flight: turn {repeat + 1} of {repeats} is over")
         return _Field(case, loops, turns, wait)

@@ -25,6 +25,8 @@ SAME = 1.02
 call."""
 TRUSTED = 3
 """Calls after which a calibration believes what it sees."""
+PROBES = 3
+"""Calls of one item of each stage that tell how fast the machine is just now."""
 LEAST = 16
 """Sizes up to here are measured, even where a stage's own calls are smaller."""
 
@@ -89,7 +91,7 @@ class Costs:
             caps[name] = max(caps.get(name, 1), cost.cap)
         return caps
 
-    def bound(self, loops: int, thought: float) -> float:
+    def bound(self, loops: int, thought: float, *, slow: float = 1.0) -> float:
         """Return how many loops can end in a second at most, whoever serves them.
 
         The device cannot do more than its best calls back to back, and so many loops
@@ -98,8 +100,9 @@ class Costs:
         Args:
             loops: In flight, at least 1.
             thought: Seconds that a loop waits for its language model.
+            slow: How many times as long as usual the device took.
         """
-        return min(1 / self.best, loops / (self.alone + thought))
+        return min(1 / (self.best * slow), loops / (self.alone * slow + thought))
 
     def calibration(self) -> Calibration:
         """Return a calibration that knows it, as a worker's does after a while."""
@@ -143,6 +146,7 @@ class CostMeter:
             for (stage, key), count in log.submitted.items()
         }
         self._widest = dict(log.widest)
+        self._paces: list[float] = []
         self._seen: dict[tuple[str, Hashable], dict[int, list[float]]] = {
             place: {size: [] for size in _sizes(stage)}
             for place, (stage, _) in self._samples.items()
@@ -166,6 +170,20 @@ class CostMeter:
                         break
                     if turn >= warm:
                         sizes[size].append(seconds)
+
+    def pace(self) -> float:
+        """Return what a lone loop's calls of one item take the device just now."""
+        lasted = 0.0
+        for place, (stage, items) in self._samples.items():
+            calls = [_called(stage, items, 1) or 0.0 for _ in range(PROBES)]
+            lasted += self._items[place] * median(calls)
+        self._paces.append(lasted)
+        return lasted
+
+    @property
+    def usual(self) -> float:
+        """The median of all that ``pace`` returned; there must have been one."""
+        return median(self._paces)
 
     def costs(self) -> Costs:
         """Return the medians of all calls until now."""

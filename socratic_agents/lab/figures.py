@@ -41,15 +41,28 @@ class Figures:
     """Bytes in use, at most."""
     shares: Mapping[str, float]
     """Of the device's seconds, by user."""
+    slow: float
+    """How many times as long as usual calls took in this turn."""
+
+    def efficiency(self, costs: Costs, *, loops: int) -> float:
+        """Return its share of the bound, of a machine as slow as it had."""
+        return self.loops_per_second / costs.bound(loops, self.thought, slow=self.slow)
+
+    def rate(self, costs: Costs, *, loops: int) -> float:
+        """Return how many loops would have ended in a second at the usual pace."""
+        return self.efficiency(costs, loops=loops) * costs.bound(loops, self.thought)
 
 
-def figures(turn: Turn, costs: Costs, *, rounds: int) -> Figures:
+def figures(
+    turn: Turn, costs: Costs, *, rounds: int, usual: float | None = None
+) -> Figures:
     """Work out what a contender did in its window.
 
     Args:
         turn: What was seen.
         costs: What the stages take.
         rounds: Of a loop.
+        usual: The usual pace; ``None``: that of this turn.
     """
     window, calls = turn.window, turn.log.calls
     start, end, lasted = window.began, window.ended, window.lasted
@@ -86,6 +99,7 @@ def figures(turn: Turn, costs: Costs, *, rounds: int) -> Figures:
         cpu=max(window.cpu - cpu, 0.0) / images,
         all_cpu=window.cpu / images,
         peak=turn.lag.peak,
+        slow=turn.pace / (usual or turn.pace),
         shares={user: s / sum(users.values()) for user, s in sorted(users.items())},
     )
 
@@ -97,6 +111,7 @@ def result(
     *,
     loops: int,
     rounds: int,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Return the medians over a contender's turns, as JSON values.
 
@@ -106,10 +121,15 @@ def result(
         costs: What the stages take.
         loops: In flight.
         rounds: Of a loop.
+        alone: Whether the contender lets only one of them be in flight.
     """
-    rates = [turn.loops_per_second for turn in turns]
-    shares = [t.loops_per_second / costs.bound(loops, t.thought) for t in turns]
-    slowest = median(turn.loops_per_second for turn in sequential)
+    served = 1 if alone else loops
+    rates = [turn.rate(costs, loops=served) for turn in turns]
+    shares = [
+        rate / costs.bound(loops, turn.thought)
+        for rate, turn in zip(rates, turns, strict=True)
+    ]
+    slowest = median(turn.rate(costs, loops=1) for turn in sequential)
     latencies = sorted(took for turn in turns for took in turn.rounds)
     stages = dict.fromkeys(stage for turn in turns for stage in turn.fill)
     found: dict[str, Any] = {
@@ -133,6 +153,10 @@ def result(
         "peak_memory_mb": round(max(turn.peak for turn in turns) / 2**20, 1),
         "batching_limit": round(costs.batching_limit, 3),
         "repeats": len(turns),
+        "slow_range": [
+            round(min(t.slow for t in turns), 3),
+            round(max(t.slow for t in turns), 3),
+        ],
     }
     if len(turns[0].shares) > 1:
         names = turns[0].shares

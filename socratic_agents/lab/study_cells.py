@@ -25,7 +25,8 @@ SHARES = ("share", "early stop", "stop is best", "chance", "later beats", "bette
 def as_csv(table: StudyTable) -> bytes:
     """Return a table as CSV, every number as it was measured; no cell is a formula."""
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    # Both characters, or a cell with one of them would break its row.
+    writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(table.columns)
     writer.writerows([_inert(cell) for cell in row] for row in table.rows)
     return buffer.getvalue().encode("utf-8", "replace")

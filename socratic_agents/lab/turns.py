@@ -132,6 +132,9 @@ class Turn:
     window: Window
     log: Log
     lag: Lag
+    pace: float = 1.0
+    """Seconds of the same calls of one item right before and after it; what changes
+    from turn to turn is the machine."""
 
 
 async def have_turn(

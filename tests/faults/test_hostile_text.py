@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -42,6 +43,8 @@ from socratic_agents.history import (
 )
 from socratic_agents.lab.comparison import Arm, Comparison, Trial, trials_jsonl
 from socratic_agents.lab.page import comparison_html
+from socratic_agents.lab.study_cells import as_csv
+from socratic_agents.lab.study_table import StudyTable
 from socratic_agents.lab.table import print_table
 from socratic_agents.loop import Event, EventKind
 from socratic_agents.progress import Progress
@@ -370,12 +373,29 @@ def test_files_give_it_back(source: str, name: str, tmp_path: Path) -> None:
         assert text == read_provenance(encoded(PICTURE, made_of)).prompt
 
 
-def test_nothing_writes_tables_for_spreadsheets() -> None:
-    """There is no CSV file whose cells could be formulas; who adds one tests them."""
-    for path in (ROOT / "socratic_agents").rglob("*.py"):
-        assert not re.search(
-            r"csv\.(writer|DictWriter)|to_csv", path.read_text("utf-8")
-        )
+def test_one_place_writes_tables_for_spreadsheets() -> None:
+    """The cells of another one would have to be tested as well."""
+    writers = [
+        path.stem
+        for path in (ROOT / "socratic_agents").rglob("*.py")
+        if re.search(r"csv\.(writer|DictWriter)|to_csv", path.read_text("utf-8"))
+    ]
+    assert ["study_cells"] == writers
+
+
+@each_text
+def test_no_cell_of_a_table_is_a_formula(name: str) -> None:
+    """It is the text, behind a quotation mark where a spreadsheet would work it out."""
+    text = HOSTILE[name]
+    table = StudyTable(
+        name="arms", title="Arms", note="", columns=("arm",), rows=((text,),)
+    )
+    written = io.StringIO(as_csv(table).decode("utf-8"), newline="")
+    _, (cell,) = csv.reader(written)
+    assert cell[0] not in "=+-@\t\r\n"
+    assert cell.removeprefix("'") == (
+        text.encode("utf-8", "replace").decode("utf-8").removeprefix("'")
+    )
 
 
 @each_text
