@@ -257,13 +257,16 @@ def _answers(settings: Settings, captioner: Any, worker: Worker) -> tuple[Any, A
         "look": answers,
     }
 
+    width = getattr(captioner, "width", None) if settings.strict else None
+
     def voice(name: str, run: Any) -> Any:
         asked = formation("captioner", settings, worker, stage=name)
         asked |= {"max_batch": QUESTIONS, "priority": 1}
         stage: Stage[tuple[Image.Image, str], Any] = Stage(run=run, **asked)
 
         async def ask(image: Image.Image, question: str) -> Any:
-            return await worker.submit(stage, (image, question))
+            key = width(question) if width else None
+            return await worker.submit(stage, (image, question), key=key)
 
         return guarded(ask, Status.OK)
 

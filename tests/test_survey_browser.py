@@ -285,9 +285,8 @@ def test_answers_can_be_sent(study: Path, browser: Any, tmp_path: Path) -> None:
         person.answer_by_keys()
         person.page.click("#stop")
         person.page.click("#send")
-        person.page.wait_for_function(
-            "document.getElementById('outcome').textContent.includes('arrived')"
-        )
+        # Not a function: the page lets nobody evaluate text.
+        person.page.locator("#outcome", has_text="arrived").wait_for()
         sent = person.page.input_value("#text")
         server.shutdown()
         thread.join()
@@ -296,7 +295,5 @@ def test_answers_can_be_sent(study: Path, browser: Any, tmp_path: Path) -> None:
     assert [] == person.faults
     assert all(url.startswith((server.url, "data:")) for url in person.requests)
     person.page.click("#send")
-    person.page.wait_for_function(
-        "document.getElementById('outcome').textContent.includes('could not be sent')"
-    )
+    person.page.locator("#outcome", has_text="could not be sent").wait_for()
     person.close()

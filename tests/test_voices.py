@@ -169,6 +169,21 @@ def test_addresses_are_images_servers(
     assert server == images_server(Settings(generator=generator, image_model="tiny"))
 
 
+async def test_a_strict_answer_does_not_depend_on_other_questions() -> None:
+    """To the last bit: a longer question beside would be filled up to."""
+    image = Image.new("RGB", (32, 32), (200, 30, 30))
+    short = "is there a red circle ?"
+    long = f"is there {' and '.join(['a small red circle'] * 6)} ?"
+    async with Refiner(strict=True) as refiner:
+        await refiner.agents()
+        assert refiner._parts is not None
+        decide = refiner._parts.voices.decide
+        assert decide is not None
+        alone = await decide(image, short)
+        together = await asyncio.gather(decide(image, long), decide(image, short))
+    assert alone == together[1]
+
+
 async def test_what_is_asked_for_is_counted() -> None:
     """Images that fail cost too, and every mode becomes RGB."""
 

@@ -44,6 +44,10 @@ SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 """Other decoding for captions of no use: it seeks further and shuns repetition."""
 
 
+WIDTH = 16
+"""Tokens of a question are filled up to a multiple of so many."""
+
+
 class Captioner:
     """Says what an image shows, and answers questions about it.
 
@@ -220,6 +224,18 @@ class Captioner:
                 raise CandidateError(Status.OK, message)
         return [answer.probability or 0.0 for answer in answers]
 
+    def width(self, question: str) -> int:
+        """Return how many tokens a question is filled up to, alone.
+
+        Only among questions of one width does none change what is beside it, to the
+        last bit: a longer one would be filled up to by the others.
+
+        Args:
+            question: As it is asked of an image.
+        """
+        tokens = len(self._processor.tokenizer(self._asked(question)).input_ids)
+        return tokens if self._chats else -(-tokens // WIDTH) * WIDTH
+
     def _asked(self, question: str) -> str:
         return self._question_format.replace("{question}", " ".join(question.split()))
 
@@ -299,7 +315,9 @@ class Captioner:
 
     def _inputs(self, images: list[Image], texts: Sequence[str] | None) -> Any:
         if not self._chats:
-            text = {} if texts is None else {"text": [*texts], "padding": True}
+            text: dict[str, Any] = {}
+            if texts is not None:
+                text = {"text": [*texts], "padding": True, "pad_to_multiple_of": WIDTH}
             return self._processor(images=images, return_tensors="pt", **text)
         conversations = [
             [
