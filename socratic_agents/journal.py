@@ -176,7 +176,7 @@ class Journal:
         job.add_done_callback(self._pending.discard)
 
     def recall(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Return a step's answer, from here or from the cache, and count it."""
+        """Return a step's answer; one that only the cache knows is kept here, too."""
         value = self.get(key)
         if value is None and self._cache is not None:
             value = self._cache.get(key)

@@ -124,7 +124,7 @@ NAMES = (
     ),
     *("Stra\u00dfe", "STRASSE", "\u0130stanbul", "\ud800", "\U0001f600" * 64),
     # Names of a run's own files, of hidden ones and of options; none at all; too long.
-    *("lock", "config.json", "journal.jsonl", ".htaccess", "-rf", "--out=/tmp/x"),
+    *("lock", "config.json", "journal.jsonl", ".htaccess", "-rf", "--out=x"),
     *("", "x" * 256, "\u00fc" * 10_000),
 )
 """Prompts that would be bad names of files."""
