@@ -5,8 +5,7 @@ a hash (the key), and the answer. Lines carry a checksum of their own, so a torn
 flipped bit or a foreign line is never read as an answer; it is put aside, and that step
 alone is done again.
 
-Lines that come while others are being written are written together and synced once, in
-a thread of the journal's own. Whoever pays for a step waits until it is on the disk;
+Lines are written together and synced once (``appender``). Whoever pays for a step waits until it is on the disk;
 nobody else does.
 """
 
@@ -15,16 +14,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import threading
 from collections import Counter
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, asynccontextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
-from socratic_agents.errors import ClosedError, ConfigurationError
-from socratic_agents.faults import reached
+from socratic_agents.appender import Appender
+from socratic_agents.errors import ConfigurationError
 from socratic_agents.objects import Objects, writable, write_aside, write_whole
 from socratic_agents.records import record_line, record_of
 
@@ -78,15 +77,12 @@ class Journal:
         self._path, self._cache, self._shared = folder / FILE, cache, shared
         self._places: dict[bytes, tuple[int, int]] = {}
         self._fresh: dict[bytes, dict[str, Any]] = {}
-        self._queue: list[tuple[bytes, bytes, Future[None]]] = []
         self._pending: set[Future[Any]] = set()
         self._flights: WeakKeyDictionary[
             AbstractEventLoop, dict[str, asyncio.Future[None]]
         ] = WeakKeyDictionary()
-        self._changed = threading.Condition()
-        self._broken: BaseException | None = None
+        self._appender = Appender(self._path, shared=shared)
         self._reading = threading.Lock()
-        self._closing = True
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -95,16 +91,10 @@ class Journal:
                 stack.enter_context(self._cache)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._read()
-            self._file = stack.enter_context(self._path.open("ab", buffering=0))
+            stack.enter_context(self._appender)
             self._reader = stack.enter_context(self._path.open("rb", buffering=0))
-            self._closing = False
             if not self._path.stat().st_size:
                 self._enqueue(b"", record_line({"journal": SCHEMA}))
-            writer = threading.Thread(
-                target=self._write, name="socratic-journal", daemon=True
-            )
-            writer.start()
-            stack.callback(self._stop, writer)
             encoders = ThreadPoolExecutor(ENCODERS, "socratic-encoder")
             self._encoders = stack.enter_context(encoders)
             self._stack = stack.pop_all()
@@ -129,7 +119,7 @@ class Journal:
             value = step["value"] if step and step.get("key") == key else None
         return value
 
-    def put(self, kind: str, key: str, value: dict[str, Any]) -> Future[None]:
+    def put(self, kind: str, key: str, value: dict[str, Any]) -> Future[int]:
         """Append a finished step, and return what is done when it is on the disk.
 
         Raises:
@@ -170,7 +160,8 @@ class Journal:
             ConfigurationError: If an earlier one could not be written.
             ClosedError: If the journal is closed.
         """
-        self._check()
+        with writable(self.folder):
+            self._appender.check()
         job = self._encoders.submit(self._worked, kind, key, work)
         self._pending.add(job)
         job.add_done_callback(self._pending.discard)
@@ -249,84 +240,20 @@ class Journal:
         try:
             self.put(kind, key, work())
         except BaseException as problem:
-            with self._changed:
-                self._broken = self._broken or problem
+            self._appender.fail(problem)
             raise
 
-    def _check(self) -> None:
-        with self._changed:
-            closing, broken = self._closing, self._broken
-        if closing:
-            message = "expected an open journal, got a closed one; open it again"
-            raise ClosedError(message)
-        if broken is not None:
-            with writable(self.folder):
-                raise broken
-
-    def _enqueue(self, name: bytes, line: bytes) -> Future[None]:
-        self._check()
-        written: Future[None] = Future()
-        written.set_running_or_notify_cancel()  # from now on nobody can cancel it
-        with self._changed:
-            self._queue.append((name, line, written))
-            self._changed.notify()
+    def _enqueue(self, name: bytes, line: bytes) -> Future[int]:
+        with writable(self.folder):
+            written = self._appender.append(line)
+        if name:
+            written.add_done_callback(partial(self._settle, name, len(line)))
         return written
 
-    def _stop(self, writer: threading.Thread) -> None:
-        wait(self._pending)
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        writer.join()
-
-    def _write(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closing)
-                batch, self._queue = self._queue, []
-            if not batch:
-                return
-            place = 0
-            try:
-                place = self._append(b"".join(line for _, line, _ in batch))
-            except BaseException as problem:  # noqa: BLE001 - it is told to all who wait
-                with self._changed:
-                    self._broken = problem
-            self._settle(batch, place)
-
-    def _append(self, data: bytes) -> int:
-        """Write lines whole, or leave the file as it was; return where they begin."""
-        if self._broken is not None:
-            raise self._broken
-        end = os.fstat(self._file.fileno()).st_size
-        reached("journal:append")
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
-            reached("journal:sync")
-            os.fsync(self._file.fileno())
-        except BaseException:
-            if not self._shared:
-                with suppress(OSError):
-                    self._file.truncate(end)
-            raise
-        reached("journal:synced")
-        # Others may have appended, too, but a write of ours is whole.
-        return self._file.tell() - len(data)
-
-    def _settle(
-        self, batch: list[tuple[bytes, bytes, Future[None]]], place: int
-    ) -> None:
-        for name, line, written in batch:
-            if self._broken is not None:
-                written.set_exception(self._broken)
-                continue
-            if name:
-                self._places[name] = place, len(line)
-                self._fresh.pop(name, None)
-            place += len(line)
-            written.set_result(None)
+    def _settle(self, name: bytes, length: int, written: Future[int]) -> None:
+        if written.exception() is None:
+            self._places[name] = written.result(), length
+            self._fresh.pop(name, None)
 
     def _read(self) -> None:
         """Find all whole lines; put the others aside, and go on without them."""
