@@ -77,6 +77,7 @@ LAYERS: dict[str, int] = {
     "lab": 9,
     "interruption": 1,
     "replay": 9,
+    "refine_commands": 10,
     "replay_command": 10,
     "show_command": 9,
 }
