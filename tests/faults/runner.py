@@ -83,6 +83,9 @@ def _child(trial: dict[str, Any], hits: Counter[str]) -> int:
     faults.hook = hook
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (trial.get("fsize", most), most))
+    # A signal that comes when the program has let go of them came too late to count.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return main(trial["arguments"], open_refiner=small)
 
 
