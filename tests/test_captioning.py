@@ -519,6 +519,29 @@ def test_number_format_is_taken(
     assert 1 == len(captioner.answer([(image(0), "is there a red circle")]))
 
 
+@pytest.mark.parametrize("backend", ["torchvision", "pil"])
+def test_images_are_resized_where_the_model_is(tmp_path: Path, backend: str) -> None:
+    """Where the processor can, and not in the thread that everything waits for."""
+    captioner = Captioner.load(
+        str(tiny_models.tiny_blip2(tmp_path)), device="cpu", max_new_tokens=5
+    )
+    processor, told = captioner._processor, list[dict[str, Any]]()
+
+    class Watched:
+        tokenizer = processor.tokenizer
+        image_processor = SimpleNamespace(backend=backend)
+
+        def __call__(self, **options: Any) -> Any:
+            told.append(options)
+            return processor(**options)
+
+    captioner._processor = Watched()
+    captioner.answer([(image(0), "is there a red circle")])
+
+    expected = {"torchvision": torch.device("cpu"), "pil": None}[backend]
+    assert [expected] == [options.get("device") for options in told]
+
+
 def test_loading_and_captioning_print_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

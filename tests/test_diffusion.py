@@ -262,6 +262,29 @@ def test_dark_and_noisy_images_are_no_fault() -> None:
     assert image_fault(noise() * 0 + np.array([1, 0, 0])) is None
 
 
+@pytest.mark.parametrize("family", tiny_models.PIPELINES)
+def test_images_are_what_the_pipeline_makes_of_them(family: str) -> None:
+    """Made into bytes where they were drawn, and the same as diffusers' own."""
+    pipeline = tiny_models.PIPELINES[family]()
+    asked: dict[str, Any] = {}
+    draw = Diffusion(pipeline, **CALLS[family])
+    inner = pipeline.__class__.__call__
+
+    class Asked(pipeline.__class__):  # type: ignore[name-defined]
+        def __call__(self, **call: Any) -> Any:
+            asked.update(call)
+            return inner(self, **call)
+
+    pipeline.__class__ = Asked
+    (image, _) = draw(REQUESTS[:2])
+    generators = [torch.Generator("cpu").manual_seed(seed) for _, seed in REQUESTS[:2]]
+    own = inner(pipeline, **asked | {"generator": generators, "output_type": "pil"})
+
+    assert "pt" == asked["output_type"]
+    assert isinstance(image, Image.Image)
+    assert np.array_equal(np.asarray(own.images[0]), np.asarray(image))
+
+
 @pytest.mark.parametrize("flag", ["nsfw_content_detected", "nsfw_detected"])
 def test_safety_flags_may_be_absent(flag: str) -> None:
     """A pipeline without a safety checker says ``None``, which filters nothing."""

@@ -315,10 +315,14 @@ class Captioner:
 
     def _inputs(self, images: list[Image], texts: Sequence[str] | None) -> Any:
         if not self._chats:
-            text: dict[str, Any] = {}
+            told: dict[str, Any] = {}
             if texts is not None:
-                text = {"text": [*texts], "padding": True, "pad_to_multiple_of": WIDTH}
-            return self._processor(images=images, return_tensors="pt", **text)
+                told = {"text": [*texts], "padding": True, "pad_to_multiple_of": WIDTH}
+            look = getattr(self._processor, "image_processor", None)
+            if getattr(look, "backend", None) == "torchvision":
+                # Images are resized where the model is, and not in this thread.
+                told["device"] = self._model.device
+            return self._processor(images=images, return_tensors="pt", **told)
         conversations = [
             [
                 {

@@ -78,6 +78,10 @@ class Diffusion:
             pipeline = hasten(pipeline, speed)
         self._bucketed = speed is not None and speed.compile is not None
         self._pipeline = pipeline
+        # Tensors stay on the device; where there is no such processor, "pt" may be
+        # numbers of another range.
+        processor = getattr(pipeline, "image_processor", None)
+        self._output = "pt" if hasattr(processor, "pt_to_numpy") else "np"
 
     @classmethod
     def load(
@@ -181,11 +185,13 @@ class Diffusion:
             BatchError: If the pipeline gave another number of images.
         """
         drawn: list[Image.Image | CandidateError] = []
-        for (prompt, _), pixels in zip(requests, self.arrays(requests), strict=True):
+        for (prompt, _), pixels in zip(requests, self._pixels(requests), strict=True):
             if isinstance(pixels, CandidateError):
                 drawn.append(pixels)
                 continue
-            image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+            # Made into bytes where it was drawn: a quarter of the way to be copied.
+            levels = (pixels * 255).round().byte().cpu().numpy()
+            image = Image.fromarray(levels)
             image.info["truncated_tokens"] = self.truncated_tokens(prompt)
             drawn.append(image)
         return drawn
@@ -204,6 +210,15 @@ class Diffusion:
         Raises:
             BatchError: If the pipeline gave another number of images.
         """
+        return [
+            pixels if isinstance(pixels, CandidateError) else pixels.cpu().numpy()
+            for pixels in self._pixels(requests)
+        ]
+
+    def _pixels(
+        self, requests: Sequence[tuple[str, int]]
+    ) -> list[torch.Tensor | CandidateError]:
+        """Return ``(height, width, 3)`` of float32 in [0, 1] where it was drawn."""
         if not requests:
             return []
         try:
@@ -272,7 +287,7 @@ class Diffusion:
                 generator=[
                     torch.Generator("cpu").manual_seed(seed) for _, seed in requests
                 ],
-                output_type="np",
+                output_type=self._output,
                 **call,
             )
 
@@ -289,17 +304,20 @@ def _withheld(output: Any, count: int) -> list[bool]:
     return [False] * count
 
 
-def _checked_pixels(
-    image: Any, *, filtered: bool
-) -> NDArray[np.float32] | CandidateError:
+def _checked_pixels(image: Any, *, filtered: bool) -> torch.Tensor | CandidateError:
     """Return an image's numbers, or why it is none."""
+    import torch  # noqa: PLC0415 - heavy
+
     if filtered:
         message = (
             "expected an image, got one that the generator's safety filter withheld; "
             "try another seed or prompt"
         )
         return CandidateError(Status.SAFETY_FILTERED, message)
-    pixels = np.asarray(image, dtype=np.float32)
+    if isinstance(image, torch.Tensor):
+        pixels = image.permute(1, 2, 0).float()
+    else:
+        pixels = torch.from_numpy(np.array(image, dtype=np.float32))
     fault = image_fault(pixels)
     if fault is not None:
         message = (
@@ -307,7 +325,7 @@ def _checked_pixels(
             "another seed"
         )
         return CandidateError(Status.NUMERICAL_FAILURE, message)
-    return pixels.clip(0.0, 1.0)
+    return pixels.clamp(0.0, 1.0)
 
 
 def _one_line(error: BaseException) -> str:

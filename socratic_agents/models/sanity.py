@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from socratic_agents.history import Status
 if TYPE_CHECKING:
     from typing import Any
 
+    import torch
     from numpy.typing import NDArray
 
 __all__ = ("caption_fault", "decoded_image", "image_fault")
@@ -35,18 +37,21 @@ ONLY_AN_OPENING = re.compile(
 """What BLIP-2 says when it has nothing to say."""
 
 
-def image_fault(pixels: NDArray[np.floating[Any]]) -> str | None:
+def image_fault(pixels: NDArray[np.floating[Any]] | torch.Tensor) -> str | None:
     """Say why an image cannot be what a generator meant to draw.
 
     Numbers that are not finite become black when they are cast to bytes, in
     silence. An image of one other colour may well be what was asked for.
 
     Args:
-        pixels: ``(height, width, channels)``, values in [0, 1] before any cast.
+        pixels: ``(height, width, channels)``, values in [0, 1] before any cast; an
+            array or a tensor, on any device.
     """
-    if not np.isfinite(pixels).all():
+    # Either is not finite if any number is not, and a device has to tell only two.
+    least, most = float(pixels.min()), float(pixels.max())
+    if not math.isfinite(least) or not math.isfinite(most):
         return "some of its numbers are not finite"
-    return "it is black all over" if pixels.max() < DARKEST else None
+    return "it is black all over" if most < DARKEST else None
 
 
 def caption_fault(caption: str, instruction: str = "") -> str | None:
