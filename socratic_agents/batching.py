@@ -49,9 +49,10 @@ def formation(
 ) -> dict[str, Any]:
     """Return how the worker forms the batches of a model: arguments for its stage.
 
-    Calls are filled up to a power of two, so that a device sees few sizes. In
-    ``strict`` settings all have one size: the last bits of an output depend on the
-    size of its batch, but not on its neighbours.
+    Calls are filled up, so that a device sees few sizes. In ``strict`` settings all
+    have one size. On a CPU the last bits of an output depend on the size of its batch,
+    but not on its neighbours; on an accelerator they depend on its place, too, so that
+    there the one size is one.
 
     Args:
         part: The model.
@@ -64,7 +65,7 @@ def formation(
     device = choose_device(settings.device)
     model = _identity(part, settings, device)
     if device.type != "cpu":
-        most = BATCHES[part]
+        most = 1 if settings.strict else BATCHES[part]
     elif getattr(settings, part) == "pocket" and not settings.strict:
         most = POCKET_BATCH
     else:

@@ -30,8 +30,8 @@ class Stage(Generic[Item, Output]):
     of an output depend on the size of its batch, but not on its neighbours: with one
     size for all calls, an item's output is the same whatever else is on its way."""
     bucketed: bool = False
-    """Fill every call up to 1, 2, 4, 8 … items, so that a device sees few sizes;
-    ``padded`` wins over it."""
+    """Fill every call up to 1, 2, 3, 4, 6, 8, 12 … items, so that a device sees few
+    sizes; ``padded`` wins over it."""
     priority: int = 0
     """The highest goes first: stages whose answer sets loops free to think (captions,
     scores) before the one that keeps the device busy for long (images)."""
@@ -56,5 +56,7 @@ class Stage(Generic[Item, Output]):
         if self.padded:
             return min(self.max_batch, limit)
         if self.bucketed:
-            return min(1 << (items - 1).bit_length(), self.max_batch, limit)
+            power = 1 << (items - 1).bit_length()
+            size = power * 3 // 4 if items <= power * 3 // 4 else power
+            return min(size, self.max_batch, limit)
         return items

@@ -261,7 +261,8 @@ def _answers(settings: Settings, captioner: Any, worker: Worker) -> tuple[Any, A
 
     def voice(name: str, run: Any) -> Any:
         asked = formation("captioner", settings, worker, stage=name)
-        asked |= {"max_batch": QUESTIONS, "priority": 1}
+        most = QUESTIONS if asked["max_batch"] > 1 else 1
+        asked |= {"max_batch": most, "priority": 1}
         stage: Stage[tuple[Image.Image, str], Any] = Stage(run=run, **asked)
 
         async def ask(image: Image.Image, question: str) -> Any:

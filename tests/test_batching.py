@@ -53,7 +53,7 @@ def test_a_cpu_takes_few_items(worker: Worker, settings: Settings, size: int) ->
 
 
 def test_strict_calls_have_one_size_and_others_few(worker: Worker) -> None:
-    """So a stage is filled up whole, or to a power of two."""
+    """So a stage is filled up whole, or to one of a few sizes."""
     for strict in (True, False):
         settings = Settings(strict=strict)
         formed = formation("captioner", settings, worker, stage="captioner")
@@ -88,7 +88,8 @@ def test_a_card_takes_what_its_model_is_known_for(
     assert 32 == again["max_batch"]
     strict = settings.but(strict=True)
     one = formation("generator", strict, knowing, stage="generator")
-    assert BATCHES["generator"] == one["max_batch"]
+    # There an image's last bits depend on its place in a call.
+    assert 1 == one["max_batch"]
 
 
 @pytest.mark.usefixtures("_a_card")

@@ -108,7 +108,7 @@ def test_curves_are_straight_between_what_was_seen() -> None:
     assert (1.5, 2.0, 2.5, 3.0, 3.375, 3.75) == points
     bucketed = _stage(max_batch=6, bucketed=True)
     points = _points(_learned({1: 1.0, 4: 4.0, 6: 6.0}, bucketed), bucketed)
-    assert (1.0, 2.0, 4.0, 4.0, 6.0, 6.0) == points
+    assert (1.0, 2.0, 3.0, 4.0, 6.0, 6.0) == points
 
 
 def test_what_takes_no_time_has_no_curve() -> None:

@@ -231,7 +231,7 @@ async def test_the_first_answer_counts() -> None:
     ("options", "sizes"),
     [
         ({}, [1, 2, 3, 4, 5, 6]),
-        ({"bucketed": True}, [1, 2, 4, 4, 6, 6]),
+        ({"bucketed": True}, [1, 2, 3, 4, 6, 6]),
         ({"padded": True}, [6, 6, 6, 6, 6, 6]),
         ({"padded": True, "bucketed": True}, [6, 6, 6, 6, 6, 6]),
     ],
