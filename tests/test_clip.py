@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,39 @@ def test_score_puts_prefix_and_formula_together(clip: Clip, folder: Path) -> Non
     scores = clip.score([(t, image(seed)) for seed, t in enumerate(TEXTS)])
 
     assert pytest.approx(expected.tolist(), abs=1e-6) == scores
+
+
+@pytest.mark.parametrize("cores", [2, 16, None])
+def test_images_are_resized_alike_in_any_number_of_threads(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, cores: int | None
+) -> None:
+    """What the model sees is the transform of each image, to the last bit, in order."""
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    clip = Clip.load(str(folder), device="cpu")
+    images = [image(seed).resize((40 + seed, 30)) for seed in range(5)]
+    expected = [clip._preprocess(one.convert("RGB")) for one in images]
+    before = threading.active_count()
+
+    seen = clip._seen(images)
+
+    assert all(torch.equal(a, b) for a, b in zip(expected, seen, strict=True))
+    assert before == threading.active_count()
+
+
+def test_a_transform_of_ones_own_is_applied_as_it_is(clip: Clip) -> None:
+    """Nobody knows which of its steps could be taken in a thread."""
+    own = Clip(
+        clip._model,
+        lambda one: torch.full((3, 2, 2), float(one.width)),
+        clip._tokenizer,
+        name="own",
+        pretrained="none",
+    )
+
+    assert [4.0, 6.0] == [
+        float(seen.max())
+        for seen in own._seen([image(0).resize((w, 2)) for w in (4, 6)])
+    ]
 
 
 def test_batch_scores_as_single_pairs_do(clip: Clip) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,7 @@ from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import check_folder, opening, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     import torch
@@ -24,6 +27,8 @@ __all__ = ("Clip", "clip_scores", "cosines")
 
 INDEX = "open_clip_config.json"
 """The file that every saved open_clip model has."""
+MOST_THREADS = 8
+"""At most so many resize images at a time."""
 
 PRECISIONS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 """open_clip's names for number formats."""
@@ -197,11 +202,28 @@ class Clip:
         import open_clip  # noqa: PLC0415 - heavy
         import torch  # noqa: PLC0415 - heavy
 
-        pixels = torch.stack([self._preprocess(i.convert("RGB")) for i in images])
+        pixels = torch.stack(self._seen(images))
         kind = open_clip.get_input_dtype(self._precision)
         with torch.inference_mode():
             encoded = self._model.encode_image(pixels.to(self._device, kind))
         return np.asarray(encoded.float().cpu())
+
+    def _seen(self, images: Sequence[Image]) -> list[torch.Tensor]:
+        """Return images as the model sees them, resized at the same time.
+
+        A large image takes Pillow several milliseconds, in which it needs no lock.
+        """
+        rgb: list[Any] = [image.convert("RGB") for image in images]
+        steps = list(getattr(self._preprocess, "transforms", ()))
+        names = [type(step).__name__ for step in steps]
+        # From there on it is torch, which has threads of its own.
+        first = next((n for n, name in enumerate(names) if "ToTensor" in name), 0)
+        threads = min(len(rgb), MOST_THREADS, (os.cpu_count() or 1) // 2)
+        if first == 0 or threads <= 1:
+            return [self._preprocess(image) for image in rgb]
+        with ThreadPoolExecutor(threads) as pool:
+            small = list(pool.map(partial(_through, steps[:first]), rgb))
+        return [_through(steps[first:], image) for image in small]
 
     def _texts(self, texts: Sequence[str]) -> NDArray[Any]:
         import torch  # noqa: PLC0415 - heavy
@@ -215,6 +237,13 @@ class Clip:
     def _device(self) -> torch.device:
         device: torch.device = next(self._model.parameters()).device
         return device
+
+
+def _through(steps: Sequence[Callable[[Any], Any]], image: Any) -> Any:
+    """Return what becomes of an image, step by step."""
+    for step in steps:
+        image = step(image)
+    return image
 
 
 def _needs_quick_gelu(architecture: str, weights: str) -> bool:
