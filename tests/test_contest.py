@@ -15,6 +15,7 @@ import pytest
 
 from socratic_agents.errors import BatchError
 from socratic_agents.lab import contest as contests
+from socratic_agents.lab import costs as prices
 from socratic_agents.lab import turns
 from socratic_agents.lab.contest import Plan, contest
 from socratic_agents.lab.costs import CostMeter
@@ -296,6 +297,25 @@ async def test_a_turn_is_held_against_the_pace_of_its_time() -> None:
     # With many loops the device alone decides.
     assert slow.rate(costs, loops=4000) == pytest.approx(2 * slow.loops_per_second)
     assert 0 < meter.pace() == meter.usual
+
+
+def test_a_steady_device_has_one_pace() -> None:
+    """Calls of one item, that others may slow down, are not held against it."""
+    some = plan(contenders=("ours",), loops=(2,), repeats=1)
+    results, _ = contest(small_bed(steady=True), some, say=quiet)
+    assert all([1.0, 1.0] == one["slow_range"] for one in results)
+
+
+async def test_calls_that_last_too_long_are_not_doubled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Larger ones would cost minutes, and tell nothing new."""
+    monkeypatch.setattr(prices, "LONGEST", 0.0)
+    meter = CostMeter(await contests._lone(small_bed(), plan()), loops=1)
+    meter.measure(2, warm=True)
+    measured = meter.costs().stages.values()
+    assert measured
+    assert all([1] == list(cost.seconds) for cost in measured)
 
 
 def test_entries_know_what_they_are() -> None:

@@ -187,6 +187,7 @@ def _bed(
         others=partial(_others, settings, port, voices, loops),
         memory=Memory(device),
         sameness=Sameness(exact=device.type == "cpu", fine=fine),
+        steady=device.type == "cuda",
         closers=voices.closers,
     )
 

@@ -22,6 +22,8 @@ from socratic_agents.lab.turns import Case, Pace, Turn, have_turn, library_loop
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from PIL.Image import Image
+
     from socratic_agents.lab.probes import Log
 
 __all__ = ("Plan", "contest")
@@ -71,7 +73,7 @@ async def _contest(
     ways = Ways()
     try:
         log = await _lone(bed, plan)
-        meter = CostMeter(log, loops=bed.kinds)
+        meter = CostMeter(log, loops=bed.kinds, steady=bed.steady)
         await asyncio.to_thread(meter.measure, plan.repeats, warm=True)
         bed.port.caps = meter.costs().caps
         say("calls measured; the contenders have their turns")
@@ -207,7 +209,8 @@ class _Arena:
                 after = await asyncio.to_thread(self.meter.pace)
                 turns[name].append(replace(turn, pace=(before + after) / 2))
                 before = after
-            await asyncio.to_thread(self.meter.measure)
+            if not self.bed.steady:
+                await asyncio.to_thread(self.meter.measure)
             self.say(f"{loops} in flight: turn {repeat + 1} of {repeats} is over")
         return _Field(case, loops, turns, wait)
 
@@ -228,7 +231,8 @@ class _Arena:
             rival: Any = EarlySealing(wait=wait)
         else:
             rival = entry.open(self.meter.costs(), loops)
-        return await have_turn(
+        seen: list[tuple[str, int, Image]] = []
+        turn = await have_turn(
             rival,
             self.bed.port,
             self.ways.loops.get(entry.way, self.bed.loops),
@@ -236,5 +240,8 @@ class _Arena:
             in_flight=1 if entry.alone else loops,
             memory=self.bed.memory,
             body=GraphLoop() if entry.graph else library_loop,
-            saw=lambda *drawn: sameness.see(name, entry.rule, *drawn),
+            saw=lambda *drawn: seen.append(drawn),
         )
+        for drawn in seen:  # not before: it would hold up the loops
+            sameness.see(name, entry.rule, *drawn)
+        return turn

@@ -30,6 +30,9 @@ PROBES = 3
 LEAST = 16
 """Sizes up to here are measured, even where a stage's own calls are smaller."""
 
+LONGEST = 5.0
+"""Seconds of a call after which no larger one is tried."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
@@ -134,9 +137,11 @@ class CostMeter:
     Args:
         log: Of some lone loops, whose items are used.
         loops: How many they were, at least 1.
+        steady: Whether the device is as fast at any time: then it is measured once.
     """
 
-    def __init__(self, log: Log, *, loops: int) -> None:
+    def __init__(self, log: Log, *, loops: int, steady: bool = False) -> None:
+        self._steady = steady
         self._samples = {
             (stage.name, key): (stage, items)
             for (stage, key), items in log.samples.items()
@@ -170,11 +175,16 @@ class CostMeter:
                         break
                     if turn >= warm:
                         sizes[size].append(seconds)
+                    elif seconds > LONGEST:
+                        self._seen[place] = {
+                            n: s for n, s in sizes.items() if n <= size
+                        }
+                        break
 
     def pace(self) -> float:
         """Return what a lone loop's calls of one item take the device just now."""
-        lasted = 0.0
-        for place, (stage, items) in self._samples.items():
+        lasted = 1.0 if self._steady else 0.0
+        for place, (stage, items) in self._samples.items() if not self._steady else ():
             calls = [_called(stage, items, 1) or 0.0 for _ in range(PROBES)]
             lasted += self._items[place] * median(calls)
         self._paces.append(lasted)

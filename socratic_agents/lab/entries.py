@@ -57,6 +57,8 @@ class Bed:
     """Loops that differ in what they ask for, one after the other."""
     speaks: bool = False
     """Whether a language model is asked, rather than time let pass."""
+    steady: bool = False
+    """Whether the device keeps its pace, as a card does that nobody else uses."""
     plain: bool = True
     """Whether a round is one image, its caption and its score."""
     closers: Sequence[Callable[[], Awaitable[None]]] = ()

@@ -65,16 +65,26 @@ class RandomCaptioner:
 
     def caption(self, images: Sequence[Image]) -> list[str]:
         """Say something about each image, in order."""
-        size = (self._pixels, self._pixels)
-        arrays = np.stack([np.asarray(image.resize(size)) for image in images])
-        pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2).to(self._where.device)
+        seen = [self._seen(image) for image in images]
         with torch.inference_mode():
             written = self._model.generate(
-                (pixels / 127.5 - 1).to(self._where.dtype),
+                torch.cat(seen).to(self._where.dtype),
                 max_new_tokens=WORDS,
                 min_new_tokens=WORDS,
             )
         return [" ".join(map(str, tokens.tolist())) for tokens in written]
+
+    def _seen(self, image: Image) -> torch.Tensor:
+        """Return an image as the model sees it, resized on its device."""
+        levels = torch.from_numpy(np.array(image)).to(self._where.device)
+        pixels = levels.permute(2, 0, 1)[None].float() / 127.5 - 1
+        return torch.nn.functional.interpolate(
+            pixels,
+            (self._pixels, self._pixels),
+            mode="bicubic",
+            align_corners=False,
+            antialias=True,
+        )
 
 
 def random_scorer(where: Where) -> Clip:

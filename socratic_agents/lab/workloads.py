@@ -89,7 +89,8 @@ def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
     opened = partial(_random, workload, tiny)
     if tiny:
         return Habits(open=opened, loops=(1, 8), llm_seconds=0.05, seconds=0.5)
-    return Habits(open=opened, loops=(1, 32), llm_seconds=1.0, seconds=10.0)
+    # All loops begin at once; it takes them a while to come apart.
+    return Habits(open=opened, loops=(1, 32), llm_seconds=1.0, seconds=30.0)
 
 
 def _pocket(seed: int) -> Bed:
