@@ -127,10 +127,12 @@ def test_every_setting_is_told() -> None:
         assert {
             *("curve", "n", "llm_seconds", "contender", "efficiency"),
             *("ratio_to_sequential", "images_per_second", "loops_per_second", "busy"),
-            *("fill", "latency_p50", "latency_p95"),
+            *("fill", "latency_p50", "latency_p95", "batching_limit"),
         } == one.keys() - {"wait"}
         assert ("wait" in one) == (one["contender"] == "ray_tuned")
         assert one["latency_p50"] <= one["latency_p95"]
+        # An image, a caption and a score one by one, and in the best batches.
+        assert 1.73 == pytest.approx(one["batching_limit"], abs=0.01)
         assert {"generator", "captioner", "scorer"} == one["fill"].keys()
         if one["contender"] == "sequential":
             assert 1.0 == one["ratio_to_sequential"]

@@ -84,6 +84,8 @@ def virtual_bench(
     """
     chosen = [models for models in MODELS if models.name in names]
     for models, median, count in itertools.product(chosen, llm_seconds, loops):
+        single = sum(curve.at(1) for curve in models.curves.values())
+        limit = single / sum(curve.best for curve in models.curves.values())
         case = Case(total=max(4 * count, 64), llm_seconds=median, seed=seed)
         most = bound(models, case, loops=count)
         slowest = measure(models, CONTENDERS["sequential"], case, loops=1)
@@ -103,6 +105,7 @@ def virtual_bench(
                 "fill": {k: round(v, 3) for k, v in measured.fill.items()},
                 "latency_p50": round(measured.latency(0.5), 3),
                 "latency_p95": round(measured.latency(0.95), 3),
+                "batching_limit": round(limit, 3),
                 **extra,
             }
 
