@@ -18,7 +18,7 @@ from socratic_agents.chains.selector import (
     first,
     last,
 )
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.chains.vision import sees, vision_judge, vision_selector
 from socratic_agents.errors import ConfigurationError
 

@@ -30,7 +30,7 @@ from socratic_agents.chains.checklist import (
     checklist_judge,
     checklist_writer,
 )
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.checklist import (
     Answer,
     Checklist,

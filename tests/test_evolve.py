@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.cli import main
 from socratic_agents.errors import ConfigurationError, TemplateError
 from socratic_agents.interruption import Interruption

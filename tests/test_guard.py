@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from socratic_agents.chains.guard import Checks, fidelity_guard
 from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.checklist import Checklist, Question
 from socratic_agents.errors import (
     AgentError,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.chains.examples import chosen_examples, likeness
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import Failure, Place, Refinement, StopReason, Usage
 from socratic_agents.lab.harvest import as_bank, harvest

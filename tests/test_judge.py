@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.chains.judge import Judgement, caption_judge, never, score_judge
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.errors import (
     AgentError,
     AnswerError,

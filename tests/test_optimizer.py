@@ -21,7 +21,7 @@ from PIL import Image
 from socratic_agents.chains.attempts import attempt, attempts
 from socratic_agents.chains.optimizer import SOFTER, Rewrites, optimizer
 from socratic_agents.chains.retries import Retries
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.chains.vision import BELOW
 from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.errors import (

@@ -19,7 +19,7 @@ from socratic_agents.chains.guard import fidelity_guard
 from socratic_agents.chains.judge import caption_judge
 from socratic_agents.chains.optimizer import optimizer
 from socratic_agents.chains.selector import caption_selector
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.checklist import Answer, Said
 from socratic_agents.errors import AnswerError
 from socratic_agents.history import Candidate, History, Round

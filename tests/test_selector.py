@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from socratic_agents.chains.selector import Choice, caption_selector, clip, first, last
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.errors import AnswerError, CallError, TemplateError
 from socratic_agents.history import Candidate, Status
 from tests.fakes import ScriptedChatModel, drawn, failed, history

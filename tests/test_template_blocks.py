@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.templates import find_template, template_source
+from socratic_agents.chains.template_files import find_template, template_source
 from socratic_agents.errors import TemplateError
 from tests.fakes import ScriptedChatModel, history
 from tests.studies import written

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.templates import OFFERS, Template, find_template
+from socratic_agents.chains.template_files import find_template
+from socratic_agents.chains.templates import OFFERS, Template
 from socratic_agents.errors import TemplateError
 
 ROOT = Path(__file__).parent.parent
@@ -408,7 +409,7 @@ def test_a_wheel_finds_its_templates(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "prompts", package / "prompts")
     (package / "__init__.py").touch()
     script = (
-        "from socratic_agents.chains import templates as t;"
+        "from socratic_agents.chains import template_files as t;"
         "print(t.find_template('judge', 'default').name, t.__file__)"
     )
     done = subprocess.run(
@@ -418,4 +419,4 @@ def test_a_wheel_finds_its_templates(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert f"default {package / 'chains' / 'templates.py'}" == done.stdout.strip()
+    assert f"default {package / 'chains' / 'template_files.py'}" == done.stdout.strip()

@@ -26,7 +26,7 @@ from socratic_agents.chains.judge import caption_judge
 from socratic_agents.chains.meter import metered
 from socratic_agents.chains.retries import Retries
 from socratic_agents.chains.selector import caption_selector
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.chains.vision import (
     BELOW,
     LARGEST,

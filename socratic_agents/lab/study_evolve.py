@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import Failure, Refinement
 from socratic_agents.lab.course import course_of

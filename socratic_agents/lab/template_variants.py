@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from socratic_agents.chains.templates import OFFERS, template_source
+from socratic_agents.chains.template_files import template_source
+from socratic_agents.chains.templates import OFFERS
 from socratic_agents.errors import ConfigurationError
 
 if TYPE_CHECKING:

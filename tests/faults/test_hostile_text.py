@@ -25,7 +25,7 @@ from PIL import Image
 from rich.console import Console
 
 from socratic_agents.chains.judge import caption_judge
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.cli import main
 from socratic_agents.errors import PromptError

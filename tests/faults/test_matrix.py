@@ -25,7 +25,7 @@ from socratic_agents.chains.failures import Kind
 from socratic_agents.chains.judge import caption_judge
 from socratic_agents.chains.optimizer import optimizer
 from socratic_agents.chains.retries import Retries
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.errors import AnswerError, CallError
 from socratic_agents.history import Verdict
 from tests.fakes import ScriptedChatModel, TextModel, drawn, history

@@ -24,7 +24,7 @@ from PIL import Image
 
 from socratic_agents.chains.ask import ask
 from socratic_agents.chains.judge import Judgement
-from socratic_agents.chains.templates import find_template
+from socratic_agents.chains.template_files import find_template
 from socratic_agents.cli import main
 from socratic_agents.errors import AnswerError, ConfigurationError
 from socratic_agents.history import Candidate, Failure
