@@ -13,10 +13,12 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
+from PIL import Image
 
 from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.history import (
@@ -41,6 +43,21 @@ def _candidate(prompt: str = "a cat", **fields: object) -> Candidate:
 
 def _history(*candidates: Candidate) -> History:
     return History(user_prompt="a cat", rounds=(Round(candidates=candidates),))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Candidate, Failure, History, Place, Receipt, Refinement, Round, Usage, Verdict],
+)
+def test_values_are_frozen_and_made_by_name(value: type[Any]) -> None:
+    """Many hold them at the same time, and orders of fields may change."""
+    assert value.__dataclass_params__.frozen
+    assert all(one.kw_only for one in fields(value))
+
+
+def test_an_image_is_not_spelled_out() -> None:
+    """Whoever prints a candidate wants to read the rest."""
+    assert "image" not in repr(_candidate(image=Image.new("RGB", (2, 2))))
 
 
 @given(strategies.refinements())

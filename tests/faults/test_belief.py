@@ -6,9 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from socratic_agents import faults
 from socratic_agents.errors import ConfigurationError
+from socratic_agents.objects import (
+    Gallery,
+    Objects,
+    list_aside,
+    put_aside,
+    write_aside,
+    write_whole,
+)
 from socratic_agents.records import record_line
 from socratic_agents.results import read_outcomes
 from socratic_agents.store import RunDirectory, write_files
@@ -123,3 +132,54 @@ def test_files_are_written_into_folders_that_may_be_there(tmp_path: Path) -> Non
     for text in (b"a", b"b"):
         write_files(folder, {"it.txt": text})
         assert text == (folder / "it.txt").read_bytes()
+
+
+def test_a_file_is_complete_before_it_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that a buffer still holds would be missing after a crash."""
+    seen = list[bytes]()
+
+    def look(point: str) -> None:
+        if point == "file:sync":
+            seen.extend(part.read_bytes() for part in tmp_path.glob(".*.part"))
+
+    monkeypatch.setattr(faults, "hook", look)
+    write_whole(tmp_path / "whole", b"every byte")
+    assert [b"every byte"] == seen
+
+
+def test_what_is_put_aside_needs_no_folder_and_spares_what_is_there(
+    tmp_path: Path,
+) -> None:
+    """Files of one name, and what is cut off of them, lie beside each other."""
+    folder = tmp_path / "not" / "yet"
+    write_aside(folder, "journal.jsonl", b"one")
+    write_aside(folder, "journal.jsonl", b"two")
+    for content in (b"three", b"four"):
+        (folder / "config.json").write_bytes(content)
+        put_aside(folder, folder / "config.json")
+    aside = list_aside(folder)
+    assert {b"one", b"two", b"three", b"four"} == {one.read_bytes() for one in aside}
+    other = tmp_path / "nor" / "yet"
+    (tmp_path / "spoilt").write_bytes(b"spoilt")
+    assert b"spoilt" == put_aside(other, tmp_path / "spoilt").read_bytes()
+
+
+def test_an_image_that_was_read_is_not_written_again(tmp_path: Path) -> None:
+    """Its path was noted, however often; another one gets a path of its own."""
+    encoded = list[str]()
+
+    def encode(image: Image.Image, prompt: str, seed: int) -> bytes:
+        encoded.append(f"{prompt} {seed}")
+        return image.tobytes()
+
+    gallery = Gallery(Objects(tmp_path / "not" / "yet"), encode)
+    known, new = Image.new("RGB", (2, 2)), Image.new("RGB", (2, 2), "red")
+    for _ in range(2):
+        gallery.note(known, "objects/known.png")
+    assert "objects/known.png" == gallery.keep(known, prompt="a", seed=1)
+    path = gallery.keep(new, prompt="b", seed=2)
+    assert path == gallery.keep(new, prompt="b", seed=2)
+    assert ["b 2"] == encoded
+    assert new.tobytes() == (tmp_path / "not" / "yet" / path).read_bytes()
