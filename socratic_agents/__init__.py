@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from socratic_agents.settings import Settings
     from socratic_agents.store import RunDirectory
     from socratic_agents.tools import image_tools
-    from socratic_agents.workers import RayWorkers
+    from socratic_agents.workers import ProcessWorkers, RayWorkers
 
 __all__ = (
     "Agents",
@@ -36,6 +36,7 @@ __all__ = (
     "EventKind",
     "Failure",
     "History",
+    "ProcessWorkers",
     "RayWorkers",
     "Refinement",
     "Refiner",
@@ -72,7 +73,7 @@ _HOMES = {
     "settings": ("Settings",),
     "store": ("RunDirectory",),
     "tools": ("image_tools",),
-    "workers": ("RayWorkers",),
+    "workers": ("ProcessWorkers", "RayWorkers"),
 }
 """Module to the public names that it owns."""
 

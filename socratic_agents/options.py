@@ -63,7 +63,7 @@ SETTINGS = {
     "batching": ("NAME", "What shares a batch: request, or step."),
     "compile": ("NAME", "Compile the denoiser: regional, full, or none."),
     "vae_batch": ("N", "Images that are decoded at once."),
-    "workers": ("ADDRESS", "Cluster for the image models: ray, or ray://HOST:PORT."),
+    "workers": ("WHERE", "Image models run in: process, ray, or ray://HOST:PORT."),
 }
 """Settings that are options: metavar and help. Settings itself checks the values."""
 

@@ -1,4 +1,7 @@
-"""Ray voices: the models that the settings name, opened in actors of a Ray cluster."""
+"""Ray voices: the models that the settings name, opened in processes of their own.
+
+The processes are children of this one, or actors of a Ray cluster.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.callables import drawn, guarded
 from socratic_agents.errors import ConfigurationError
 from socratic_agents.history import Status
+from socratic_agents.process_cluster import ProcessCluster
 from socratic_agents.ray_cluster import RayCluster
 from socratic_agents.replicas import Replicas
 from socratic_agents.voices import Voices, images_server, open_voices
-from socratic_agents.workers import read_workers
+from socratic_agents.workers import RayWorkers, read_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PIL import Image
 
+    from socratic_agents.replicas import Cluster
     from socratic_agents.scheduler import Worker
     from socratic_agents.settings import Settings
 
@@ -30,14 +35,15 @@ def open_replicas(
     *,
     open_with: Callable[[Settings, Worker], Voices] = open_voices,
 ) -> Voices:
-    """Open the models that the settings name in actors of a Ray cluster; blocks.
+    """Open the models that the settings name in processes of their own; blocks.
 
     Args:
         settings: What to open, and with which workers.
-        open_with: Opens the voices within an actor.
+        open_with: Opens the voices within such a process.
 
     Raises:
-        ConfigurationError: If there is no Ray or no room, or an actor cannot open them.
+        ConfigurationError: If there is no Ray or no room, or a process cannot open
+            them.
     """
     if server := images_server(settings):
         message = (
@@ -46,9 +52,17 @@ def open_replicas(
         )
         raise ConfigurationError(message)
     workers = read_workers(settings.workers)
-    cluster = RayCluster(workers)
+    cluster: Cluster = (
+        RayCluster(workers)
+        if isinstance(workers, RayWorkers)
+        else ProcessCluster(workers, device=settings.device)
+    )
     start = partial(cluster.start, _portable(settings), open_with=open_with)
-    replicas = Replicas(cluster, start=start)
+    try:
+        replicas = Replicas(cluster, start=start)
+    except BaseException:
+        cluster.close(())
+        raise
     try:
         able = replicas.open(workers.patience)
     except BaseException:

@@ -1,4 +1,4 @@
-"""Replicas: the actors of a Ray cluster that have the models, and who does what.
+"""Replicas: the actors of a cluster that have the models, and who does what.
 
 Every replica is an actor with a worker of its own, which forms the batches there; here
 it is only decided who gets an item. Items depend on nothing but themselves, so what an
@@ -14,7 +14,7 @@ import weakref
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from socratic_agents.callables import one_line
 from socratic_agents.errors import BatchError, ClosedError, ConfigurationError
@@ -29,16 +29,45 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from socratic_agents.errors import SocraticError
-    from socratic_agents.ray_cluster import RayCluster
     from socratic_agents.replica import Abilities
 
-__all__ = ("Replicas",)
+__all__ = ("Cluster", "Replicas")
 
 TRIES = 3
 """Deaths in a row, of one item's actors or of the actors of one place, before others
 are spared."""
 
 _ASKED: Stage[Any, Any] = Stage(name="replica", run=list)
+
+
+class Cluster(Protocol):
+    """Where actors run: in processes of this machine, or of those that Ray knows."""
+
+    @property
+    def count(self) -> int:
+        """How many there shall be."""
+
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        """What is raised where an actor or its answer is gone, or of no use."""
+
+    def start(self, *inputs: Any, **named: Any) -> Any:
+        """Return a new actor around a ``Replica`` of these arguments."""
+
+    def put(self, value: Any) -> Any:
+        """Return what stands for a value among the inputs of actors."""
+
+    def cancel(self, reference: Any) -> None:
+        """Let an actor know that nobody waits for this answer any more."""
+
+    def kill(self, actor: Any) -> None:
+        """End an actor and whatever it does, if it has not ended."""
+
+    def bare(self, problem: BaseException) -> BaseException:
+        """Return the error as the actor raised it."""
+
+    def close(self, actors: Iterable[Any]) -> None:
+        """Close these actors in good order, and end all."""
 
 
 @dataclass(eq=False)
@@ -73,7 +102,7 @@ class Replicas:
         start: Returns a new actor.
     """
 
-    def __init__(self, cluster: RayCluster, *, start: Callable[[], Any]) -> None:
+    def __init__(self, cluster: Cluster, *, start: Callable[[], Any]) -> None:
         self._cluster, self._start = cluster, start
         self._lock = threading.RLock()
         self._jobs = set[Job]()
@@ -100,8 +129,8 @@ class Replicas:
             if not done:
                 message = (
                     f"expected an actor to open its models within {patience:g} s, got "
-                    f"none of {len(opened)}; look for room with 'ray status', or raise "
-                    "the patience of RayWorkers"
+                    f"none of {len(opened)}; look for room (with 'ray status', where "
+                    "Ray runs them), or raise the patience of the workers"
                 )
                 raise ConfigurationError(message)
             for future in done:
@@ -262,7 +291,7 @@ class Replicas:
     def _gone(self) -> SocraticError:
         message = (
             f"expected an actor that answers, got {TRIES} in a row that ended without, "
-            f"the last with: {self._last}; see the logs of Ray on its machine"
+            f"the last with: {self._last}; see what its process wrote (with Ray, in its logs)"
         )
         return BatchError(message)
 

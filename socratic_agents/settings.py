@@ -181,8 +181,9 @@ class Settings(BaseSettings):
     vae_batch: Annotated[int, Field(ge=1)] | None = None
     """Images that are decoded at once; ``None``: the whole batch."""
     workers: Any = None
-    """Where the image models run: ``ray`` (the cluster of this machine, or one that is
-    started), ``ray://HOST:PORT``, or ``RayWorkers``. ``None``: in this process."""
+    """Where the image models run: ``process`` (here, in processes of their own),
+    ``ray`` (the cluster of this machine, or one that is started), ``ray://HOST:PORT``,
+    ``ProcessWorkers`` or ``RayWorkers``. ``None``: in this process."""
     strict: bool = False
     """Make every call of a model with one size, filled up with copies: a candidate is
     the same to the last bit whatever else is on its way, and a lone one takes longer.

@@ -9,10 +9,32 @@ from typing import Any
 
 from socratic_agents.errors import ConfigurationError
 
-__all__ = ("RayWorkers", "read_workers")
+__all__ = ("ProcessWorkers", "RayWorkers", "read_workers")
 
+PROCESS = "process"
 RAY = "ray"
 _ADDRESS = re.compile(r"ray://[^\s/@?#]+:\d{1,5}")
+
+
+@dataclass(frozen=True)
+class ProcessWorkers:
+    """Copies of the image models on this machine, each in a process of its own.
+
+    Args:
+        count: How many, at least 1; ``None``: one for each device that the settings
+            name, or else for each CUDA device, or 1 where there is none.
+        patience: Seconds in which the first of them must have opened the models.
+
+    Raises:
+        ConfigurationError: If something is out of its range.
+    """
+
+    count: int | None = None
+    _: KW_ONLY
+    patience: float = 600.0
+
+    def __post_init__(self) -> None:
+        _check(self, _common(self))
 
 
 @dataclass(frozen=True)
@@ -39,34 +61,50 @@ class RayWorkers:
     patience: float = 600.0
 
     def __post_init__(self) -> None:
-        expected = {
-            "count to be a whole number, at least 1": self.count is None
-            or (type(self.count) is int and self.count >= 1),
+        own = {
             "gpus_each to be at least 0": self.gpus_each is None
             or 0 <= self.gpus_each < math.inf,
             "address to be 'ray' or 'ray://HOST:PORT'": self.address == RAY
             or _ADDRESS.fullmatch(self.address),
-            "patience to be above 0": self.patience > 0,
         }
-        for what, right in expected.items():
-            if not right:
-                message = f"expected {what}, got {getattr(self, what.split()[0])!r}"
-                raise ConfigurationError(message)
+        _check(self, _common(self) | own)
 
 
-def read_workers(value: Any) -> RayWorkers:
+def read_workers(value: Any) -> ProcessWorkers | RayWorkers:
     """Return the workers that a setting stands for.
 
     Args:
-        value: ``ray``, ``ray://HOST:PORT``, or workers.
+        value: ``process``, ``ray``, ``ray://HOST:PORT``, or workers.
 
     Raises:
         ConfigurationError: If it is something else.
     """
-    if isinstance(value, RayWorkers):
+    if isinstance(value, ProcessWorkers | RayWorkers):
         return value
+    if value == PROCESS:
+        return ProcessWorkers()
     if value == RAY or (isinstance(value, str) and _ADDRESS.fullmatch(value)):
         return RayWorkers(gpus_each=None, address=value)
     shown = repr(value) if isinstance(value, str) else type(value).__name__
-    message = f"expected workers (ray, ray://HOST:PORT) or RayWorkers, got {shown}"
+    message = (
+        "expected workers (process, ray, ray://HOST:PORT), ProcessWorkers or "
+        f"RayWorkers, got {shown}"
+    )
     raise ConfigurationError(message)
+
+
+def _common(workers: ProcessWorkers | RayWorkers) -> dict[str, Any]:
+    """Return what holds for all workers, and whether it does."""
+    count = workers.count
+    return {
+        "count to be a whole number, at least 1": count is None
+        or (type(count) is int and count >= 1),
+        "patience to be above 0": workers.patience > 0,
+    }
+
+
+def _check(workers: ProcessWorkers | RayWorkers, expected: dict[str, Any]) -> None:
+    for what, right in expected.items():
+        if not right:
+            message = f"expected {what}, got {getattr(workers, what.split()[0])!r}"
+            raise ConfigurationError(message)

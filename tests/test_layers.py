@@ -58,6 +58,8 @@ LAYERS: dict[str, int] = {
     "pocket": 4,
     "replica": 4,
     "loop": 5,
+    "process_child": 1,
+    "process_cluster": 5,
     "ray_cluster": 5,
     "replicas": 5,
     "roles": 5,

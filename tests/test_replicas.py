@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -713,7 +713,7 @@ class TestCluster:
             patch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}])
             patch.setattr(ray, "shutdown", lambda: addresses.append("down"))
             shares = {
-                count: RayCluster(read_workers(workers)).count
+                count: RayCluster(cast("RayWorkers", read_workers(workers))).count
                 for count, workers in (
                     (4, "ray://head:10001"),
                     (8, RayWorkers(gpus_each=0.5)),
@@ -779,7 +779,7 @@ class TestSettings:
         """As an option, checked before anything is opened."""
         out = str(tmp_path / "run")
         assert 2 == main(["refine", "a ball", "--workers", "roy", "--out", out])
-        assert "workers: expected workers (ray," in capsys.readouterr().err
+        assert "workers: expected workers (process, ray," in capsys.readouterr().err
 
     def test_what_crosses_has_no_secrets_and_no_objects(self) -> None:
         """Only what decides how the image models are opened."""
