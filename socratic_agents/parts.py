@@ -13,6 +13,7 @@ from socratic_agents.chains.retries import Retries
 from socratic_agents.checklist import share_passed
 from socratic_agents.devices import open_devices
 from socratic_agents.errors import CandidateError, ConfigurationError
+from socratic_agents.generators import OPENAI, images_server
 from socratic_agents.loop import Agents
 from socratic_agents.ray_voices import open_replicas
 from socratic_agents.roles import (
@@ -26,7 +27,6 @@ from socratic_agents.roles import (
     open_selector,
 )
 from socratic_agents.steps import remembered
-from socratic_agents.voices import OPENAI, Voices, images_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler import Worker
     from socratic_agents.settings import Settings
     from socratic_agents.store import RunDirectory
+    from socratic_agents.voices import Voices
 
 __all__ = ("Parts", "cast_agents", "check_keys", "open_parts")
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.callables import drawn, guarded
 from socratic_agents.errors import ConfigurationError
+from socratic_agents.generators import images_server
 from socratic_agents.history import Status
 from socratic_agents.process_cluster import ProcessCluster
 from socratic_agents.ray_cluster import RayCluster
 from socratic_agents.replicas import Replicas
-from socratic_agents.voices import Voices, images_server, open_voices
+from socratic_agents.voices import Voices, open_voices
 from socratic_agents.workers import RayWorkers, read_workers
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from socratic_agents.callables import drawn
 from socratic_agents.chains.meter import metered
 from socratic_agents.checklist import Answer, Checklist, Question, Said
 from socratic_agents.errors import CandidateError, ConfigurationError
+from socratic_agents.generators import images_server
 from socratic_agents.history import Candidate
 from socratic_agents.parts import cast_agents
 from socratic_agents.pocket import weights_folder
@@ -20,7 +21,7 @@ from socratic_agents.refiner import Refiner
 from socratic_agents.roles import find_templates
 from socratic_agents.scheduler import Worker
 from socratic_agents.settings import Settings
-from socratic_agents.voices import images_server, open_scorer, open_voices
+from socratic_agents.voices import open_scorer, open_voices
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:
