@@ -55,6 +55,31 @@ def test_values_are_frozen_and_made_by_name(value: type[Any]) -> None:
     assert all(one.kw_only for one in fields(value))
 
 
+def test_what_is_not_said_is_nothing() -> None:
+    """No cost, no cut tokens, and the place of a single prompt."""
+    assert (0, 0, 0, 0) == (
+        Usage().images,
+        Usage().llm_calls,
+        Usage().input_tokens,
+        Usage().output_tokens,
+    )
+    failure = Failure(user_prompt="a cat", error="expected more", kind="BatchError")
+    assert 0 == failure.index
+    old = _candidate().to_json()
+    del old["truncated_tokens"]
+    assert 0 == Candidate.from_json(old).truncated_tokens
+
+
+@pytest.mark.parametrize("statuses", [*itertools.product(Status, repeat=2)])
+def test_a_history_is_filtered_where_every_image_was(
+    statuses: tuple[Status, ...],
+) -> None:
+    """Withheld by a safety filter; one that failed otherwise is no such sign."""
+    history = _history(*(_candidate(status=status) for status in statuses))
+    assert history.filtered == ({Status.SAFETY_FILTERED} == set(statuses))
+    assert not _history().filtered
+
+
 def test_an_image_is_not_spelled_out() -> None:
     """Whoever prints a candidate wants to read the rest."""
     assert "image" not in repr(_candidate(image=Image.new("RGB", (2, 2))))
