@@ -42,6 +42,9 @@ ADMITTED = 3
 """Full batches of loops in flight, beside those that think."""
 SINGLE = 16
 """Batches with one key, until loops are expected to come back with that key."""
+PROMPT = 0.02
+"""Loops that were just answered are waited for, for this share of what a good batch of
+the stage takes that keeps the device busy."""
 USERS = 1024
 """So many users are remembered, if fewer have something waiting."""
 
@@ -175,6 +178,15 @@ class Dispatcher:
         brought = max(taken / max(self.thinking.begun, 1), 1.0)
         batches = ADMITTED * curve.full / brought
         return math.ceil(batches + thought / (item * brought))
+
+    def grace(self) -> float:
+        """Return how many seconds to wait for loops that were answered a moment ago.
+
+        What they want next is nearly there: captions of the images that were just
+        drawn would else wait until the next images are.
+        """
+        heavy = min(self._costs.values(), key=lambda cost: cost[0], default=None)
+        return PROMPT * heavy[1].at(heavy[1].enough) if heavy else 0.0
 
     def _choose(self) -> Line:
         """Return the line whose turn it is."""

@@ -14,9 +14,11 @@ import atexit
 import itertools
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from socratic_agents.answered import Answered
 from socratic_agents.calibration import Calibration
 from socratic_agents.calls import Caller
 from socratic_agents.dispatch import Dispatcher, Run
@@ -68,6 +70,8 @@ class Worker:
         self._dispatcher, self._numbers = Dispatcher(), itertools.count()
         self._tally = Tally(time.perf_counter())
         self._running: list[Job] = []
+        self._loops: dict[int, Loop] = {}
+        self._answered = Answered(self._dispatcher.grace)
         self._closed = False
         self._over = threading.Event()  # the thread has ended, or is stuck
         self._watched: object = None
@@ -127,6 +131,7 @@ class Worker:
             )
             if loop:
                 loop.waiting += 1
+                self._answered.discard(loop.order)
                 self._dispatcher.thinking.end(loop.order, now=time.perf_counter())
             self._dispatcher.add(
                 waiting,
@@ -165,12 +170,16 @@ class Worker:
         """
         with self._changed:
             loop = Loop(next(self._numbers), user)
+            self._loops[loop.order] = loop
         token = current_loop.set(loop)
         try:
             yield
         finally:
             current_loop.reset(token)
             with self._changed:
+                del self._loops[loop.order]
+                self._answered.discard(loop.order)
+                self._changed.notify()
                 self._dispatcher.thinking.end(loop.order, now=time.perf_counter())
 
     def think(self) -> None:
@@ -182,6 +191,8 @@ class Worker:
         """
         if loop := current_loop.get():
             with self._changed:
+                self._answered.discard(loop.order)
+                self._changed.notify()
                 if not loop.waiting:
                     now = time.perf_counter()
                     self._dispatcher.thinking.begin(loop.order, now=now)
@@ -260,6 +271,15 @@ class Worker:
         )
         return ClosedError(message)
 
+    def _alone(self, items: list[Waiting]) -> set[int]:
+        """Return the loops that wait for nothing but these items."""
+        counts = Counter(item.loop for item in items)
+        return {
+            order
+            for order, count in counts.items()
+            if order in self._loops and self._loops[order].waiting == count
+        }
+
     def _work(self) -> None:
         try:
             while (batch := self._next()) is not None:
@@ -276,6 +296,9 @@ class Worker:
                 self._tally.end(time.perf_counter())
             while not self._closed:
                 now = time.perf_counter()
+                if seconds := self._answered.wait(now):
+                    self._changed.wait(seconds)
+                    continue
                 decision = self._dispatcher.decide(now)
                 if not isinstance(decision, Run):
                     timeout = decision.until - now if decision else None
@@ -286,6 +309,7 @@ class Worker:
                 jobs = [job for job in jobs if job.wanted]
                 if jobs:
                     self._running = jobs
+                    self._answered.expect(self._alone(decision.items))
                     self._tally.begin(len(jobs), stage.max_batch, now=now)
                     return stage, decision.line.key, jobs
             return None

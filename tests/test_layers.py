@@ -32,6 +32,7 @@ LAYERS: dict[str, int] = {
     "gathering": 1,
     "jobs": 1,
     "line": 1,
+    "answered": 1,
     "appender": 1,
     "objects": 1,
     "records": 1,

@@ -76,7 +76,7 @@ def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
         ConfigurationError: If a setting cannot be used.
     """
     if workload == "pocket":
-        return Habits(open=_pocket, loops=(1, 32), llm_seconds=0.1, seconds=3.0)
+        return Habits(open=_pocket, loops=(1, 32), llm_seconds=0.1, seconds=5.0)
     if workload == "mixed":
         return Habits(open=_mixed, loops=(16,), llm_seconds=0.1, seconds=3.0)
     if workload == "profile":
