@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
-import pickle
+import copy
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
@@ -16,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.errors import BatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
 
-__all__ = ("BEGUN", "CANCEL", "Child", "answers", "request")
+__all__ = ("BEGUN", "CANCEL", "Child")
 
 BEGUN = 0
 """The number of the first answer, for which nobody has asked."""
 CANCEL = ""
 """Asked for in place of a method: nobody waits any more for what has this number."""
-PICKLE = 5
-"""The protocol that knows arrays."""
 
 
 class Child:
@@ -69,8 +66,7 @@ class Child:
 
     def _hear(self) -> None:
         while True:
-            asked = pickle.loads(self._pipe.recv_bytes())  # noqa: S301 - our parent's
-            self._loop.call_soon_threadsafe(self._begin, *asked)
+            self._loop.call_soon_threadsafe(self._begin, *self._pipe.recv())
 
     def _tell(self) -> None:
         while True:
@@ -81,7 +77,7 @@ class Child:
                 ready.append(self._answers.get())
             if None in ready:
                 return
-            self._pipe.send_bytes(b"".join(self._packed(*one) for one in ready))
+            self._send(ready)
 
     def _begin(self, number: int, name: str, inputs: tuple[Any, ...]) -> None:
         if name != CANCEL:
@@ -99,36 +95,27 @@ class Child:
         else:
             self._answers.put((number, output, None))
 
-    def _packed(self, number: int, output: Any, problem: BaseException | None) -> bytes:
-        """Return an answer as bytes; what cannot be one becomes an error that can."""
+    def _send(self, ready: list[tuple[int, Any, BaseException | None]]) -> None:
+        """Send answers; one that cannot cross becomes an error that can."""
+        sound = [(n, output, self._sound(problem)) for n, output, problem in ready]
         try:
-            if problem is None:
-                return pickle.dumps((number, output, None), PICKLE)
-            crossing = pickle.dumps(problem, PICKLE)
-        except Exception as refused:  # noqa: BLE001 - whatever its class does
-            problem = BatchError(self._describe(problem or refused))
-            crossing = pickle.dumps(problem, PICKLE)
-        told = crossing, self._describe(problem)
-        return pickle.dumps((number, None, told), PICKLE)
+            self._pipe.send(sound)
+        except OSError:
+            raise
+        except Exception as refused:  # noqa: BLE001 - whatever the classes do
+            if len(sound) == 1:
+                ((number, _, problem),) = sound
+                told = BatchError(self._describe(problem or refused))
+                self._pipe.send([(number, None, told)])
+                return
+            for one in sound:
+                self._send([one])
 
-
-def request(number: int, name: str, *inputs: Any) -> bytes:
-    """Return a request: call a method, and give the answer this number."""
-    return pickle.dumps((number, name, inputs), PICKLE)
-
-
-def answers(packed: bytes) -> Iterator[tuple[int, Any, BaseException | None]]:
-    """Yield number, output and error of each answer in a message."""
-    stream = io.BytesIO(packed)
-    while stream.tell() < len(packed):
-        number, output, told = pickle.load(stream)  # noqa: S301 - our child's
-        yield number, output, told and _revived(*told)
-
-
-def _revived(crossing: bytes, line: str) -> BaseException:
-    """Return an error that has crossed, or what was said of it."""
-    try:
-        problem: BaseException = pickle.loads(crossing)  # noqa: S301 - our child's
-    except Exception:  # noqa: BLE001 - whatever its class does
-        return BatchError(line)
-    return problem
+    def _sound(self, problem: BaseException | None) -> BaseException | None:
+        """Return an error that can be made anew at the other end, if there is one."""
+        if problem is not None:
+            try:
+                copy.copy(problem)
+            except Exception:  # noqa: BLE001 - whatever its class does
+                return BatchError(self._describe(problem))
+        return problem

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.callables import one_line
 from socratic_agents.errors import ConfigurationError, StuckError
-from socratic_agents.process_child import BEGUN, CANCEL, Child, answers, request
+from socratic_agents.process_child import BEGUN, CANCEL, Child
 from socratic_agents.replica import Replica
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ProcessCluster:
 
     def cancel(self, reference: _Reference) -> None:
         """Let an actor know that nobody waits for this answer any more."""
-        reference.actor.send(request(reference.number, CANCEL))
+        reference.actor.send(reference.number, CANCEL, ())
 
     def kill(self, actor: _Actor) -> None:
         """End a process and whatever it does, if it has not ended."""
@@ -148,14 +148,14 @@ class _Actor:
                 reference.answer.set_exception(self._end())
                 return reference
             self._owed[reference.number] = reference.answer
-        self.send(request(reference.number, name, *inputs))
+        self.send(reference.number, name, inputs)
         return reference
 
-    def send(self, packed: bytes) -> None:
+    def send(self, number: int, name: str, inputs: tuple[Any, ...]) -> None:
         """Send a request; the child has a thread that does nothing but take them."""
         # Of an end the reader hears, too, and it knows what to do.
         with contextlib.suppress(OSError), self._sending:
-            self._pipe.send_bytes(packed)
+            self._pipe.send((number, name, inputs))
 
     def kill(self) -> None:
         """End the process; whoever waits for an answer hears of it."""
@@ -167,7 +167,7 @@ class _Actor:
         try:
             with contextlib.suppress(EOFError, OSError):
                 while True:
-                    for number, output, problem in answers(self._pipe.recv_bytes()):
+                    for number, output, problem in self._pipe.recv():
                         future = self._owed.pop(number)
                         if problem is None:
                             future.set_result(output)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 RESULT_KEYS = {
     *("curve", "n", "llm_seconds", "contender", "efficiency", "ratio_to_sequential"),
     *("images_per_second", "loops_per_second", "busy", "fill"),
-    *("latency_p50", "latency_p95"),
+    *("latency_p50", "latency_p95", "batching_limit"),
 }
 
 

@@ -35,7 +35,7 @@ from socratic_agents.errors import (
     LoadError,
 )
 from socratic_agents.history import Status
-from socratic_agents.process_child import BEGUN, CANCEL, Child, answers, request
+from socratic_agents.process_child import BEGUN, CANCEL, Child
 from socratic_agents.process_cluster import LostProcessError, ProcessCluster, _devices
 from socratic_agents.ray_voices import open_replicas
 from socratic_agents.replicas import TRIES, Replicas
@@ -350,11 +350,11 @@ class Line:
         self.thread.start()
 
     def ask(self, number: int, name: str, *inputs: Any) -> None:
-        self.pipe.send_bytes(request(number, name, *inputs))
+        self.pipe.send((number, name, inputs))
 
     def answer(self, number: int) -> Any:
         while number not in self.ready:
-            for at, output, problem in answers(self.pipe.recv_bytes()):
+            for at, output, problem in self.pipe.recv():
                 self.ready[at] = problem or output
         return self.ready.pop(number)
 
