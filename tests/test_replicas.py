@@ -39,7 +39,7 @@ from socratic_agents.errors import (
     SocraticError,
     UnknownWordError,
 )
-from socratic_agents.history import Status
+from socratic_agents.history import Candidate, Status
 from socratic_agents.jobs import Loop, current_loop
 from socratic_agents.ray_cluster import RayCluster
 from socratic_agents.ray_voices import _portable, open_replicas
@@ -62,6 +62,12 @@ ABLE = Abilities(
 )
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 QUIET = {"log_to_driver": False, "logging_level": "error"}
+
+
+def without_digits(candidate: Candidate) -> Candidate:
+    """Return a candidate without its image and the numbers of its answers."""
+    answers = tuple(replace(one, probability=None) for one in candidate.answers)
+    return replace(candidate, image=None, answers=answers)
 
 
 class Lost(Exception):  # noqa: N818 - it stands for what Ray raises
@@ -653,7 +659,11 @@ class TestRay:
     @pytest.mark.slow
     @pytest.mark.timeout(300)  # two processes load everything, on a busy machine
     async def test_the_pocket_world_is_the_same_there(self, cluster: Any) -> None:
-        """A refinement on the cluster is the local one; it is left as it was found."""
+        """A refinement on the cluster is the local one; it is left as it was found.
+
+        Images are the same to the last bit; of a P(yes) the last digits of float32 once
+        were not, beside other tests in the local process.
+        """
         prompt, found = "a crimson ball", dict[str, Any]()
         for workers in (None, RayWorkers(1, gpus_each=0)):
             async with Refiner(seed=3, rounds=2, workers=workers) as refiner:
@@ -661,12 +671,21 @@ class TestRay:
                 assert (workers is None) == (refiner.statistics() is not None)
         here, there = (
             [
-                (one.image and one.image.tobytes(), replace(one, image=None))
+                (one.image and one.image.tobytes(), without_digits(one))
                 for one in refinement.history.candidates
             ]
             for refinement in found.values()
         )
         assert here == there
+        near, far = (
+            [
+                answer.probability
+                for one in refinement.history.candidates
+                for answer in one.answers
+            ]
+            for refinement in found.values()
+        )
+        assert pytest.approx(near, abs=1e-6) == far
         assert not ray.is_initialized()
 
 
