@@ -116,7 +116,7 @@ class Bench:
         for size in sizes:
             self.peak(reset=True)
             try:
-                seconds = self.seconds(lambda size=size: call(size))  # type: ignore[misc]
+                seconds = self.seconds(lambda size=size: call(size))
             except torch.cuda.OutOfMemoryError:
                 self.tell(part, items=size, error="out of memory", **facts)
                 return
@@ -195,7 +195,7 @@ def scorer(bench: Bench) -> None:
         score = Clip(model, look, tokens, **options).score
         bench.curve(
             "scorer",
-            lambda count, score=score: score(pairs[:count]),  # type: ignore[misc]
+            lambda count, score=score: score(pairs[:count]),
             (1, 4, 16, 64),
             model="ViT-B-32",
             dtype=precision,
@@ -223,7 +223,7 @@ def speeds(bench: Bench) -> None:
         began = time.perf_counter()
         draw(requests(size))
         first = time.perf_counter() - began
-        seconds = bench.seconds(lambda draw=draw: draw(requests(size)))  # type: ignore[misc]
+        seconds = bench.seconds(lambda draw=draw: draw(requests(size)))
         told = {"first": round(first, 2), "seconds": round(seconds, 4)}
         bench.tell("speed", model=name, items=size, way=way, **told)
 
@@ -303,7 +303,7 @@ def thread(bench: Bench) -> None:
                 target=lambda found=found: found.append(_rate(draw, size))
             )
             drawing.start()
-            _busy(share, until=lambda drawing=drawing: not drawing.is_alive())  # type: ignore[misc]
+            _busy(share, until=lambda drawing=drawing: not drawing.is_alive())
             drawing.join()
             rate = {"busy": share, "images_s": found[0]}
             bench.tell("thread", switch_s=interval, **rate, **told)

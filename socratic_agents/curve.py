@@ -40,7 +40,7 @@ class Curve:
         """Return how many of some items to take in one call, for the least time each.
 
         Fewer than all where calls are filled up with copies: of nine items eight go
-        at once, rather than all with seven copies.
+        at once, rather than all with three copies.
 
         Args:
             items: At least 1.
