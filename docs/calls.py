@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from socratic_agents import Candidate, Failure, History, Refiner, Round
-from socratic_agents.refiner import Settings
+from socratic_agents.runtime.refiner import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from socratic_agents.lab.random_eyes import VOCABULARY
-from socratic_agents.lab.random_models import build
+from socratic_agents.lab.bench.device.random_models import build
+from socratic_agents.lab.bench.device.random_vision_models import VOCABULARY
+from socratic_agents.models.acceleration import Speed
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.devices import choose_device, choose_dtype, free_memory
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
-from socratic_agents.models.speed import Speed
-from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -352,10 +352,10 @@ def _busy(share: float, *, until: Callable[[], bool]) -> None:
 
 def steady(bench: Bench) -> None:
     """Let the worker's decisions serve an H200 in virtual time, with what it took."""
-    from socratic_agents.curve import Curve  # noqa: PLC0415 - needs no card
-    from socratic_agents.lab import virtual  # noqa: PLC0415 - needs no card
-    from socratic_agents.lab.contenders import CONTENDERS  # noqa: PLC0415 - as above
-    from socratic_agents.lab.world import Case  # noqa: PLC0415 - as above
+    from socratic_agents.lab.bench.simulated import run as virtual  # noqa: PLC0415 - needs no card
+    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS  # noqa: PLC0415 - as above
+    from socratic_agents.lab.bench.simulated.simulator import Case  # noqa: PLC0415 - as above
+    from socratic_agents.scheduler.cost_curve import Curve  # noqa: PLC0415 - needs no card
 
     eyes = {"captioner": H200["captioner"], "scorer": H200["scorer"]}
     for name in ("sd15", "sdxl"):

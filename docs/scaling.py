@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
-from socratic_agents.ray_voices import open_replicas
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import Voices, open_voices
-from socratic_agents.workers import RayWorkers
+from socratic_agents.config.settings import Settings
+from socratic_agents.config.workers import RayWorkers
+from socratic_agents.runtime.image_models import Voices, open_voices
+from socratic_agents.runtime.remote_models import open_replicas
+from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,8 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from socratic_agents.errors import SocraticError
-    from socratic_agents.history import (
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.config.workers import ProcessWorkers, RayWorkers
+    from socratic_agents.core.errors import SocraticError
+    from socratic_agents.core.history import (
         Candidate,
         Failure,
         History,
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
         Usage,
         Verdict,
     )
-    from socratic_agents.loop import Agents, Event, EventKind, refine_prompt
-    from socratic_agents.refiner import Refiner, refine, refine_many, refine_sync
-    from socratic_agents.settings import Settings
-    from socratic_agents.store import RunDirectory
-    from socratic_agents.tools import image_tools
-    from socratic_agents.workers import ProcessWorkers, RayWorkers
+    from socratic_agents.core.loop import Agents, Event, EventKind, refine_prompt
+    from socratic_agents.runtime.langchain_tools import image_tools
+    from socratic_agents.runtime.refiner import (
+        Refiner,
+        refine,
+        refine_many,
+        refine_sync,
+    )
+    from socratic_agents.storage.run_directory import RunDirectory
 
 __all__ = (
     "Agents",
@@ -56,8 +61,8 @@ __all__ = (
 )
 
 _HOMES = {
-    "errors": ("SocraticError",),
-    "history": (
+    "core.errors": ("SocraticError",),
+    "core.history": (
         "Candidate",
         "Failure",
         "History",
@@ -68,12 +73,12 @@ _HOMES = {
         "Usage",
         "Verdict",
     ),
-    "loop": ("Agents", "Event", "EventKind", "refine_prompt"),
-    "refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
-    "settings": ("Settings",),
-    "store": ("RunDirectory",),
-    "tools": ("image_tools",),
-    "workers": ("ProcessWorkers", "RayWorkers"),
+    "core.loop": ("Agents", "Event", "EventKind", "refine_prompt"),
+    "runtime.refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
+    "config.settings": ("Settings",),
+    "storage.run_directory": ("RunDirectory",),
+    "runtime.langchain_tools": ("image_tools",),
+    "config.workers": ("ProcessWorkers", "RayWorkers"),
 }
 """Module to the public names that it owns."""
 

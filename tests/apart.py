@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from socratic_agents.errors import AnswerError, CandidateError, LoadError
-from socratic_agents.history import Status
-from socratic_agents.stage import Stage
-from socratic_agents.voices import Voices
+from socratic_agents.core.errors import AnswerError, CandidateError, LoadError
+from socratic_agents.core.history import Status
+from socratic_agents.runtime.image_models import Voices
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from socratic_agents.scheduler import Worker
-    from socratic_agents.settings import Settings
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.scheduler.worker import Worker
 
 __all__ = ("HELD", "Stubborn", "open_apart")
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from socratic_agents.lab.beds import simulated
-from socratic_agents.lab.entries import Bed, Ways
-from socratic_agents.lab.memory import Memory
-from socratic_agents.lab.port import Port
-from socratic_agents.lab.sameness import Sameness
-from socratic_agents.lab.turns import Loops
-from socratic_agents.stage import Stage
-from socratic_agents.voices import Voices
+from socratic_agents.lab.bench.device.determinism import Sameness
+from socratic_agents.lab.bench.device.memory import Memory
+from socratic_agents.lab.bench.device.recording_worker import Port
+from socratic_agents.lab.bench.device.schedulers import Bed, Ways
+from socratic_agents.lab.bench.device.testbeds import simulated
+from socratic_agents.lab.bench.device.trial import Loops
+from socratic_agents.runtime.image_models import Voices
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

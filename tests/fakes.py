@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import Field, PrivateAttr
 
-from socratic_agents.history import Candidate, History, Round, Status, Verdict
+from socratic_agents.core.history import Candidate, History, Round, Status, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import AnswerError, CandidateError
-from socratic_agents.history import (
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import AnswerError, CandidateError
+from socratic_agents.core.history import (
     Candidate,
     History,
     Receipt,
@@ -21,7 +21,7 @@ from socratic_agents.history import (
     Usage,
     Verdict,
 )
-from socratic_agents.loop import Agents
+from socratic_agents.core.loop import Agents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

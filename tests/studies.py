@@ -7,10 +7,10 @@ from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.cli import main
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
 from socratic_agents.pocket import Scene, Thing, render
-from socratic_agents.refiner import Refiner
-from socratic_agents.settings import Settings
+from socratic_agents.runtime.refiner import Refiner
 
 if TYPE_CHECKING:
     from pathlib import Path

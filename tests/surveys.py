@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from socratic_agents.lab.survey import plan_survey
-from socratic_agents.lab.survey_sources import read_arms
-from socratic_agents.store import write_object
+from socratic_agents.lab.survey.design import plan_survey
+from socratic_agents.lab.survey.sources import read_arms
+from socratic_agents.storage.run_directory import write_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from socratic_agents.lab.survey import Item, Key, Survey
+    from socratic_agents.lab.survey.design import Item, Key, Survey
 
 STEP = 5
 """How much more blue each prompt's images have than those of the one before."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.lab.agreement import krippendorff_alpha, same_share
+from socratic_agents.lab.stats.agreement import krippendorff_alpha, same_share
 
 FOUR_OBSERVERS = (
     ("1", "2", "3", "3", "2", "1", "4", "1", "2", "", "", ""),

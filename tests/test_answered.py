@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.answered import RESTED, Answered
-from socratic_agents.calibration import TRUSTED, Calibration
-from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.scheduler.cost_model import TRUSTED, Calibration
+from socratic_agents.scheduler.return_wait import RESTED, Answered
+from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

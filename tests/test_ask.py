@@ -9,11 +9,11 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.budget import Budget
-from socratic_agents.chains.ask import ask
-from socratic_agents.chains.meter import Meter, metered
-from socratic_agents.chains.retries import Retries
-from socratic_agents.errors import AgentError, AnswerError, BudgetError, CallError
+from socratic_agents.core.budget import Budget
+from socratic_agents.core.errors import AgentError, AnswerError, BudgetError, CallError
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.structured import ask
+from socratic_agents.llm.usage import Meter, metered
 from tests.fakes import ScriptedChatModel, TextModel
 from tests.loopback import Loopback, Reply, chat, error
 

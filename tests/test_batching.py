@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from socratic_agents.batching import BATCHES, CPU_BATCH, POCKET_BATCH, formation
-from socratic_agents.calibration import Calibration
+from socratic_agents.config.settings import Settings
 from socratic_agents.models.devices import free_memory
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.scheduler import Stage, Worker
-from socratic_agents.settings import Settings
+from socratic_agents.runtime.batching import BATCHES, CPU_BATCH, POCKET_BATCH, formation
+from socratic_agents.scheduler.cost_model import Calibration
+from socratic_agents.scheduler.worker import Stage, Worker
 from tests.tiny_models import stable_diffusion
 
 if TYPE_CHECKING:

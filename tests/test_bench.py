@@ -14,14 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from socratic_agents.cli import main
-from socratic_agents.lab import virtual, workloads
-from socratic_agents.lab.bench import BENCHES, Bench, Options
-from socratic_agents.lab.contenders import CONTENDERS
-from socratic_agents.lab.curves import MODELS
-from socratic_agents.lab.standings import efficiency_plot, sheet, standings
-from socratic_agents.lab.virtual import LOOPS, virtual_bench
-from socratic_agents.lab.workloads import Habits
+from socratic_agents.cli.app import main
+from socratic_agents.cli.bench import BENCHES, Bench, Options
+from socratic_agents.lab.bench.device import workloads
+from socratic_agents.lab.bench.device.workloads import Habits
+from socratic_agents.lab.bench.results import efficiency_plot, sheet, standings
+from socratic_agents.lab.bench.simulated import run as virtual
+from socratic_agents.lab.bench.simulated.model_costs import MODELS
+from socratic_agents.lab.bench.simulated.run import LOOPS, virtual_bench
+from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS
 from tests.benches import small_bed
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def results() -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_the_virtual_bench_is_repeatable() -> None:
     """All of it, as it is typed; each of its figures comes out again by its seed."""
-    run = "from socratic_agents.cli import main; raise SystemExit(main())"
+    run = "from socratic_agents.cli.app import main; raise SystemExit(main())"
     command = [sys.executable, "-c", run, "bench", "--workload", "virtual"]
     printed = subprocess.run(
         [*command, "--seed", "3", "--json"], capture_output=True, text=True, check=True

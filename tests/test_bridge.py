@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from socratic_agents.bridge import Bridge
-from socratic_agents.errors import ClosedError
+from socratic_agents.core.errors import ClosedError
+from socratic_agents.runtime.sync_bridge import Bridge
 
 
 async def _loop() -> asyncio.AbstractEventLoop:

@@ -19,10 +19,9 @@ import pytest
 from hypothesis import given, settings
 from PIL import Image, ImageDraw
 
-from socratic_agents.browser import Row, browser_html, is_large, run_html
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.cli import main
-from socratic_agents.history import (
+from socratic_agents.cli.app import main
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,
@@ -35,8 +34,9 @@ from socratic_agents.history import (
     Usage,
     Verdict,
 )
-from socratic_agents.objects import Objects
-from socratic_agents.report import embedded_json, policy_hash
+from socratic_agents.report.html import embedded_json, policy_hash
+from socratic_agents.report.run_browser import Row, browser_html, is_large, run_html
+from socratic_agents.storage.objects import Objects
 from tests.strategies import refinements
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, NoDecode
 
-from socratic_agents.budget import MOST, Budget, Prices
-from socratic_agents.errors import ConfigurationError
+from socratic_agents.core.budget import MOST, Budget, Prices
+from socratic_agents.core.errors import ConfigurationError
 
 whole = st.none() | st.integers(1, MOST)
 above = st.none() | st.integers(1, MOST) | st.floats(0, MOST, exclude_min=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.calibration import Calibration
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab.calibrate import (
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.bench.calibrate import (
     LONGEST,
     Cost,
     _fits,
@@ -20,8 +20,8 @@ from socratic_agents.lab.calibrate import (
     calibrate,
     sizes_worth_forming,
 )
-from socratic_agents.settings import Settings
-from socratic_agents.stage import Stage
+from socratic_agents.scheduler.cost_model import Calibration
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.calibration import KEPT, KEYS, TRUSTED, Calibration, cache_file
-from socratic_agents.stage import Stage
+from socratic_agents.scheduler.cost_model import (
+    KEPT,
+    KEYS,
+    TRUSTED,
+    Calibration,
+    cache_file,
+)
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.calibration import Calibration
-from socratic_agents.calls import Caller
-from socratic_agents.errors import BatchError
-from socratic_agents.jobs import Job
-from socratic_agents.stage import Stage
+from socratic_agents.core.errors import BatchError
+from socratic_agents.scheduler.cost_model import Calibration
+from socratic_agents.scheduler.executor import Caller
+from socratic_agents.scheduler.requests import Job
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

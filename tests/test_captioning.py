@@ -19,12 +19,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Said
-from socratic_agents.errors import CandidateError, ConfigurationError, LoadError
-from socratic_agents.history import Status
+from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.errors import CandidateError, ConfigurationError, LoadError
+from socratic_agents.core.history import Status
 from socratic_agents.models.captioning import HEARD, Captioner, _decision
 from socratic_agents.models.loading import quiet
-from socratic_agents.models.sanity import caption_fault
+from socratic_agents.models.validation import caption_fault
 from tests import tiny_models
 
 if TYPE_CHECKING:

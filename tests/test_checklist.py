@@ -23,15 +23,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.chains.answers import Answers, captioner_answers, vision_answers
-from socratic_agents.chains.checklist import (
+from socratic_agents.agents.checklist_answerers import (
+    Answers,
+    captioner_answers,
+    vision_answers,
+)
+from socratic_agents.agents.checklist_writer import (
     MOST,
     Questions,
     checklist_judge,
     checklist_writer,
 )
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.checklist import (
+from socratic_agents.core.checklist import (
     Answer,
     Checklist,
     Question,
@@ -39,8 +42,14 @@ from socratic_agents.checklist import (
     read_answer,
     share_passed,
 )
-from socratic_agents.errors import AnswerError, CallError, CandidateError, TemplateError
-from socratic_agents.history import History, Status, Verdict
+from socratic_agents.core.errors import (
+    AnswerError,
+    CallError,
+    CandidateError,
+    TemplateError,
+)
+from socratic_agents.core.history import History, Status, Verdict
+from socratic_agents.llm.template_files import find_template
 from tests import strategies
 from tests.fakes import ScriptedChatModel, drawn, failed, history
 

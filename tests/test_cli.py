@@ -20,9 +20,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from socratic_agents.cli import main
-from socratic_agents.doctor import Finding, _version, examine
-from socratic_agents.errors import (
+from socratic_agents.cli.app import main
+from socratic_agents.cli.doctor import Finding, _version, examine
+from socratic_agents.cli.progress import Progress
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import (
     CallError,
     CandidateError,
     ConfigurationError,
@@ -30,17 +32,15 @@ from socratic_agents.errors import (
     SocraticError,
     UnknownWordError,
 )
-from socratic_agents.history import Failure, History, Refinement, Status, Verdict
-from socratic_agents.loop import Agents, Event, refine_prompt
-from socratic_agents.progress import Progress
-from socratic_agents.prompt import Line, checked, printable, read_lines
-from socratic_agents.settings import Settings
+from socratic_agents.core.history import Failure, History, Refinement, Status, Verdict
+from socratic_agents.core.loop import Agents, Event, refine_prompt
+from socratic_agents.core.prompts import Line, checked, printable, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
     from typing import Self
 
-    from socratic_agents.refiner import Refiner
+    from socratic_agents.runtime.refiner import Refiner
 
 ROOT = Path(__file__).parent.parent
 

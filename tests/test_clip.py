@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from socratic_agents.errors import ConfigurationError, LoadError
+from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.models.clip import Clip, _needs_quick_gelu, clip_scores, cosines
 from tests import tiny_models
 

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.cli import main
-from socratic_agents.errors import CallError
-from socratic_agents.history import StopReason
-from socratic_agents.lab.compare import compare
-from socratic_agents.settings import Settings
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import CallError
+from socratic_agents.core.history import StopReason
+from socratic_agents.lab.compare.run import compare
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, Reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from socratic_agents.history import History
-    from socratic_agents.lab.comparison import Comparison
+    from socratic_agents.core.history import History
+    from socratic_agents.lab.compare.result import Comparison
 
 ARMS = ("first", "best_of_n", "expand", "classic_last", "classic_caption", "default")
 

@@ -22,11 +22,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab.comparison import Arm, Comparison, Step, Trial, trials_jsonl
-from socratic_agents.lab.page import comparison_html
-from socratic_agents.lab.plots import anytime_plot, round_plot
-from socratic_agents.lab.table import print_table
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.compare.page import comparison_html
+from socratic_agents.lab.compare.plots import anytime_plot, round_plot
+from socratic_agents.lab.compare.result import (
+    Arm,
+    Comparison,
+    Step,
+    Trial,
+    trials_jsonl,
+)
+from socratic_agents.lab.compare.tables import print_table
 from tests.test_report import EVIL, Reader, squeezed
 
 if TYPE_CHECKING:

@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.errors import BatchError
-from socratic_agents.lab import contest as contests
-from socratic_agents.lab import costs as prices
-from socratic_agents.lab import turns
-from socratic_agents.lab.contest import Plan, contest
-from socratic_agents.lab.costs import CostMeter
-from socratic_agents.lab.entries import ENTRIES, Entry
-from socratic_agents.lab.figures import figures
-from socratic_agents.lab.port import Port
-from socratic_agents.lab.rivals import EarlySealing, InStep, OneByOne
-from socratic_agents.lab.turns import Case, Pace, have_turn
-from socratic_agents.stage import Stage
+from socratic_agents.core.errors import BatchError
+from socratic_agents.lab.bench.device import costs as prices
+from socratic_agents.lab.bench.device import run as contests
+from socratic_agents.lab.bench.device import trial as turns
+from socratic_agents.lab.bench.device.baselines import EarlySealing, InStep, OneByOne
+from socratic_agents.lab.bench.device.costs import CostMeter
+from socratic_agents.lab.bench.device.recording_worker import Port
+from socratic_agents.lab.bench.device.run import Plan, contest
+from socratic_agents.lab.bench.device.schedulers import ENTRIES, Entry
+from socratic_agents.lab.bench.device.summary import figures
+from socratic_agents.lab.bench.device.trial import Case, Pace, have_turn
+from socratic_agents.scheduler.stage import Stage
 from tests.benches import Models, small_bed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.lab.entries import Bed
+    from socratic_agents.lab.bench.device.schedulers import Bed
 
 KEYS = {
     *("curve", "workload", "n", "llm_seconds", "contender", "efficiency"),

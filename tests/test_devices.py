@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.devices import open_devices
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.refiner import Refiner
-from socratic_agents.scheduler import Stage, Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import Voices
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.multi_device import open_devices
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,19 +20,19 @@ import pytest
 import torch
 from PIL import Image
 
-from socratic_agents.errors import (
+from socratic_agents.core.errors import (
     BatchError,
     CandidateError,
     ConfigurationError,
     LoadError,
 )
-from socratic_agents.history import Status
+from socratic_agents.core.history import Status
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import local_folder, quiet
 from socratic_agents.models.pipelines import place
-from socratic_agents.models.sanity import image_fault
-from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.models.validation import image_fault
+from socratic_agents.scheduler.worker import Stage, Worker
 from tests import tiny_models
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.curve import Curve
-from socratic_agents.dispatch import SLACK, USERS, Dispatcher, Run, Wait
-from socratic_agents.gathering import FRUITLESS, RESTED
-from socratic_agents.line import Item
-from socratic_agents.thinking import ASKED, KEPT, Thinking
+from socratic_agents.scheduler.cost_curve import Curve
+from socratic_agents.scheduler.group_wait import FRUITLESS, RESTED
+from socratic_agents.scheduler.policy import SLACK, USERS, Dispatcher, Run, Wait
+from socratic_agents.scheduler.queues import Item
+from socratic_agents.scheduler.think_time import ASKED, KEPT, Thinking
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from socratic_agents.cli import main
+from socratic_agents.cli.app import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

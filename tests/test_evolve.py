@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError, TemplateError
-from socratic_agents.interruption import Interruption
-from socratic_agents.lab.evolve import Evolution, evolve, split
-from socratic_agents.lab.reflection import Rollout
-from socratic_agents.lab.study_evolve import evolve_study
-from socratic_agents.lab.study_file import read_study
-from socratic_agents.lab.study_plan import plan_study
-from socratic_agents.lab.study_run import StudyRun
+from socratic_agents.cli.app import main
+from socratic_agents.core.errors import ConfigurationError, TemplateError
+from socratic_agents.lab.study.load import read_study
+from socratic_agents.lab.study.plan import plan_study
+from socratic_agents.lab.study.run import StudyRun
+from socratic_agents.lab.tuning.evolve import Evolution, evolve, split
+from socratic_agents.lab.tuning.gepa_adapter import Rollout
+from socratic_agents.lab.tuning.study_evolve import evolve_study
+from socratic_agents.llm.template_files import find_template
+from socratic_agents.runtime.interrupts import Interruption
 from tests.fakes import ScriptedChatModel
 from tests.studies import SMALL, Painter, ran, written
 
@@ -228,7 +228,7 @@ def test_the_command_tells_what_came_of_it(
     study = written(tmp_path, text)
     script = [AIMessage(ATTEMPTS)] * 9
     monkeypatch.setattr(
-        "socratic_agents.roles.open_language_model",
+        "socratic_agents.agents.registry.open_language_model",
         lambda _: ScriptedChatModel(script=script),
     )
     monkeypatch.setenv("OPENAI_API_KEY", "k")

@@ -16,22 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.budget import Budget
-from socratic_agents.chains.meter import Meter
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import CandidateError
-from socratic_agents.forecast import worst_case
-from socratic_agents.history import Status, Verdict
-from socratic_agents.loop import Agents, refine_prompt
-from socratic_agents.receipt import draw_receipt
-from socratic_agents.roles import guards, inquires
-from socratic_agents.settings import Settings
+from socratic_agents.agents.registry import guards, inquires
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.budget import Budget
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import CandidateError
+from socratic_agents.core.history import Status, Verdict
+from socratic_agents.core.loop import Agents, refine_prompt
+from socratic_agents.llm.usage import Meter
+from socratic_agents.runtime.cost_estimate import worst_case
+from socratic_agents.runtime.receipt import draw_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from socratic_agents.history import Candidate, History
+    from socratic_agents.core.history import Candidate, History
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from socratic_agents import Refinement, Refiner
-from socratic_agents.cli import main
+from socratic_agents.cli.app import main
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.devices import free_memory
@@ -25,7 +25,7 @@ from socratic_agents.pocket import (
     sample_prompts,
     weights_folder,
 )
-from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.scheduler.worker import Stage, Worker
 from tests import tiny_models
 
 pytestmark = [

@@ -16,23 +16,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.guard import Checks, fidelity_guard
-from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.checklist import Checklist, Question
-from socratic_agents.errors import (
+from socratic_agents.agents.guard import Checks, fidelity_guard
+from socratic_agents.agents.optimizer import optimizer
+from socratic_agents.core.checklist import Checklist, Question
+from socratic_agents.core.errors import (
     AgentError,
     AnswerError,
     BudgetError,
     CallError,
     TemplateError,
 )
-from socratic_agents.loop import refine_prompt
+from socratic_agents.core.loop import refine_prompt
+from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, history
 from tests.strategies import Cast, Script
 
 if TYPE_CHECKING:
-    from socratic_agents.history import History
+    from socratic_agents.core.history import History
 
 GUARD = find_template("guard", "default")
 OPTIMIZER = find_template("optimizer", "default")

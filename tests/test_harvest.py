@@ -11,12 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.examples import chosen_examples, likeness
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.history import Failure, Place, Refinement, StopReason, Usage
-from socratic_agents.lab.harvest import as_bank, harvest
-from socratic_agents.lab.template_variants import read_bank, variant
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import Failure, Place, Refinement, StopReason, Usage
+from socratic_agents.lab.study.template_variants import read_bank, variant
+from socratic_agents.lab.tuning.mine_examples import as_bank, harvest
+from socratic_agents.llm.few_shot import chosen_examples, likeness
+from socratic_agents.llm.template_files import find_template
 from tests.fakes import drawn, history
 from tests.studies import Painter, ran, written
 
@@ -105,7 +105,7 @@ def test_harvesting_a_run_that_was_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run directory gives a bank whose examples a template can show."""
-    from socratic_agents.store import RunDirectory
+    from socratic_agents.storage.run_directory import RunDirectory
 
     one = refined("a ball", 0.5, 0.8)
     rounds = one.history.rounds

@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.history import (
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,

@@ -24,8 +24,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 from pydantic import SecretStr
 
-from socratic_agents.errors import CandidateError, ClosedError, ConfigurationError
-from socratic_agents.history import Status
+from socratic_agents.core.errors import CandidateError, ClosedError, ConfigurationError
+from socratic_agents.core.history import Status
 from socratic_agents.models.images_api import ImagesAPI
 from tests.loopback import Reply, error
 

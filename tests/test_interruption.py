@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from socratic_agents import interruption as module
-from socratic_agents.interruption import Interruption
+from socratic_agents.runtime import interrupts as module
+from socratic_agents.runtime.interrupts import Interruption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents import faults
-from socratic_agents.errors import ClosedError, ConfigurationError
-from socratic_agents.journal import Journal, key_of
-from socratic_agents.records import record_line, record_of
+from socratic_agents.core.errors import ClosedError, ConfigurationError
+from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage.checksum_lines import record_line, record_of
+from socratic_agents.storage.journal import Journal, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

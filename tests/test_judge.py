@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.judge import Judgement, caption_judge, never, score_judge
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.errors import (
+from socratic_agents.agents.judges import Judgement, caption_judge, never, score_judge
+from socratic_agents.core.errors import (
     AgentError,
     AnswerError,
     CallError,
     ConfigurationError,
     TemplateError,
 )
-from socratic_agents.history import Round, Status, Verdict
+from socratic_agents.core.history import Round, Status, Verdict
+from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, failed, history
 
 DEFAULT = find_template("judge", "default")

@@ -15,88 +15,40 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "socratic_agents"
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "langchain_openai", "ray")
 
-LAYERS: dict[str, int] = {
-    "errors": 0,
-    "pictures": 0,
-    "faults": 0,
-    "views": 0,
-    "bridge": 1,
-    "budget": 1,
-    "checklist": 1,
-    "chunks": 1,
-    "options": 1,
-    "profiles": 1,
-    "prompt": 1,
-    "report": 1,
-    "curve": 1,
-    "gathering": 1,
-    "jobs": 1,
-    "line": 1,
-    "answered": 1,
-    "appender": 1,
-    "objects": 1,
-    "records": 1,
-    "stage": 1,
-    "tally": 1,
-    "thinking": 1,
-    "workers": 1,
-    "calibration": 2,
-    "calls": 2,
-    "dispatch": 2,
-    "provenance": 2,
-    "history": 2,
-    "journal": 2,
-    "settings": 3,
-    "scheduler": 3,
-    "browser_row": 3,
-    "results": 3,
-    "store": 4,
-    "chains": 3,
+RANKS: dict[str, int] = {
+    "core": 0,
+    "config": 1,
+    "scheduler": 2,
+    "storage": 2,
+    "llm": 3,
     "models": 3,
-    "batching": 4,
-    "browser": 4,
-    "callables": 4,
+    "report": 3,
     "pocket": 4,
-    "replica": 4,
-    "loop": 5,
-    "process_child": 1,
-    "process_cluster": 5,
-    "ray_cluster": 5,
-    "replicas": 5,
-    "roles": 5,
-    "tools": 5,
-    "doctor": 6,
-    "forecast": 6,
-    "ray_voices": 7,
-    "parts": 8,
-    "steps": 5,
-    "devices": 7,
-    "runs": 6,
-    "generators": 5,
-    "voices": 6,
-    "progress": 6,
-    "receipt": 6,
-    "refiner": 9,
-    "cli": 12,
-    "lab": 10,
-    "interruption": 1,
-    "replay": 10,
-    "refine_commands": 11,
-    "replay_command": 11,
-    "show_command": 10,
+    "agents": 5,
+    "runtime": 6,
+    "lab": 7,
+    "cli": 8,
 }
-"""How high each part stands; a part imports only what stands lower, or itself."""
+"""How high each package stands; a module imports only lower packages, or its own."""
 
-LOOP_NEEDS = {"checklist", "errors", "history", "loop"}
-"""All that the loop may know."""
+UPWARD = {("socratic_agents.core.history", "socratic_agents.report.html")}
+"""Imports that run upward all the same: a refinement shows itself in a notebook."""
+
+LOOP_NEEDS = {"checklist", "concurrency", "errors", "history"}
+"""All of the package ``core`` that the loop may know; of other packages, nothing."""
+
+MOST_MODULES = 20
+"""In one folder: more do not fit into one idea."""
+MOST_LINES = 500
+"""In one module, documentation included."""
 
 
 def _sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def _part(module: str) -> str:
-    """Return the part of the house that a module's full name belongs to."""
+def _package(module: str) -> str:
+    """Return the package below ours that a module's full name belongs to."""
     return [*module.split("."), ""][1]
 
 
@@ -105,56 +57,97 @@ def _name(path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def _imports(path: Path) -> set[str]:
-    """Return the full names of our own modules that a file imports anywhere."""
+MODULES = {_name(path): path for path in _sources()}
+
+
+def _imports(path: Path, *, runtime: bool = False) -> set[str]:
+    """Return the full names of our own modules that a file imports anywhere.
+
+    Args:
+        path: The file.
+        runtime: Leave out what stands under ``if TYPE_CHECKING:``.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
+        if runtime and node in typing_only:
+            continue
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: expected absolute imports"
             module = node.module or ""
-            if module == "socratic_agents":
-                found.update(f"{module}.{alias.name}" for alias in node.names)
-            else:
-                found.add(module)
-    return {name for name in found if name.startswith("socratic_agents.")}
+            names = {f"{module}.{alias.name}" for alias in node.names}
+            found.update(names & MODULES.keys() or {module})
+    return {name for name in found if name.partition(".")[0] == PACKAGE.name}
 
 
-def _typing_only(path: Path) -> set[str]:
-    """Return our modules that a file imports only for type annotations."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for inner in node.body:
-                if isinstance(inner, ast.ImportFrom) and inner.module:
-                    found.add(inner.module)
-    return found
+def test_the_package_holds_ranked_packages_and_nothing_else() -> None:
+    """Beside the packages with a rank there is the front door and the typing mark."""
+    entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    assert entries == {*RANKS, "__init__.py", "py.typed"}
 
 
-@pytest.mark.parametrize("path", _sources(), ids=_name)
-def test_imports_run_downward(path: Path) -> None:
-    """No module imports from a layer above its own, nor from its own layer."""
-    part = _part(_name(path))
-    if part == "":  # the package's front door names everything
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_to_a_lower_rank(name: str) -> None:
+    """A module imports its own package or one of lower rank; equals are strangers."""
+    package = _package(name)
+    if package == "":  # the package's front door names everything
         return
-    assert part in LAYERS, f"give {part!r} a place in LAYERS"
-    for module in _imports(path) - _typing_only(path):
-        other = _part(module)
-        if other not in LAYERS:  # a public name through the front door
-            pytest.fail(f"{_name(path)} imports {module}, expected its own module")
-        downward = LAYERS[other] < LAYERS[part]
-        assert downward or other == part, (
-            f"{_name(path)} (layer {LAYERS[part]}) imports {module} "
-            f"(layer {LAYERS[other]}); expected imports to run downward"
+    for module in _imports(MODULES[name], runtime=True):
+        assert module in MODULES, f"{name} imports {module}; expected a module of ours"
+        other = _package(module)
+        assert other, f"{name} imports the front door; expected the name's own module"
+        assert (
+            other == package
+            or RANKS[other] < RANKS[package]
+            or (name, module) in UPWARD
+        ), (
+            f"{name} (rank {RANKS[package]}) imports {module} (rank {RANKS[other]}); "
+            "expected imports to run to a lower rank"
         )
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Following imports, lazy ones included, never leads back to where one began."""
+    rest = {
+        name: {
+            other
+            for other in _imports(path, runtime=True)
+            if (name, other) not in UPWARD and other != name
+        }
+        for name, path in MODULES.items()
+    }
+    # Take away what imports nothing that is left; a circle can never be taken away.
+    while free := {name for name, needs in rest.items() if not needs & rest.keys()}:
+        rest = {name: needs for name, needs in rest.items() if name not in free}
+    assert [] == sorted(rest), "these, or what they import, stand in a circle"
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted({path.parent for path in MODULES.values()}),
+    ids=lambda f: str(f.relative_to(PACKAGE.parent)),
+)
+def test_a_folder_holds_few_modules_of_a_readable_size(folder: Path) -> None:
+    """No folder has more modules, and no module more lines, than can be overseen."""
+    modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES
+    sizes = {p.name: len(p.read_text("utf-8").splitlines()) for p in modules}
+    assert {} == {name: lines for name, lines in sizes.items() if lines > MOST_LINES}
+
+
 def test_the_loop_knows_only_values_and_errors() -> None:
-    """loop.py can be read alone: it imports the values and the errors."""
-    parts = {_part(module) for module in _imports(PACKAGE / "loop.py")}
-    assert parts <= LOOP_NEEDS
+    """The loop can be read alone: it imports values, errors and how to run together."""
+    core = "socratic_agents.core"
+    allowed = {f"{core}.{name}" for name in LOOP_NEEDS}
+    assert _imports(MODULES[f"{core}.loop"]) <= allowed
 
 
 def _loaded_by(code: str) -> set[str]:
@@ -168,7 +161,7 @@ def _loaded_by(code: str) -> set[str]:
 
 HELP = """
 import contextlib, io
-from socratic_agents.cli import main
+from socratic_agents.cli.app import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main(["--help"])
 """
@@ -188,7 +181,7 @@ def test_help_is_quick() -> None:
     A busy machine only ever makes a run slower, so the best is what the program
     needs; processor time is what is left when neighbours take turns with us.
     """
-    command = [sys.executable, "-c", "from socratic_agents.cli import main; main()"]
+    command = [sys.executable, "-c", "from socratic_agents.cli.app import main; main()"]
     best = float("inf")
     for _ in range(5):
         before, start = os.times(), time.perf_counter()

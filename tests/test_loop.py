@@ -26,14 +26,20 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Checklist, Question, Said, share_passed
-from socratic_agents.errors import (
+from socratic_agents.core.checklist import (
+    Answer,
+    Checklist,
+    Question,
+    Said,
+    share_passed,
+)
+from socratic_agents.core.errors import (
     BudgetError,
     CallError,
     NothingDrawnError,
     RefusedError,
 )
-from socratic_agents.history import (
+from socratic_agents.core.history import (
     Candidate,
     History,
     Refinement,
@@ -42,7 +48,7 @@ from socratic_agents.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.loop import UNLUCKY, Agents, Event, EventKind, refine_prompt
+from socratic_agents.core.loop import UNLUCKY, Agents, Event, EventKind, refine_prompt
 from tests.strategies import Cast, Script, scripts
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.budget import MOST, Budget, Prices
-from socratic_agents.chains.meter import Meter, current_meter, metered
-from socratic_agents.errors import BudgetError, ConfigurationError
+from socratic_agents.core.budget import MOST, Budget, Prices
+from socratic_agents.core.errors import BudgetError, ConfigurationError
+from socratic_agents.llm.usage import Meter, current_meter, metered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,24 +13,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import (
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import (
     BatchError,
     CandidateError,
     ClosedError,
     ConfigurationError,
 )
-from socratic_agents.history import Candidate, History, Round, Status
-from socratic_agents.lab.clip_voice import ClipEncoder, EmbeddedText
-from socratic_agents.lab.evaluation import evaluate
-from socratic_agents.lab.metric import Measure, Metric, Need
-from socratic_agents.lab.metric_kinds import METRICS, find_metrics, selecting
-from socratic_agents.lab.metric_models import MetricModels
-from socratic_agents.lab.metrics import open_metric, open_metrics
-from socratic_agents.lab.rows import Row, RowQuestion
-from socratic_agents.lab.scores import Subject, Value
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
+from socratic_agents.core.history import Candidate, History, Round, Status
+from socratic_agents.lab.datasets.types import Row, RowQuestion
+from socratic_agents.lab.metrics.clip_encoder import ClipEncoder, EmbeddedText
+from socratic_agents.lab.metrics.evaluate import evaluate
+from socratic_agents.lab.metrics.metric import Measure, Metric, Need
+from socratic_agents.lab.metrics.models import MetricModels
+from socratic_agents.lab.metrics.open import open_metric, open_metrics
+from socratic_agents.lab.metrics.registry import METRICS, find_metrics, selecting
+from socratic_agents.lab.metrics.scores import Subject, Value
+from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from socratic_agents.lab.scores import Scores
+    from socratic_agents.lab.metrics.scores import Scores
 
 REAL = {"generator": "org/model", "captioner": "org/captioner"}
 

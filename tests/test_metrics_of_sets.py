@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab.set_metrics import check_set, evaluate_set
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.metrics.distribution import check_set, evaluate_set
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,19 +18,19 @@ from langchain_core.example_selectors import (
 from langchain_core.vectorstores import InMemoryVectorStore
 from PIL import Image
 
-from socratic_agents.chains.attempts import attempt, attempts
-from socratic_agents.chains.optimizer import SOFTER, Rewrites, optimizer
-from socratic_agents.chains.retries import Retries
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.chains.vision import BELOW
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import (
+from socratic_agents.agents.attempts import attempt, attempts
+from socratic_agents.agents.images import BELOW
+from socratic_agents.agents.optimizer import SOFTER, Rewrites, optimizer
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import (
     AnswerError,
     CallError,
     ConfigurationError,
     TemplateError,
 )
-from socratic_agents.history import Candidate, History, Round, Status
+from socratic_agents.core.history import Candidate, History, Round, Status
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, failed, history
 
 DEFAULT = find_template("optimizer", "default")

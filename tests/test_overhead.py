@@ -21,11 +21,11 @@ from langchain_core.utils import mustache
 from PIL import Image
 
 from socratic_agents import Failure, Refiner, Settings
-from socratic_agents.chains.ask import Asker
-from socratic_agents.chains.connections import Connections
-from socratic_agents.chains.judge import Judgement
-from socratic_agents.chains.retries import Retries
-from socratic_agents.roles import open_connections, open_language_model
+from socratic_agents.agents.judges import Judgement
+from socratic_agents.agents.registry import open_connections, open_language_model
+from socratic_agents.llm.http_clients import Connections
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.structured import Asker
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, Request, chat, error
 from tests.test_refiner import FAKES

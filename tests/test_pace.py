@@ -21,10 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents import Refiner
-from socratic_agents.chains.meter import Meter, metered
-from socratic_agents.chains.pace import Pace
-from socratic_agents.chains.retries import Retries
-from socratic_agents.errors import ConfigurationError
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.llm.rate_limit import Pace
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.usage import Meter, metered
 from tests.fakes import ScriptedChatModel
 from tests.test_refiner import FAKES
 

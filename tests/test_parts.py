@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from socratic_agents import Refiner, StopReason
-from socratic_agents.errors import ConfigurationError, LoadError, NothingDrawnError
-from socratic_agents.history import History, Status, Verdict
-from socratic_agents.jobs import current_loop
+from socratic_agents.core.errors import ConfigurationError, LoadError, NothingDrawnError
+from socratic_agents.core.history import History, Status, Verdict
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
+from socratic_agents.scheduler.requests import current_loop
 from tests import tiny_models
 from tests.loopback import Loopback, Reply, chat, error
 

@@ -14,20 +14,20 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from socratic_agents.chains.checklist import checklist_writer
-from socratic_agents.chains.guard import fidelity_guard
-from socratic_agents.chains.judge import caption_judge
-from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.selector import caption_selector
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.checklist import Answer, Said
-from socratic_agents.errors import AnswerError
-from socratic_agents.history import Candidate, History, Round
+from socratic_agents.agents.checklist_writer import checklist_writer
+from socratic_agents.agents.guard import fidelity_guard
+from socratic_agents.agents.judges import caption_judge
+from socratic_agents.agents.optimizer import optimizer
+from socratic_agents.agents.selectors import caption_selector
+from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.errors import AnswerError
+from socratic_agents.core.history import Candidate, History, Round
+from socratic_agents.llm.template_files import find_template
 from socratic_agents.pocket import PocketChatModel, sample_prompts
-from socratic_agents.pocket.phrases import phrase
-from socratic_agents.pocket.thesaurus import UNTAUGHT, read, slots, unknowns
-from socratic_agents.pocket.wishes import read_wish
-from socratic_agents.pocket.words import FOREIGN
+from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_writer import phrase
+from socratic_agents.pocket.synonyms import UNTAUGHT, read, slots, unknowns
+from socratic_agents.pocket.vocabulary import FOREIGN
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

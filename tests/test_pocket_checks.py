@@ -17,14 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.checklist import MOST, YES_OR_NO
+from socratic_agents.agents.checklist_writer import MOST, YES_OR_NO
 from socratic_agents.pocket import Scene, Thing, sample_prompts
-from socratic_agents.pocket.checks import check_rewrites, write_questions
-from socratic_agents.pocket.phrases import phrase
+from socratic_agents.pocket.checklist_rules import check_rewrites, write_questions
+from socratic_agents.pocket.prompt_parser import ThingWish, Wish, read_wish
+from socratic_agents.pocket.prompt_writer import phrase
 from socratic_agents.pocket.questions import truth
-from socratic_agents.pocket.thesaurus import CHOICES, quote, slots, turned
-from socratic_agents.pocket.wishes import ThingWish, Wish, read_wish
-from socratic_agents.pocket.words import (
+from socratic_agents.pocket.synonyms import CHOICES, quote, slots, turned
+from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
     INVERSE,

@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from socratic_agents.pocket import Scene, sample_prompts, sample_scene
-from socratic_agents.pocket.checks import write_questions
-from socratic_agents.pocket.clues import Clue, clues, guided
-from socratic_agents.pocket.phrases import caption
+from socratic_agents.pocket.checklist_rules import write_questions
+from socratic_agents.pocket.evidence import Clue, clues, guided
+from socratic_agents.pocket.prompt_writer import caption
 from socratic_agents.pocket.questions import truth
-from socratic_agents.pocket.thesaurus import CHOICES, read, translate, unknowns
-from socratic_agents.pocket.words import LEXICON
+from socratic_agents.pocket.synonyms import CHOICES, read, translate, unknowns
+from socratic_agents.pocket.vocabulary import LEXICON
 
 if TYPE_CHECKING:
-    from socratic_agents.pocket.wishes import Wish
+    from socratic_agents.pocket.prompt_parser import Wish
 
 numbers = st.integers(0, 10**6)
 

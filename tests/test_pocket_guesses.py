@@ -11,8 +11,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.pocket.guesses import MOST, Trial, guesses
-from socratic_agents.pocket.thesaurus import CHOICES
+from socratic_agents.pocket.hypotheses import MOST, Trial, guesses
+from socratic_agents.pocket.synonyms import CHOICES
 
 kinds = st.sampled_from(sorted(CHOICES))
 unknown = st.dictionaries(st.sampled_from("abcdef"), kinds, min_size=1)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from socratic_agents import Refiner, StopReason
-from socratic_agents.lab.card import (
+from socratic_agents.lab.pocket_card import (
     caption_figures,
     generator_figures,
     main,

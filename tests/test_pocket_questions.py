@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import PromptError, UnknownWordError
+from socratic_agents.core.errors import PromptError, UnknownWordError
 from socratic_agents.pocket import Scene, Thing, sample_scene
 from socratic_agents.pocket.questions import truth
 from socratic_agents.pocket.train.questions import CHECKS, ask_about

@@ -14,10 +14,11 @@ from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import SAMPLING, render
-from socratic_agents.pocket.phrases import caption
+from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_writer import caption
+from socratic_agents.pocket.scene import Scene, Thing, sample_scene
 from socratic_agents.pocket.train.__main__ import main
 from socratic_agents.pocket.train.data import SLOTS, draw_scenes, mutate, say
-from socratic_agents.pocket.train.fitting import fit
 from socratic_agents.pocket.train.questions import (
     CHECKS,
     PLACES,
@@ -26,9 +27,8 @@ from socratic_agents.pocket.train.questions import (
     places,
 )
 from socratic_agents.pocket.train.tokenizers import EVERY, GLUE
-from socratic_agents.pocket.wishes import read_wish
-from socratic_agents.pocket.words import FOREIGN
-from socratic_agents.pocket.world import Scene, Thing, sample_scene
+from socratic_agents.pocket.train.trainer import fit
+from socratic_agents.pocket.vocabulary import FOREIGN
 
 if TYPE_CHECKING:
     from pathlib import Path

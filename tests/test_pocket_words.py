@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import PromptError, UnknownWordError
-from socratic_agents.pocket.wishes import ThingWish, Wish, check, read_wish
-from socratic_agents.pocket.words import FOREIGN, LEXICON
+from socratic_agents.core.errors import PromptError, UnknownWordError
+from socratic_agents.pocket.prompt_parser import ThingWish, Wish, check, read_wish
+from socratic_agents.pocket.vocabulary import FOREIGN, LEXICON
 
 
 @pytest.mark.parametrize(

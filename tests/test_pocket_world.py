@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.errors import UnknownWordError
+from socratic_agents.core.errors import UnknownWordError
 from socratic_agents.pocket import read_scene, render, sample_prompts
-from socratic_agents.pocket.phrases import caption
+from socratic_agents.pocket.prompt_parser import check, read_wish
+from socratic_agents.pocket.prompt_writer import caption
+from socratic_agents.pocket.scene import PALETTE, SIDE, Scene, Thing, sample_scene
 from socratic_agents.pocket.train.data import mutate
-from socratic_agents.pocket.wishes import check, read_wish
-from socratic_agents.pocket.words import FOREIGN
-from socratic_agents.pocket.world import PALETTE, SIDE, Scene, Thing, sample_scene
+from socratic_agents.pocket.vocabulary import FOREIGN
 
 scenes = st.integers(0, 2**32).map(lambda seed: sample_scene(random.Random(seed)))
 

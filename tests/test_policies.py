@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.errors import AnswerError, ConfigurationError
-from socratic_agents.history import Candidate, History, Round, Verdict
-from socratic_agents.lab.metrics import open_metric
-from socratic_agents.lab.policies import MOST, POLICIES, find_policies
-from socratic_agents.loop import Agents
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import AnswerError, ConfigurationError
+from socratic_agents.core.history import Candidate, History, Round, Verdict
+from socratic_agents.core.loop import Agents
+from socratic_agents.lab.compare.policies import MOST, POLICIES, find_policies
+from socratic_agents.lab.metrics.open import open_metric
+from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

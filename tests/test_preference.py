@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from socratic_agents.lab.davidson import davidson
-from socratic_agents.lab.preference import (
+from socratic_agents.lab.stats.davidson import davidson
+from socratic_agents.lab.stats.preference import (
     Vote,
     majority,
     preference,

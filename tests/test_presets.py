@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.budget import Budget, Prices
-from socratic_agents.checklist import Answer, Said
-from socratic_agents.errors import BudgetError, ConfigurationError
-from socratic_agents.history import Failure, Refinement, StopReason
-from socratic_agents.profiles import PRESETS, spread
-from socratic_agents.refiner import Refiner, refine_sync
-from socratic_agents.settings import Settings
+from socratic_agents.config.profiles import PRESETS, spread
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.budget import Budget, Prices
+from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.errors import BudgetError, ConfigurationError
+from socratic_agents.core.history import Failure, Refinement, StopReason
+from socratic_agents.runtime.refiner import Refiner, refine_sync
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from socratic_agents.history import History
+    from socratic_agents.core.history import History
 
 
 async def paint(prompt: str, seed: int) -> Image.Image:

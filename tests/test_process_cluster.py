@@ -25,8 +25,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from socratic_agents.callables import one_line
-from socratic_agents.errors import (
+from socratic_agents.config.settings import Settings
+from socratic_agents.config.workers import ProcessWorkers, RayWorkers, read_workers
+from socratic_agents.core.errors import (
     AnswerError,
     BatchError,
     CandidateError,
@@ -34,21 +35,24 @@ from socratic_agents.errors import (
     ConfigurationError,
     LoadError,
 )
-from socratic_agents.history import Status
-from socratic_agents.process_child import BEGUN, CANCEL, Child
-from socratic_agents.process_cluster import LostProcessError, ProcessCluster, _devices
-from socratic_agents.ray_voices import open_replicas
-from socratic_agents.replicas import TRIES, Replicas
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import open_voices
-from socratic_agents.workers import ProcessWorkers, RayWorkers, read_workers
+from socratic_agents.core.history import Status
+from socratic_agents.core.text import error_line
+from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.runtime.remote_models import open_replicas
+from socratic_agents.scheduler.remote.child import BEGUN, CANCEL, Child
+from socratic_agents.scheduler.remote.pool import TRIES, Replicas
+from socratic_agents.scheduler.remote.processes import (
+    LostProcessError,
+    ProcessCluster,
+    _devices,
+)
+from socratic_agents.scheduler.worker import Worker
 from tests.apart import HELD, Stubborn, open_apart
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from socratic_agents.voices import Voices
+    from socratic_agents.runtime.image_models import Voices
 
 ROOT = Path(__file__).parent.parent
 
@@ -237,9 +241,9 @@ class TestChildren:
         """A child imports it, and would begin everything anew."""
         script = tmp_path / "script.py"
         script.write_text(
-            "from socratic_agents.ray_voices import open_replicas\n"
-            "from socratic_agents.settings import Settings\n"
-            "from socratic_agents.workers import ProcessWorkers\n"
+            "from socratic_agents.runtime.remote_models import open_replicas\n"
+            "from socratic_agents.config.settings import Settings\n"
+            "from socratic_agents.config.workers import ProcessWorkers\n"
             "open_replicas(Settings(workers=ProcessWorkers(1)))\n"
         )
         run = subprocess.run(
@@ -255,9 +259,9 @@ class TestChildren:
         script.write_text(
             "from functools import partial\n"
             "from pathlib import Path\n"
-            "from socratic_agents.ray_voices import open_replicas\n"
-            "from socratic_agents.settings import Settings\n"
-            "from socratic_agents.workers import ProcessWorkers\n"
+            "from socratic_agents.runtime.remote_models import open_replicas\n"
+            "from socratic_agents.config.settings import Settings\n"
+            "from socratic_agents.config.workers import ProcessWorkers\n"
             "from tests.apart import open_apart\n"
             "if __name__ == '__main__':\n"
             "    settings = Settings(workers=ProcessWorkers(1))\n"
@@ -344,7 +348,7 @@ class Line:
 
         def work() -> None:
             with theirs:
-                asyncio.run(Child(theirs, Echo(), describe=one_line).run())
+                asyncio.run(Child(theirs, Echo(), describe=error_line).run())
 
         self.thread = threading.Thread(target=work)
         self.thread.start()
@@ -484,8 +488,8 @@ class TestSettings:
     def test_ray_is_not_needed(self) -> None:
         """Nor loaded."""
         code = (
-            "import sys; from socratic_agents.ray_voices import open_replicas; "
-            "from socratic_agents.settings import Settings; "
+            "import sys; from socratic_agents.runtime.remote_models import open_replicas; "
+            "from socratic_agents.config.settings import Settings; "
             "Settings(workers='process'); print('ray' in sys.modules)"
         )
         run = subprocess.run(

@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab import pieces, records
-from socratic_agents.lab.downloads import Source, cache_folder, fetch
-from socratic_agents.lab.loaded_set import load_set
-from socratic_agents.lab.pieces import Piece
-from socratic_agents.lab.prompt_sets import PROMPT_SETS, find_set
-from socratic_agents.lab.scenes import scene_rows
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.datasets import archives as pieces
+from socratic_agents.lab.datasets import tabular as records
+from socratic_agents.lab.datasets.archives import Piece
+from socratic_agents.lab.datasets.catalog import PROMPT_SETS, find_set
+from socratic_agents.lab.datasets.download import Source, cache_folder, fetch
+from socratic_agents.lab.datasets.loader import load_set
+from socratic_agents.lab.datasets.question_formats import scene_rows
 from tests.prompt_files import (
     COCO,
     COCO_JSON,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from socratic_agents.lab.rows import Row
+    from socratic_agents.lab.datasets.types import Row
 
 
 @pytest.fixture(autouse=True)
@@ -283,8 +284,8 @@ def test_no_id_is_there_twice(tmp_path: Path) -> None:
 )
 def test_ids_are_always_distinct(ids: list[str]) -> None:
     """Whatever the ids of a file are, those of its rows are distinct."""
-    from socratic_agents.lab.loaded_set import _distinct
-    from socratic_agents.lab.rows import Row
+    from socratic_agents.lab.datasets.loader import _distinct
+    from socratic_agents.lab.datasets.types import Row
 
     rows = list(_distinct([Row(id=name, text="x") for name in ids]))
 
@@ -571,7 +572,7 @@ def test_the_hub_is_asked_only_where_it_may_be(tmp_path: Path) -> None:
 
 FROM_HUB = """
 import json, sys
-from socratic_agents.lab.loaded_set import load_set
+from socratic_agents.lab.datasets.loader import load_set
 print(json.dumps([row.text for row in load_set("diffusiondb").rows]))
 """
 

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.profiles import REVISIONS
-from socratic_agents.provenance import (
+from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.storage.provenance import (
     CALL,
     MAX_TEXT,
     Provenance,
@@ -29,7 +30,6 @@ from socratic_agents.provenance import (
     provenance_of,
     read_provenance,
 )
-from socratic_agents.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,12 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, ConfigDict
 
-from socratic_agents.budget import Budget
-from socratic_agents.chains.ask import ask
-from socratic_agents.chains.meter import Meter, metered
-from socratic_agents.chains.recall import Recall, current_recall, recalling
-from socratic_agents.errors import AnswerError, BudgetError
-from socratic_agents.journal import Journal
+from socratic_agents.core.budget import Budget
+from socratic_agents.core.errors import AnswerError, BudgetError
+from socratic_agents.llm.cache import Recall, current_recall, recalling
+from socratic_agents.llm.structured import ask
+from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.storage.journal import Journal
 from tests.fakes import TextModel
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.cli import main
-from socratic_agents.errors import AnswerError, BudgetError, CandidateError
-from socratic_agents.history import (
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
+from socratic_agents.core.history import (
     Candidate,
     History,
     Place,
@@ -32,18 +33,17 @@ from socratic_agents.history import (
     Usage,
     Verdict,
 )
-from socratic_agents.loop import Agents
+from socratic_agents.core.loop import Agents
 from socratic_agents.pocket import render
-from socratic_agents.pocket.world import Scene, Thing
-from socratic_agents.receipt import draw_receipt
-from socratic_agents.refiner import Refiner
-from socratic_agents.settings import Settings
+from socratic_agents.pocket.scene import Scene, Thing
+from socratic_agents.runtime.receipt import draw_receipt
+from socratic_agents.runtime.refiner import Refiner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from socratic_agents.history import Receipt
+    from socratic_agents.core.history import Receipt
 
 REAL = Settings(generator="org/model", judge="caption", selector="clip", guard=None)
 """Settings of a generator that no oracle knows."""

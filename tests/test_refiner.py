@@ -27,7 +27,7 @@ from socratic_agents import (
     refine_many,
     refine_sync,
 )
-from socratic_agents.errors import (
+from socratic_agents.core.errors import (
     BudgetError,
     CallError,
     ClosedError,
@@ -37,10 +37,10 @@ from socratic_agents.errors import (
     TemplateError,
     UnknownWordError,
 )
-from socratic_agents.history import History, Status, Verdict
-from socratic_agents.loop import Event, EventKind
-from socratic_agents.refiner import seed_bank
-from socratic_agents.scheduler import Worker
+from socratic_agents.core.history import History, Status, Verdict
+from socratic_agents.core.loop import Event, EventKind
+from socratic_agents.runtime.refiner import seed_bank
+from socratic_agents.scheduler.worker import Worker
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, chat
 

@@ -22,15 +22,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents import Refinement, Refiner
-from socratic_agents.errors import CandidateError, ClosedError, ConfigurationError
-from socratic_agents.models.denoisers import check_joinable
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import CandidateError, ClosedError, ConfigurationError
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
-from socratic_agents.models.rendezvous import Rendezvous
+from socratic_agents.models.step_batching.batcher import Rendezvous
+from socratic_agents.models.step_batching.hooks import check_joinable
 from socratic_agents.pocket import SAMPLING, weights_folder
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import open_voices
+from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
 from tests.test_diffusion import CALLS
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.replay import Replayed, in_words, replay, settings_of
+from socratic_agents.cli.app import main
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.runtime.replay import Replayed, in_words, replay, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path

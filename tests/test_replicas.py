@@ -26,10 +26,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.chains.meter import Meter, metered
-from socratic_agents.checklist import Answer, Said
-from socratic_agents.cli import main
-from socratic_agents.errors import (
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
+from socratic_agents.config.workers import RayWorkers, read_workers
+from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.errors import (
     AnswerError,
     BatchError,
     CandidateError,
@@ -39,17 +40,16 @@ from socratic_agents.errors import (
     SocraticError,
     UnknownWordError,
 )
-from socratic_agents.history import Candidate, Status
-from socratic_agents.jobs import Loop, current_loop
-from socratic_agents.ray_cluster import RayCluster
-from socratic_agents.ray_voices import _portable, open_replicas
-from socratic_agents.refiner import Refiner
-from socratic_agents.replica import Abilities, ForgottenError, Replica
-from socratic_agents.replicas import TRIES, Replicas
-from socratic_agents.scheduler import Stage, Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import Voices
-from socratic_agents.workers import RayWorkers, read_workers
+from socratic_agents.core.history import Candidate, Status
+from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.runtime.remote_models import _portable, open_replicas
+from socratic_agents.scheduler.remote.pool import TRIES, Replicas
+from socratic_agents.scheduler.remote.ray import RayCluster
+from socratic_agents.scheduler.remote.replica import Abilities, ForgottenError, Replica
+from socratic_agents.scheduler.requests import Loop, current_loop
+from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.history import (
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,
@@ -28,7 +28,7 @@ from socratic_agents.history import (
     Usage,
     Verdict,
 )
-from socratic_agents.report import Change, notebook_html, report_html, word_changes
+from socratic_agents.report.html import Change, notebook_html, report_html, word_changes
 from tests.strategies import refinements
 
 EVIL = '<script>alert("x")</script>&{{ 7 * 7 }}'

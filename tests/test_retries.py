@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from socratic_agents.chains.ask import ask
-from socratic_agents.chains.failures import Kind, classify, server_hint
-from socratic_agents.chains.meter import metered
-from socratic_agents.chains.retries import Retries, single_attempt
-from socratic_agents.errors import (
+from socratic_agents.core.errors import (
     AgentError,
     AnswerError,
     CallError,
     ConfigurationError,
 )
+from socratic_agents.llm.failures import Kind, classify, server_hint
+from socratic_agents.llm.retry import Retries, single_attempt
+from socratic_agents.llm.structured import ask
+from socratic_agents.llm.usage import metered
 from tests.fakes import TextModel
 from tests.loopback import (
     ERROR_OBJECT,

@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.history import History, Verdict
-from socratic_agents.refiner import Refiner
-from socratic_agents.roles import (
+from socratic_agents.agents.registry import (
     check_eyes,
     find_templates,
     guards,
@@ -23,7 +20,10 @@ from socratic_agents.roles import (
     open_optimizer,
     open_selector,
 )
-from socratic_agents.settings import Settings
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import History, Verdict
+from socratic_agents.runtime.refiner import Refiner
 from tests.fakes import ScriptedChatModel, drawn, history
 
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.errors import BatchError
-from socratic_agents.lab.costs import Cost, CostMeter, Costs
-from socratic_agents.lab.memory import Memory
-from socratic_agents.lab.probes import Log, Ticket
-from socratic_agents.lab.sameness import KEPT, Sameness
-from socratic_agents.stage import Stage
+from socratic_agents.core.errors import BatchError
+from socratic_agents.lab.bench.device.costs import Cost, CostMeter, Costs
+from socratic_agents.lab.bench.device.determinism import KEPT, Sameness
+from socratic_agents.lab.bench.device.instrumentation import Log, Ticket
+from socratic_agents.lab.bench.device.memory import Memory
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.cli import main
-from socratic_agents.lab.prompt_sets import PROMPT_SETS
-from socratic_agents.prompt import read_prompts
+from socratic_agents.cli.app import main
+from socratic_agents.core.prompts import read_prompts
+from socratic_agents.lab.datasets.catalog import PROMPT_SETS
 from tests.prompt_files import DSG, PARTI, write
 
 if TYPE_CHECKING:

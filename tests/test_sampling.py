@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab.rows import Row, RowQuestion
-from socratic_agents.lab.sampling import Method, allocate, draw_sample
-from socratic_agents.lab.sieve import UNSAFE_WORDS, Reason, Sieve, is_unsafe
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.datasets.filters import UNSAFE_WORDS, Reason, Sieve, is_unsafe
+from socratic_agents.lab.datasets.sampling import Method, allocate, draw_sample
+from socratic_agents.lab.datasets.types import Row, RowQuestion
 
 
 def rows_of(*texts: str, **columns: str) -> list[Row]:

@@ -28,11 +28,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.calibration import TRUSTED, Calibration
-from socratic_agents.dispatch import Dispatcher, Run, Wait
-from socratic_agents.errors import BatchError, CandidateError, ClosedError, StuckError
-from socratic_agents.history import Status
-from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.core.errors import (
+    BatchError,
+    CandidateError,
+    ClosedError,
+    StuckError,
+)
+from socratic_agents.core.history import Status
+from socratic_agents.scheduler.cost_model import TRUSTED, Calibration
+from socratic_agents.scheduler.policy import Dispatcher, Run, Wait
+from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -478,7 +483,7 @@ def test_a_worker_that_nobody_closes_does_not_keep_the_program() -> None:
     """The interpreter ends, after the running batch and with everyone told."""
     code = """
 import asyncio
-from socratic_agents.scheduler import Stage, Worker
+from socratic_agents.scheduler.worker import Stage, Worker
 worker = Worker()
 worker.open()
 print(asyncio.run(worker.submit(Stage(name="same", run=list), "done")))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.history import (
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import (
     Candidate,
     History,
     Place,
@@ -19,16 +19,16 @@ from socratic_agents.history import (
     Round,
     StopReason,
 )
-from socratic_agents.lab.course import (
+from socratic_agents.lab.datasets.types import Row
+from socratic_agents.lab.metrics.paired import compare_scores, with_holm
+from socratic_agents.lab.metrics.scores import Scores, Value, same_record, summarise
+from socratic_agents.lab.study.trajectory import (
     course_of,
     course_scores,
     loop_figures,
     round_scores,
     subjects_of,
 )
-from socratic_agents.lab.paired_tests import compare_scores, with_holm
-from socratic_agents.lab.rows import Row
-from socratic_agents.lab.scores import Scores, Value, same_record, summarise
 
 RECORD = {"model": "ViT-B-32", "pretrained": "openai", "prefix": "A photo depicts "}
 

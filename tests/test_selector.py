@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.selector import Choice, caption_selector, clip, first, last
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.errors import AnswerError, CallError, TemplateError
-from socratic_agents.history import Candidate, Status
+from socratic_agents.agents.selectors import Choice, caption_selector, clip, first, last
+from socratic_agents.core.errors import AnswerError, CallError, TemplateError
+from socratic_agents.core.history import Candidate, Status
+from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, failed, history
 
 DEFAULT = find_template("selector", "default")

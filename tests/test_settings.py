@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from socratic_agents.budget import Budget
-from socratic_agents.errors import ConfigurationError, PromptError
-from socratic_agents.profiles import PRESETS, PROFILES, REVISIONS
-from socratic_agents.prompt import checked
-from socratic_agents.settings import Settings, unknown_variables
+from socratic_agents.config.profiles import PRESETS, PROFILES, REVISIONS
+from socratic_agents.config.settings import Settings, unknown_variables
+from socratic_agents.core.budget import Budget
+from socratic_agents.core.errors import ConfigurationError, PromptError
+from socratic_agents.core.prompts import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.history import History
+    from socratic_agents.core.history import History
 
 
 @pytest.fixture(autouse=True)

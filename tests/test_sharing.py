@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.budget import Budget
-from socratic_agents.chains.meter import Meter, current_meter, metered
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import AnswerError, BudgetError, CandidateError
-from socratic_agents.history import Status
-from socratic_agents.lab.sharing import WORK, Sharing
-from socratic_agents.voices import Voices
+from socratic_agents.core.budget import Budget
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
+from socratic_agents.core.history import Status
+from socratic_agents.lab.compare.shared_calls import WORK, Sharing
+from socratic_agents.llm.usage import Meter, current_meter, metered
+from socratic_agents.runtime.image_models import Voices
 
 
 class Models:

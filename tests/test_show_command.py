@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.cli import main
-from socratic_agents.provenance import Provenance, encoded, provenance_of
-from socratic_agents.refiner import refine_sync
-from socratic_agents.settings import Settings
-from socratic_agents.show_command import command_again, shell_words
+from socratic_agents.cli.app import main
+from socratic_agents.cli.show import command_again, shell_words
+from socratic_agents.config.settings import Settings
+from socratic_agents.runtime.refiner import refine_sync
+from socratic_agents.storage.provenance import Provenance, encoded, provenance_of
 
 PICTURE = Image.new("RGB", (16, 16), "red")
 PLAIN = Provenance(prompt="a red circle", seed=7, model="pocket", version="0.1.0")

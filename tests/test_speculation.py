@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents import Refiner
-from socratic_agents.chains.meter import Meter, current_meter, metered
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import AnswerError, CallError, NothingDrawnError
-from socratic_agents.history import History, Refinement, StopReason, Verdict
-from socratic_agents.loop import Agents, refine_prompt
-from socratic_agents.refiner import _speculates
-from socratic_agents.settings import Settings
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import AnswerError, CallError, NothingDrawnError
+from socratic_agents.core.history import History, Refinement, StopReason, Verdict
+from socratic_agents.core.loop import Agents, refine_prompt
+from socratic_agents.llm.usage import Meter, current_meter, metered
+from socratic_agents.runtime.refiner import _speculates
 from tests.fakes import ScriptedChatModel
 from tests.strategies import Cast, Script, scripts
 from tests.test_loop import limits

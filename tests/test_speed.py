@@ -16,15 +16,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.models.denoisers import StandIn
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.models.acceleration import Speed, bucket, check_speed, hasten
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
-from socratic_agents.models.rendezvous import Rendezvous
-from socratic_agents.models.speed import Speed, bucket, check_speed, hasten
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import open_voices
+from socratic_agents.models.step_batching.batcher import Rendezvous
+from socratic_agents.models.step_batching.hooks import StandIn
+from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
 from tests.test_diffusion import CALLS, REQUESTS, SMALL, stacked
 

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from socratic_agents.lab.statistics import (
+from socratic_agents.lab.stats.bootstrap import (
     Difference,
     Interval,
     mean_interval,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from socratic_agents.lab.sign_flips import EXACT, holm, sign_flips
+from socratic_agents.lab.stats.permutation import EXACT, holm, sign_flips
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from socratic_agents.lab.power import (
+from socratic_agents.lab.stats.power import (
     pairs_needed,
     power_of,
     simulated_power,
     smallest_effect,
 )
-from socratic_agents.lab.shares import share_of
+from socratic_agents.lab.stats.proportions import share_of
 
 
 @pytest.mark.parametrize(

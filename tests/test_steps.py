@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.chains.meter import metered
-from socratic_agents.checklist import Answer, Said
-from socratic_agents.errors import CandidateError, ConfigurationError
-from socratic_agents.history import Status
-from socratic_agents.refiner import Refiner
-from socratic_agents.settings import Settings
-from socratic_agents.steps import model_identity, remembered, speaker_identity
-from socratic_agents.store import RunDirectory
-from socratic_agents.voices import Voices
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.core.history import Status
+from socratic_agents.llm.usage import metered
+from socratic_agents.runtime.cached_models import (
+    model_identity,
+    remembered,
+    speaker_identity,
+)
+from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents import faults
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.history import (
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,
@@ -32,8 +31,13 @@ from socratic_agents.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.objects import write_whole
-from socratic_agents.store import RunDirectory, read_object, read_outcomes
+from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage.objects import write_whole
+from socratic_agents.storage.run_directory import (
+    RunDirectory,
+    read_object,
+    read_outcomes,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -435,7 +439,7 @@ def test_a_line_that_cannot_be_written_leaves_none(
 def test_one_process_writes(tmp_path: Path) -> None:
     """A second process is refused in one line that names the first."""
     code = (
-        "import sys; from socratic_agents.store import RunDirectory\n"
+        "import sys; from socratic_agents.storage.run_directory import RunDirectory\n"
         f"with RunDirectory({str(tmp_path)!r}, settings={{}}): pass"
     )
     with opened(tmp_path):

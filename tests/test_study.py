@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab.study_file import read_study, ready_made
-from socratic_agents.lab.study_forecast import forecast_study
-from socratic_agents.lab.study_plan import Plan, plan_study
+from socratic_agents.cli.app import main
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.study.cost_estimate import forecast_study
+from socratic_agents.lab.study.load import read_study, ready_made
+from socratic_agents.lab.study.plan import Plan, plan_study
 from tests.prompt_files import PARTI, write
 from tests.studies import TINY, written
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.lab.study_folder import StudyFolder
-from socratic_agents.lab.study_values import study_values
+from socratic_agents.lab.study.aggregate import study_values
+from socratic_agents.lab.study.folder import StudyFolder
 from tests.prompt_files import PARTI, write
 from tests.studies import SMALL, TINY, Painter, ran, written
 
@@ -107,8 +107,8 @@ def test_the_methods_name_what_the_figures_rest_on(finished: Path) -> None:
 
 def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
     """A cause that a spreadsheet would work out is text there."""
-    from socratic_agents.lab.study_cells import as_csv, as_markdown
-    from socratic_agents.lab.study_table import StudyTable
+    from socratic_agents.lab.study.formats import as_csv, as_markdown
+    from socratic_agents.lab.study.table import StudyTable
 
     table = StudyTable(
         name="t",
@@ -185,8 +185,8 @@ def test_a_prompt_that_fails_is_left_out_with_its_cause(
 
 
 def _texts(folder: Path) -> list[str]:
-    from socratic_agents.lab.study_file import read_study
-    from socratic_agents.lab.study_plan import plan_study
+    from socratic_agents.lab.study.load import read_study
+    from socratic_agents.lab.study.plan import plan_study
 
     study, _ = read_study(written(folder))
     return [prompt.row.text for prompt in plan_study(study, name="t").prompts]
@@ -325,7 +325,7 @@ def test_a_set_has_its_file_on_the_command_line(
 @pytest.mark.slow
 def test_a_small_study_of_the_pocket_models(tmp_path: Path) -> None:
     """They draw, look and are measured; what arms draw alike is drawn once."""
-    from socratic_agents.cli import main
+    from socratic_agents.cli.app import main
 
     out = tmp_path / "out"
     text = SMALL.replace("n: 4", "n: 2").replace("rounds: 3", "rounds: 1")
@@ -368,10 +368,10 @@ def test_a_study_of_a_published_set(tmp_path: Path) -> None:
 
 def test_a_signal_between_two_arms_ends_the_study(tmp_path: Path) -> None:
     """The arm that was on its way is kept, and the next one does not begin."""
-    from socratic_agents.interruption import Interruption
-    from socratic_agents.lab.study_file import read_study
-    from socratic_agents.lab.study_plan import plan_study
-    from socratic_agents.lab.study_run import StudyRun, run_study
+    from socratic_agents.lab.study.load import read_study
+    from socratic_agents.lab.study.plan import plan_study
+    from socratic_agents.lab.study.run import StudyRun, run_study
+    from socratic_agents.runtime.interrupts import Interruption
 
     plan = plan_study(read_study(written(tmp_path))[0], name="tiny")
     painter, interruption = Painter(), Interruption(str)
@@ -389,9 +389,9 @@ def test_an_image_that_is_gone_has_no_value_and_a_reason(finished: Path) -> None
     import asyncio
     import shutil
 
-    from socratic_agents.lab.study_file import read_study
-    from socratic_agents.lab.study_plan import plan_study
-    from socratic_agents.lab.study_run import measure_arms
+    from socratic_agents.lab.study.load import read_study
+    from socratic_agents.lab.study.plan import plan_study
+    from socratic_agents.lab.study.run import measure_arms
 
     study = read_study(str(finished.parent / "tiny.yaml"))[0]
     plan = plan_study(study, name="tiny")

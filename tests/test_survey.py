@@ -22,9 +22,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.history import (
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,
@@ -34,12 +35,15 @@ from socratic_agents.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.lab.compare import compare
-from socratic_agents.lab.survey import plan_survey, read_key
-from socratic_agents.lab.survey_page import survey_html
-from socratic_agents.lab.survey_sources import Shown, read_arms
-from socratic_agents.settings import Settings
-from socratic_agents.store import RunDirectory, read_object, write_object
+from socratic_agents.lab.compare.run import compare
+from socratic_agents.lab.survey.design import plan_survey, read_key
+from socratic_agents.lab.survey.page import survey_html
+from socratic_agents.lab.survey.sources import Shown, read_arms
+from socratic_agents.storage.run_directory import (
+    RunDirectory,
+    read_object,
+    write_object,
+)
 from tests.fakes import ScriptedChatModel
 from tests.surveys import compared, planned
 from tests.test_report import EVIL
@@ -48,8 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from socratic_agents.lab.comparison import Trial
-    from socratic_agents.lab.survey import Survey
+    from socratic_agents.lab.compare.result import Trial
+    from socratic_agents.lab.survey.design import Survey
 
 
 @pytest.fixture

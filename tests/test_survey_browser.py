@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.cli import main
-from socratic_agents.lab.survey import read_key
-from socratic_agents.lab.survey_server import SurveyServer
+from socratic_agents.cli.app import main
+from socratic_agents.lab.survey.design import read_key
+from socratic_agents.lab.survey.server import SurveyServer
 from tests.surveys import STEP, compared
 
 if TYPE_CHECKING:

@@ -16,18 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab.survey import Item, Key
-from socratic_agents.lab.survey_answers import parse_answers, read_answers
-from socratic_agents.lab.survey_results import survey_results
+from socratic_agents.cli.app import main
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.survey.design import Item, Key
+from socratic_agents.lab.survey.responses import parse_answers, read_answers
+from socratic_agents.lab.survey.results import survey_results
 from tests.surveys import answered, compared, planned, prefer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from socratic_agents.lab.survey_answers import Answers
+    from socratic_agents.lab.survey.responses import Answers
 
 
 def asked(pairs: int = 40, catches: int = 4, repeats: int = 4) -> Key:

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from socratic_agents.cli import main
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab import survey_server
-from socratic_agents.lab.survey_answers import LARGEST, read_answers
-from socratic_agents.lab.survey_server import SurveyServer
+from socratic_agents.cli.app import main
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.survey import server as survey_server
+from socratic_agents.lab.survey.responses import LARGEST, read_answers
+from socratic_agents.lab.survey.server import SurveyServer
 from tests.surveys import answered, compared, planned, prefer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from socratic_agents.lab.survey import Key
+    from socratic_agents.lab.survey.design import Key
 
 JSON = {"Content-Type": "application/json"}
 

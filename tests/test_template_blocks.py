@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.template_files import find_template, template_source
-from socratic_agents.errors import TemplateError
+from socratic_agents.agents.optimizer import optimizer
+from socratic_agents.core.errors import TemplateError
+from socratic_agents.llm.template_files import find_template, template_source
 from tests.fakes import ScriptedChatModel, history
 from tests.studies import written
 

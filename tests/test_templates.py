@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.chains.templates import OFFERS, Template
-from socratic_agents.errors import TemplateError
+from socratic_agents.core.errors import TemplateError
+from socratic_agents.llm.template_files import find_template
+from socratic_agents.llm.templates import OFFERS, Template
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = [
@@ -400,16 +400,16 @@ def test_every_variable_that_is_offered_can_be_used(tmp_path: Path) -> None:
 def test_a_wheel_finds_its_templates(tmp_path: Path) -> None:
     """Inside the package, as a wheel has them, the templates are found as well."""
     package = tmp_path / "socratic_agents"
-    shutil.copytree(
-        ROOT / "socratic_agents" / "chains",
-        package / "chains",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    shutil.copy(ROOT / "socratic_agents" / "errors.py", package)
+    for name in ("core", "llm"):
+        shutil.copytree(
+            ROOT / "socratic_agents" / name,
+            package / name,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
     shutil.copytree(ROOT / "prompts", package / "prompts")
     (package / "__init__.py").touch()
     script = (
-        "from socratic_agents.chains import template_files as t;"
+        "from socratic_agents.llm import template_files as t;"
         "print(t.find_template('judge', 'default').name, t.__file__)"
     )
     done = subprocess.run(
@@ -419,4 +419,4 @@ def test_a_wheel_finds_its_templates(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert f"default {package / 'chains' / 'template_files.py'}" == done.stdout.strip()
+    assert f"default {package / 'llm' / 'template_files.py'}" == done.stdout.strip()

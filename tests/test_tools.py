@@ -17,7 +17,7 @@ from langchain_tests.unit_tests import ToolsUnitTests
 from PIL import Image
 
 from socratic_agents import Refiner, image_tools
-from socratic_agents.tools import (
+from socratic_agents.runtime.langchain_tools import (
     CaptionImage,
     Gallery,
     GenerateImage,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from langchain_core.tools import BaseTool
 
-    from socratic_agents.history import History
+    from socratic_agents.core.history import History
 
 
 async def generate(prompt: str, seed: int) -> Image.Image:

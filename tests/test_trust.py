@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.lab.trust import trust, trust_sentence
+from socratic_agents.lab.survey.judge_agreement import trust, trust_sentence
 
 
 def test_by_hand() -> None:

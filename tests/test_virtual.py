@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from socratic_agents.curve import Curve
-from socratic_agents.errors import BatchError
-from socratic_agents.lab.contenders import (
+from socratic_agents.core.errors import BatchError
+from socratic_agents.lab.bench.simulated.model_costs import MODELS, Models
+from socratic_agents.lab.bench.simulated.run import bound, measure, virtual_bench
+from socratic_agents.lab.bench.simulated.schedulers import (
     CONTENDERS,
     Call,
     EarlySealing,
@@ -24,14 +25,13 @@ from socratic_agents.lab.contenders import (
     LockStep,
     Ours,
 )
-from socratic_agents.lab.curves import MODELS, Models
-from socratic_agents.lab.virtual import bound, measure, virtual_bench
-from socratic_agents.lab.world import ROUNDS, Case
+from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Case
+from socratic_agents.scheduler.cost_curve import Curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.lab.contenders import Contender
+    from socratic_agents.lab.bench.simulated.schedulers import Contender
 
 BY_NAME = {models.name: models for models in MODELS}
 PEERS = [name for name in CONTENDERS if not name.startswith("ours")]

@@ -21,13 +21,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 from pydantic import PrivateAttr
 
-from socratic_agents.chains.ask import ask
-from socratic_agents.chains.judge import caption_judge
-from socratic_agents.chains.meter import metered
-from socratic_agents.chains.retries import Retries
-from socratic_agents.chains.selector import caption_selector
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.chains.vision import (
+from socratic_agents.agents.images import (
     BELOW,
     LARGEST,
     Preference,
@@ -36,13 +30,19 @@ from socratic_agents.chains.vision import (
     vision_selector,
     with_images,
 )
-from socratic_agents.errors import (
+from socratic_agents.agents.judges import caption_judge
+from socratic_agents.agents.selectors import caption_selector
+from socratic_agents.core.errors import (
     AnswerError,
     CallError,
     ConfigurationError,
     TemplateError,
 )
-from socratic_agents.history import Candidate, History, Round, Status, Verdict
+from socratic_agents.core.history import Candidate, History, Round, Status, Verdict
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.structured import ask
+from socratic_agents.llm.template_files import find_template
+from socratic_agents.llm.usage import metered
 from socratic_agents.pocket import PocketChatModel
 from tests.fakes import ScriptedChatModel, TextModel, drawn, failed, history
 from tests.loopback import Loopback, Reply, Request, chat, error

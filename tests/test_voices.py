@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.callables import drawn
-from socratic_agents.chains.meter import metered
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.errors import CandidateError, ConfigurationError
-from socratic_agents.generators import images_server
-from socratic_agents.history import Candidate
-from socratic_agents.parts import cast_agents
+from socratic_agents.agents.registry import find_templates
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.core.history import Candidate
+from socratic_agents.llm.usage import metered
 from socratic_agents.pocket import weights_folder
-from socratic_agents.refiner import Refiner
-from socratic_agents.roles import find_templates
-from socratic_agents.scheduler import Worker
-from socratic_agents.settings import Settings
-from socratic_agents.voices import open_scorer, open_voices
+from socratic_agents.runtime.adapters import drawn
+from socratic_agents.runtime.build import cast_agents
+from socratic_agents.runtime.generators import images_server
+from socratic_agents.runtime.image_models import open_scorer, open_voices
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.scheduler.worker import Worker
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:

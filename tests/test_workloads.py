@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.lab import costs, mixed
-from socratic_agents.lab.beds import settings_bed
-from socratic_agents.lab.contest import Plan, contest
-from socratic_agents.lab.random_models import ARCHITECTURES, build
-from socratic_agents.lab.workloads import KINDS, habits
-from socratic_agents.settings import Settings
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.bench.device import costs
+from socratic_agents.lab.bench.device import mixed_workload as mixed
+from socratic_agents.lab.bench.device.random_models import ARCHITECTURES, build
+from socratic_agents.lab.bench.device.run import Plan, contest
+from socratic_agents.lab.bench.device.testbeds import settings_bed
+from socratic_agents.lab.bench.device.workloads import KINDS, habits
 from tests.fakes import TextModel
 
 if TYPE_CHECKING:
-    from socratic_agents.lab.entries import Bed
+    from socratic_agents.lab.bench.device.schedulers import Bed
 
 CPU = torch.device("cpu")
 
@@ -84,7 +85,7 @@ def test_mixed_images_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls have one key, and what they cost is measured for each."""
     monkeypatch.setattr(mixed, "LARGEST", 2)
     kinds = {kind: KINDS[kind] | {"steps": 1} for kind in ("quick", "large")}
-    monkeypatch.setattr("socratic_agents.lab.workloads.KINDS", kinds)
+    monkeypatch.setattr("socratic_agents.lab.bench.device.workloads.KINDS", kinds)
     bed = habits("mixed", tiny=False, settings={}).open(0)
     results, facts, said = measured(bed, "ours", "ours_step")
     assert ["sequential", "ours"] == [one["contender"] for one in results]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.checklist import Answer, Said, read_answer
-from socratic_agents.errors import CandidateError, ConfigurationError
-from socratic_agents.history import Status
+from socratic_agents.core.checklist import Answer, Said, read_answer
+from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.core.history import Status
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import check_folder, local_folder, opening, quiet
-from socratic_agents.models.sanity import caption_fault
+from socratic_agents.models.validation import caption_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from socratic_agents.errors import ConfigurationError, LoadError
+from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import check_folder, opening, quiet
 

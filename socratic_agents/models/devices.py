@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
-from socratic_agents.errors import ConfigurationError
+from socratic_agents.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
     import torch

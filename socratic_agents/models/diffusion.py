@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from socratic_agents.calls import MEMORY
-from socratic_agents.errors import BatchError, CandidateError
-from socratic_agents.history import Status
-from socratic_agents.models.denoisers import check_caches
+from socratic_agents.core.errors import OOM_ERROR_NAMES, BatchError, CandidateError
+from socratic_agents.core.history import Status
+from socratic_agents.core.text import one_line
+from socratic_agents.models.acceleration import Speed, bucket, check_speed, hasten
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import check_folder, local_folder, opening, quiet
 from socratic_agents.models.pipelines import (
@@ -26,8 +26,8 @@ from socratic_agents.models.pipelines import (
     quantization_config,
     token_limits,
 )
-from socratic_agents.models.sanity import image_fault
-from socratic_agents.models.speed import Speed, bucket, check_speed, hasten
+from socratic_agents.models.step_batching.hooks import check_caches
+from socratic_agents.models.validation import image_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -225,11 +225,11 @@ class Diffusion:
             output = self._draw(requests)
         except Exception as error:
             # Whoever schedules calls knows what to do where memory is short.
-            if len(requests) > 1 or type(error).__name__ in MEMORY:
+            if len(requests) > 1 or type(error).__name__ in OOM_ERROR_NAMES:
                 raise
             message = (
                 "expected an image, got an error of the generator "
-                f"({type(error).__name__}: {_one_line(error)}); see the generator's "
+                f"({type(error).__name__}: {one_line(error, 300)}); see the generator's "
                 "settings"
             )
             # Without the traceback, whose frames would keep the batch in memory.
@@ -326,7 +326,3 @@ def _checked_pixels(image: Any, *, filtered: bool) -> torch.Tensor | CandidateEr
         )
         return CandidateError(Status.NUMERICAL_FAILURE, message)
     return pixels.clamp(0.0, 1.0)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

@@ -12,10 +12,9 @@ from urllib.parse import urljoin, urlsplit
 import tenacity
 from pydantic import SecretStr
 
-from socratic_agents.errors import CandidateError, ClosedError, ConfigurationError
-from socratic_agents.history import Status
-from socratic_agents.models.sanity import decoded_image
-from socratic_agents.models.servers import (
+from socratic_agents.core.errors import CandidateError, ClosedError, ConfigurationError
+from socratic_agents.core.history import Status
+from socratic_agents.models.images_api_errors import (
     OPENAI,
     checked_address,
     is_passing,
@@ -24,6 +23,7 @@ from socratic_agents.models.servers import (
     refused_parameters,
     wait,
 )
+from socratic_agents.models.validation import decoded_image
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from socratic_agents.errors import LoadError
+from socratic_agents.core.errors import LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

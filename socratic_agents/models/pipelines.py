@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.errors import ConfigurationError, LoadError
+from socratic_agents.core.errors import ConfigurationError, LoadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from socratic_agents.pocket.chat import PocketChatModel
+    from socratic_agents.pocket.chat_model import PocketChatModel
     from socratic_agents.pocket.oracle import read_scene
-    from socratic_agents.pocket.phrases import sample_prompts
-    from socratic_agents.pocket.wishes import check
-from socratic_agents.pocket.world import Scene, Thing, render, sample_scene
+    from socratic_agents.pocket.prompt_parser import check
+    from socratic_agents.pocket.prompt_writer import sample_prompts
+from socratic_agents.pocket.scene import Scene, Thing, render, sample_scene
 
 __all__ = (
     "SAMPLING",
@@ -31,14 +31,14 @@ SAMPLING: dict[str, Any] = {"steps": 12, "guidance_scale": 3.0}
 """With what the pocket generator was trained to be drawn from."""
 
 _HOMES = {
-    "PocketChatModel": "chat",
-    "Scene": "world",
-    "Thing": "world",
-    "check": "wishes",
+    "PocketChatModel": "chat_model",
+    "Scene": "scene",
+    "Thing": "scene",
+    "check": "prompt_parser",
     "read_scene": "oracle",
-    "render": "world",
-    "sample_prompts": "phrases",
-    "sample_scene": "world",
+    "render": "scene",
+    "sample_prompts": "prompt_writer",
+    "sample_scene": "scene",
 }
 
 

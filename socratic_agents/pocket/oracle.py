@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
-from socratic_agents.pocket.world import PALETTE, RADII, SIDE, Scene, Thing, distance
+from socratic_agents.pocket.scene import PALETTE, RADII, SIDE, Scene, Thing, distance
+from socratic_agents.pocket.vocabulary import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

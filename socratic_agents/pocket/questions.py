@@ -6,14 +6,14 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
-from socratic_agents.errors import PromptError
-from socratic_agents.pocket.wishes import read_wish
-from socratic_agents.pocket.words import meaning, words_of
-from socratic_agents.pocket.world import Scene
+from socratic_agents.core.errors import PromptError
+from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.scene import Scene
+from socratic_agents.pocket.vocabulary import meaning, words_of
 
 if TYPE_CHECKING:
-    from socratic_agents.pocket.wishes import ThingWish, Wish
-    from socratic_agents.pocket.world import Thing
+    from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+    from socratic_agents.pocket.scene import Thing
 
 __all__ = ("truth",)
 

@@ -31,13 +31,21 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 BELIEF = "tests/faults/test_belief.py"
 TESTS = {
-    "socratic_agents.chains.failures": ["tests/test_retries.py"],
-    "socratic_agents.records": ["tests/test_journal.py", BELIEF],
-    "socratic_agents.journal": ["tests/test_journal.py", "tests/test_store.py", BELIEF],
-    "socratic_agents.objects": ["tests/test_store.py", "tests/test_journal.py", BELIEF],
-    "socratic_agents.results": ["tests/test_store.py", BELIEF],
-    "socratic_agents.store": ["tests/test_store.py", BELIEF],
-    "socratic_agents.history": ["tests/test_history.py"],
+    "socratic_agents.llm.failures": ["tests/test_retries.py"],
+    "socratic_agents.storage.checksum_lines": ["tests/test_journal.py", BELIEF],
+    "socratic_agents.storage.journal": [
+        "tests/test_journal.py",
+        "tests/test_store.py",
+        BELIEF,
+    ],
+    "socratic_agents.storage.objects": [
+        "tests/test_store.py",
+        "tests/test_journal.py",
+        BELIEF,
+    ],
+    "socratic_agents.storage.results": ["tests/test_store.py", BELIEF],
+    "socratic_agents.storage.run_directory": ["tests/test_store.py", BELIEF],
+    "socratic_agents.core.history": ["tests/test_history.py"],
 }
 UNREWRITTEN = "ignore::pytest.PytestAssertRewriteWarning"
 PATIENCE = 60.0

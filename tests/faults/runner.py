@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from socratic_agents import faults
-from socratic_agents.checklist import Answer, Said
-from socratic_agents.cli import main
-from socratic_agents.refiner import Refiner
+from socratic_agents.cli.app import main
+from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage import failpoints as faults
 
 if TYPE_CHECKING:
-    from socratic_agents.settings import Settings
+    from socratic_agents.config.settings import Settings
 
 LIMIT = 60.0
 """Seconds after which a child hangs."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from socratic_agents import faults
-from socratic_agents.errors import ConfigurationError
-from socratic_agents.objects import (
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage.checksum_lines import record_line
+from socratic_agents.storage.objects import (
     Gallery,
     Objects,
     list_aside,
@@ -18,9 +19,8 @@ from socratic_agents.objects import (
     write_aside,
     write_whole,
 )
-from socratic_agents.records import record_line
-from socratic_agents.results import read_outcomes
-from socratic_agents.store import RunDirectory, write_files
+from socratic_agents.storage.results import read_outcomes
+from socratic_agents.storage.run_directory import RunDirectory, write_files
 from tests.test_store import refinement
 
 

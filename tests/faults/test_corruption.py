@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.history import Failure
-from socratic_agents.journal import Journal, key_of
-from socratic_agents.refiner import Refiner
-from socratic_agents.results import read_outcomes
-from socratic_agents.settings import Settings
-from socratic_agents.steps import remembered
-from socratic_agents.store import RunDirectory
-from socratic_agents.voices import Voices
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.history import Failure
+from socratic_agents.runtime.cached_models import remembered
+from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage.journal import Journal, key_of
+from socratic_agents.storage.results import read_outcomes
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.faults.runner import Eyes, paint
 from tests.faults.trials import PROMPTS, left_in, numbered, without_times
 from tests.test_store import SETTINGS as SAVED

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from socratic_agents import faults
-from socratic_agents.cli import main
+from socratic_agents.cli.app import main
+from socratic_agents.storage import failpoints as faults
 from tests.faults.runner import small
 from tests.faults.trials import PROMPTS, left_in, numbered, without_times
 

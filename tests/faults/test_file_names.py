@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.history import (
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,
@@ -25,9 +26,8 @@ from socratic_agents.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.provenance import encoded, provenance_of
-from socratic_agents.settings import Settings
-from socratic_agents.store import RunDirectory, read_object
+from socratic_agents.storage.provenance import encoded, provenance_of
+from socratic_agents.storage.run_directory import RunDirectory, read_object
 from tests.faults.corpus import NAMES
 
 if TYPE_CHECKING:

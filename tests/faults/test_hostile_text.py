@@ -24,12 +24,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from socratic_agents.chains.judge import caption_judge
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.checklist import Answer, Checklist, Question, Said
-from socratic_agents.cli import main
-from socratic_agents.errors import PromptError
-from socratic_agents.history import (
+from socratic_agents.agents.judges import caption_judge
+from socratic_agents.cli.app import main
+from socratic_agents.cli.progress import Progress
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.errors import PromptError
+from socratic_agents.core.history import (
     Candidate,
     Failure,
     History,
@@ -41,23 +42,22 @@ from socratic_agents.history import (
     Usage,
     Verdict,
 )
-from socratic_agents.lab.comparison import Arm, Comparison, Trial, trials_jsonl
-from socratic_agents.lab.page import comparison_html
-from socratic_agents.lab.study_cells import as_csv
-from socratic_agents.lab.study_table import StudyTable
-from socratic_agents.lab.table import print_table
-from socratic_agents.loop import Event, EventKind
-from socratic_agents.progress import Progress
-from socratic_agents.prompt import checked, printable
-from socratic_agents.provenance import encoded, provenance_of, read_provenance
-from socratic_agents.report import notebook_html, report_html, word_changes
-from socratic_agents.settings import Settings
-from socratic_agents.store import RunDirectory, read_outcomes
+from socratic_agents.core.loop import Event, EventKind
+from socratic_agents.core.prompts import checked, printable
+from socratic_agents.lab.compare.page import comparison_html
+from socratic_agents.lab.compare.result import Arm, Comparison, Trial, trials_jsonl
+from socratic_agents.lab.compare.tables import print_table
+from socratic_agents.lab.study.formats import as_csv
+from socratic_agents.lab.study.table import StudyTable
+from socratic_agents.llm.template_files import find_template
+from socratic_agents.report.html import notebook_html, report_html, word_changes
+from socratic_agents.storage.provenance import encoded, provenance_of, read_provenance
+from socratic_agents.storage.run_directory import RunDirectory, read_outcomes
 from tests.fakes import TextModel, drawn, history
 from tests.faults.corpus import HOSTILE
 
 if TYPE_CHECKING:
-    from socratic_agents.chains.templates import Template
+    from socratic_agents.llm.templates import Template
 
 SOURCES = ("prompt", "caption", "answer")
 HARMLESS = "a cat and a dog"

@@ -28,20 +28,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from socratic_agents import faults
-from socratic_agents.budget import Budget, Prices
-from socratic_agents.errors import (
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.budget import Budget, Prices
+from socratic_agents.core.errors import (
     BudgetError,
     CandidateError,
     ConfigurationError,
     NothingDrawnError,
 )
-from socratic_agents.history import Failure, Status, StopReason
-from socratic_agents.journal import Journal, key_of
+from socratic_agents.core.history import Failure, Status, StopReason
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.refiner import Refiner
-from socratic_agents.settings import Settings
-from socratic_agents.store import RunDirectory
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage.journal import Journal, key_of
+from socratic_agents.storage.run_directory import RunDirectory
 from tests import tiny_models
 from tests.faults.runner import Eyes, paint
 from tests.faults.trials import PROMPTS, left_in, numbered, without_times
@@ -49,7 +49,7 @@ from tests.faults.trials import PROMPTS, left_in, numbered, without_times
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.history import Refinement
+    from socratic_agents.core.history import Refinement
     from tests.faults.trials import Bench, Left
 
 SMALL: dict[str, Any] = {"generator": paint, "captioner": Eyes(), "scorer": None}

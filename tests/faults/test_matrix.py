@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from socratic_agents.bridge import Bridge
-from socratic_agents.chains.failures import Kind
-from socratic_agents.chains.judge import caption_judge
-from socratic_agents.chains.optimizer import optimizer
-from socratic_agents.chains.retries import Retries
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.errors import AnswerError, CallError
-from socratic_agents.history import Verdict
+from socratic_agents.agents.judges import caption_judge
+from socratic_agents.agents.optimizer import optimizer
+from socratic_agents.core.errors import AnswerError, CallError
+from socratic_agents.core.history import Verdict
+from socratic_agents.llm.failures import Kind
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.template_files import find_template
+from socratic_agents.runtime.sync_bridge import Bridge
 from tests.fakes import ScriptedChatModel, TextModel, drawn, history
 from tests.faults.trials import numbered
 from tests.loopback import Loopback, chat, error

@@ -24,15 +24,15 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 from pydantic import SecretStr
 
-from socratic_agents.chains.ask import ask
-from socratic_agents.chains.judge import Judgement
-from socratic_agents.chains.retries import Retries
-from socratic_agents.cli import main
-from socratic_agents.errors import AgentError, CandidateError
+from socratic_agents.agents.judges import Judgement
+from socratic_agents.agents.registry import open_language_model
+from socratic_agents.cli.app import main
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import AgentError, CandidateError
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.structured import ask
 from socratic_agents.models.images_api import ImagesAPI
-from socratic_agents.refiner import Refiner
-from socratic_agents.roles import open_language_model
-from socratic_agents.settings import Settings
+from socratic_agents.runtime.refiner import Refiner
 from tests.loopback import NO_CHOICES, RESET, STALL, Loopback, Reply, error
 
 if TYPE_CHECKING:

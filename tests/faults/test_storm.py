@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from socratic_agents import parts
-from socratic_agents.chains.retries import Retries
-from socratic_agents.history import Status
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.history import Status
+from socratic_agents.llm.retry import Retries
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.refiner import Refiner
-from socratic_agents.settings import Settings
-from socratic_agents.store import RunDirectory, read_outcomes
+from socratic_agents.runtime import build as parts
+from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage.run_directory import RunDirectory, read_outcomes
 from tests.faults.trials import numbered
 from tests.loopback import STALL, Loopback, Reply, Request, chat, error
 

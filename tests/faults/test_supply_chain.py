@@ -22,19 +22,19 @@ import pytest
 from langchain_core.messages import HumanMessage
 from PIL import Image
 
-from socratic_agents.chains.ask import ask
-from socratic_agents.chains.judge import Judgement
-from socratic_agents.chains.template_files import find_template
-from socratic_agents.cli import main
-from socratic_agents.errors import AnswerError, ConfigurationError
-from socratic_agents.history import Candidate, Failure
+from socratic_agents.agents.judges import Judgement
+from socratic_agents.cli.app import main
+from socratic_agents.core.errors import AnswerError, ConfigurationError
+from socratic_agents.core.history import Candidate, Failure
+from socratic_agents.llm.structured import ask
+from socratic_agents.llm.template_files import find_template
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.models.sanity import decoded_image
-from socratic_agents.pictures import MAX_PIXELS, read_picture
-from socratic_agents.report import report_html
-from socratic_agents.store import read_object
+from socratic_agents.models.validation import decoded_image
+from socratic_agents.report.html import report_html
+from socratic_agents.storage.run_directory import read_object
+from socratic_agents.storage.safe_png import MAX_PIXELS, read_picture
 from tests.fakes import TextModel, history
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from socratic_agents.pocket import PocketChatModel
-from socratic_agents.records import record_of
+from socratic_agents.storage.checksum_lines import record_of
 from tests.loopback import Loopback, Reply, Request, chat
 
 if TYPE_CHECKING:

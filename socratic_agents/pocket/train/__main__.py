@@ -17,12 +17,12 @@ from transformers import CLIPTextModel
 from socratic_agents.pocket import weights_folder
 from socratic_agents.pocket.train.autoencoder import train_autoencoder
 from socratic_agents.pocket.train.captioner import train_captioner
-from socratic_agents.pocket.train.drawings import drawn_examples
 from socratic_agents.pocket.train.export import (
     export_captioner,
     export_generator,
     export_scorer,
 )
+from socratic_agents.pocket.train.generated_images import drawn_examples
 from socratic_agents.pocket.train.generator import train_denoiser, train_text_encoder
 from socratic_agents.pocket.train.scorer import train_scorer
 

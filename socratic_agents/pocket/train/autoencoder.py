@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from diffusers import AutoencoderKL
 
+from socratic_agents.pocket.scene import SIDE
 from socratic_agents.pocket.train.data import draw_scenes, pixels
-from socratic_agents.pocket.train.fitting import fit
-from socratic_agents.pocket.world import SIDE
+from socratic_agents.pocket.train.trainer import fit
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,9 +14,9 @@ from transformers import (
     OPTConfig,
 )
 
-from socratic_agents.pocket.phrases import caption
+from socratic_agents.pocket.prompt_writer import caption
+from socratic_agents.pocket.scene import RADII, SIDE, Scene, distance, sample_scene
 from socratic_agents.pocket.train.data import draw_scenes, pixels
-from socratic_agents.pocket.train.fitting import fit
 from socratic_agents.pocket.train.questions import (
     PLACES,
     QUESTION_WORDS,
@@ -24,8 +24,8 @@ from socratic_agents.pocket.train.questions import (
     places,
 )
 from socratic_agents.pocket.train.tokenizers import EVERY, GLUE, build_tokenizer
-from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
-from socratic_agents.pocket.world import RADII, SIDE, Scene, distance, sample_scene
+from socratic_agents.pocket.train.trainer import fit
+from socratic_agents.pocket.vocabulary import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

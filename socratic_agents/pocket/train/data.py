@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from socratic_agents.pocket.phrases import phrase
-from socratic_agents.pocket.wishes import ThingWish, Wish
-from socratic_agents.pocket.words import BACKGROUNDS, COLOURS, INVERSE, SHAPES, SIZES
-from socratic_agents.pocket.world import SIDE, Scene, Thing, render, sample_scene
+from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+from socratic_agents.pocket.prompt_writer import phrase
+from socratic_agents.pocket.scene import SIDE, Scene, Thing, render, sample_scene
+from socratic_agents.pocket.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    INVERSE,
+    SHAPES,
+    SIZES,
+)
 
 if TYPE_CHECKING:
     import random

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save_file
 from transformers import Blip2Processor, BlipImageProcessor
 
+from socratic_agents.pocket.scene import SIDE
 from socratic_agents.pocket.train.captioner import QUERIES, captioner_tokenizer
 from socratic_agents.pocket.train.generator import build_pipeline
 from socratic_agents.pocket.train.scorer import MODEL_CONFIG, scorer_tokenizer
-from socratic_agents.pocket.world import SIDE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,11 +13,11 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from socratic_agents.pocket import SAMPLING
 from socratic_agents.pocket.oracle import read_scene
-from socratic_agents.pocket.phrases import sample_prompts
+from socratic_agents.pocket.prompt_writer import sample_prompts
+from socratic_agents.pocket.scene import SIDE, Scene
 from socratic_agents.pocket.train.data import SLOTS, draw_scenes, pixels, say
-from socratic_agents.pocket.train.fitting import fit
 from socratic_agents.pocket.train.tokenizers import CANONICAL, GLUE, build_tokenizer
-from socratic_agents.pocket.world import SIDE, Scene
+from socratic_agents.pocket.train.trainer import fit
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from socratic_agents.pocket.phrases import foreign, phrase
-from socratic_agents.pocket.wishes import ThingWish, Wish, read_wish
-from socratic_agents.pocket.words import (
+from socratic_agents.pocket.prompt_parser import ThingWish, Wish, read_wish
+from socratic_agents.pocket.prompt_writer import foreign, phrase
+from socratic_agents.pocket.scene import Scene, sample_scene
+from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
     FOREIGN,
@@ -20,12 +21,11 @@ from socratic_agents.pocket.words import (
     SIZES,
     meaning,
 )
-from socratic_agents.pocket.world import Scene, sample_scene
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.pocket.world import Thing
+    from socratic_agents.pocket.scene import Thing
 
 __all__ = ("CHECKS", "PLACES", "QUESTION_WORDS", "ask_about", "places")
 

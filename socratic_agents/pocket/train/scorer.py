@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from open_clip.model import CLIP
 
-from socratic_agents.pocket.phrases import FOREIGN_SHARE, caption, foreign
+from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_writer import FOREIGN_SHARE, caption, foreign
+from socratic_agents.pocket.scene import SIDE, Scene
 from socratic_agents.pocket.train.data import (
     SLOTS,
     Saying,
@@ -18,10 +20,8 @@ from socratic_agents.pocket.train.data import (
     pixels,
     say,
 )
-from socratic_agents.pocket.train.fitting import fit
 from socratic_agents.pocket.train.tokenizers import EVERY, GLUE, build_tokenizer
-from socratic_agents.pocket.wishes import read_wish
-from socratic_agents.pocket.world import SIDE, Scene
+from socratic_agents.pocket.train.trainer import fit
 
 if TYPE_CHECKING:
     from pathlib import Path

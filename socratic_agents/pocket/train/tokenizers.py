@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from socratic_agents.pocket.words import (
+from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
     FOREIGN,

@@ -1,0 +1,1 @@
+"""The language model's roles: optimizer, judges, selectors, guard, and checklists."""

@@ -1,0 +1,125 @@
+"""Answers: who looks at an image and answers the questions of its checklist."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from socratic_agents.agents.checklist_writer import REPAIRS
+from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.core.checklist import Answer, Checklist, Said
+from socratic_agents.core.errors import CandidateError
+from socratic_agents.core.history import Status
+from socratic_agents.llm.structured import Asker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from langchain_core.language_models import BaseChatModel
+    from PIL.Image import Image
+
+    from socratic_agents.core.history import Candidate
+    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.templates import Template, Value
+
+__all__ = ("Answers", "captioner_answers", "vision_answers")
+
+
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    number: int = Field(description="Of the question.")
+    answer: Literal["yes", "no", "unknown"] = Field(
+        description="What the image says; unknown if it cannot be seen."
+    )
+
+
+class Answers(BaseModel):
+    """What the image answers to every question."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    answers: list[_Said] = Field(description="One for each question.")
+
+
+def captioner_answers(
+    decide: Callable[[Image, str], Awaitable[Answer]],
+) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
+    """Return the voice that lets a captioner answer the questions on the image.
+
+    Args:
+        decide: Image, question -> answer.
+    """
+
+    async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
+        image = _image(candidate)
+        asked = [
+            asyncio.ensure_future(decide(image, question.text))
+            for question in checklist.questions
+        ]
+        try:
+            return checklist.resolved(await asyncio.gather(*asked))
+        finally:
+            for one in asked:  # where one fails, nobody reads the others
+                one.cancel()
+
+    return answer
+
+
+def vision_answers(
+    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
+    """Return the voice that lets a language model look and answer all questions.
+
+    The template may use these variables: ``questions``, a list with ``number``,
+    counted from 1, and ``question``; ``image``, words for where the image stands.
+
+    Args:
+        llm: A LangChain chat model that takes images.
+        template: Its words; see ``find_template``.
+        retries: How patiently a failed request is sent again.
+
+    Raises:
+        TemplateError: If it is no answerer's template.
+    """
+    template.expect("answerer")
+    ask = Asker(llm, Answers, repairs=REPAIRS, retries=retries)
+
+    async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
+        image, count = _image(candidate), len(checklist.questions)
+
+        def complete(said: Answers) -> None:
+            numbers = sorted(one.number for one in said.answers)
+            if numbers != list(range(1, count + 1)):
+                message = (
+                    f"answers: expected one for each question from 1 to {count}, got "
+                    f"numbers {numbers}"
+                )
+                raise ValueError(message)
+
+        offer: dict[str, Value] = {
+            "questions": [
+                {"number": str(number), "question": question.text}
+                for number, question in enumerate(checklist.questions, start=1)
+            ],
+            "image": BELOW,
+        }
+        # In a thread: encoding takes long enough to hold up the other loops.
+        messages = await asyncio.to_thread(
+            with_images, template.filled(offer), [("The image:", image)]
+        )
+        said = await ask(messages, check=complete)
+        told = {one.number: Said(one.answer) for one in said.answers}
+        answers = [Answer(said=told[number]) for number in range(1, count + 1)]
+        return checklist.resolved(answers)
+
+    return answer
+
+
+def _image(candidate: Candidate) -> Image:
+    if candidate.image is None:
+        message = "expected an image in memory to ask about, got none; draw it again"
+        raise CandidateError(Status.OK, message)
+    return candidate.image

@@ -1,0 +1,115 @@
+"""The guard: no rewrite is drawn that gives up something that was asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from socratic_agents.core.text import printable_line
+from socratic_agents.llm.structured import Asker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from langchain_core.language_models import BaseChatModel
+
+    from socratic_agents.core.history import History
+    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.templates import Template, Value
+
+__all__ = ("Checks", "fidelity_guard")
+
+
+class _Check(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    number: int = Field(description="Of the prompt.")
+    lost: list[str] = Field(
+        description="The requirements that the prompt gives up; empty if none."
+    )
+    mended: str = Field(
+        description="The prompt with them put back, on one line; empty if none is lost."
+    )
+
+
+class Checks(BaseModel):
+    """What each new prompt lost of what was asked for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    checks: list[_Check] = Field(description="One for each prompt.")
+
+
+def fidelity_guard(
+    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+) -> Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]:
+    """Return the guard: history, new prompts -> those that are faithful.
+
+    A prompt that lost something is mended once and looked at again; what is still
+    lost then is dropped. Without a checklist there is nothing to hold a prompt to, and
+    all pass.
+
+    The template may use these variables: ``user_prompt``; ``requirements``, a list of
+    texts; ``prompts``, a list with ``number``, counted from 1, and ``prompt``.
+
+    Args:
+        llm: Any LangChain chat model.
+        template: Its words; see ``find_template``.
+        retries: How patiently a failed request is sent again.
+
+    Raises:
+        TemplateError: If it is no guard's template.
+    """
+    template.expect("guard")
+    ask = Asker(llm, Checks, retries=retries)
+
+    async def check(history: History, prompts: Sequence[str]) -> dict[int, _Check]:
+        questions = history.checklist.questions if history.checklist else ()
+        offer: dict[str, Value] = {
+            "user_prompt": history.user_prompt,
+            "requirements": [question.requirement for question in questions],
+            "prompts": [
+                {"number": str(number), "prompt": prompt}
+                for number, prompt in enumerate(prompts, start=1)
+            ],
+        }
+
+        def complete(said: Checks) -> None:
+            numbers = sorted(one.number for one in said.checks)
+            if numbers != list(range(1, len(prompts) + 1)):
+                message = (
+                    f"checks: expected one for each prompt from 1 to {len(prompts)}, "
+                    f"got numbers {numbers}"
+                )
+                raise ValueError(message)
+
+        said = await ask(template.filled(offer), check=complete)
+        return {one.number: _without_blanks(one) for one in said.checks}
+
+    async def guard(history: History, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        if history.checklist is None or not history.checklist.questions:
+            return prompts
+        first = await check(history, prompts)
+        mended = {
+            number: printable_line(one.mended)
+            for number, one in first.items()
+            if one.lost and printable_line(one.mended)
+        }
+        again = await check(history, tuple(mended.values())) if mended else {}
+        sound = {
+            number: prompt
+            for place, (number, prompt) in enumerate(mended.items(), start=1)
+            if not again[place].lost
+        }
+        kept = {
+            number: sound.get(number, "") if first[number].lost else prompt
+            for number, prompt in enumerate(prompts, start=1)
+        }
+        return tuple(dict.fromkeys(filter(None, kept.values())))
+
+    return guard
+
+
+def _without_blanks(check: _Check) -> _Check:
+    return check.model_copy(update={"lost": list(filter(str.strip, check.lost))})

@@ -1,0 +1,267 @@
+"""The optimizer: writes the next prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from socratic_agents.agents.attempts import attempt, attempts
+from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.core.errors import (
+    AgentError,
+    AnswerError,
+    BudgetError,
+    ConfigurationError,
+    TemplateError,
+)
+from socratic_agents.core.text import printable_line
+from socratic_agents.llm.few_shot import chosen_examples
+from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.structured import Asker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import BaseMessage
+
+    from socratic_agents.core.history import Candidate, History
+    from socratic_agents.llm.templates import Template, Value
+
+__all__ = ("SOFTER", "Rewrites", "optimizer")
+
+SOFTER = (
+    "harmless words for the same thing: what was asked so far, the image model's safety "
+    "filter withheld"
+)
+"""What is missing where nothing was let through."""
+
+
+class _Rewrite(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    aim: Literal["missing", "history", "whole"] = Field(
+        description=(
+            "missing: mends what the incumbent lacks; history: goes on with what the "
+            "attempts teach; whole: says the whole request anew."
+        )
+    )
+    prompt: str = Field(description="The prompt, on one line.")
+
+
+class Rewrites(BaseModel):
+    """New prompts for the text-to-image model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # The reason comes first: who explains before answering answers better.
+    reason: str = Field(
+        description="One sentence: what the last image lacked and what you change."
+    )
+    prompts: list[_Rewrite] = Field(
+        description="As many new prompts as were asked for, no two alike."
+    )
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _bare(cls, prompts: Any) -> Any:
+        """Take a bare text for a prompt: small models leave the aim out."""
+        if not isinstance(prompts, list):
+            return prompts
+        return [
+            {"aim": "whole", "prompt": one} if isinstance(one, str) else one
+            for one in prompts
+        ]
+
+
+def optimizer(
+    llm: BaseChatModel,
+    template: Template,
+    *,
+    prompts: int = 1,
+    max_words: int | None = None,
+    example_selector: Any = None,
+    guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]
+    | None = None,
+    retries: Retries | None = None,
+) -> Callable[[History], Awaitable[tuple[str, ...]]]:
+    """Return the optimizer that writes with a language model from the incumbent.
+
+    One call asks for all prompts, of mixed aims. What was already tried, what is said
+    twice, what is empty or too long is left out; if nothing is left, that is shown to
+    the model as its mistake.
+
+    The template may use these variables: ``user_prompt``; ``incumbent`` with
+    ``prompt``, ``caption``, ``score``, ``passed`` and ``failed``; ``image``, words for
+    where the incumbent's image stands, which is then sent along; ``missing``, a list of
+    texts; ``history``, a list with the fields of the incumbent, the best last;
+    ``examples``, a list with ``user_prompt``, ``caption`` and ``prompt``;
+    ``number_of_prompts``; ``max_words``. What is unknown, a score for example, is empty.
+
+    Args:
+        llm: Any LangChain chat model.
+        template: Its words; see ``find_template``.
+        prompts: How many prompts to ask for, at least 1; there may come fewer.
+        max_words: Words of a prompt at most, at least 1; ``None`` means no limit.
+        example_selector: Chooses examples by the user prompt, in place of the
+            template's own; anything with LangChain's ``aselect_examples`` or
+            ``select_examples``.
+        guard: History, new prompts -> those that are faithful to the user prompt;
+            ``None``: all are drawn. One that cannot answer holds nothing up.
+        retries: How patiently a failed request is sent again.
+
+    Raises:
+        ConfigurationError: If a number is below 1.
+        TemplateError: If it is no optimizer's template, if it shows examples and there
+            are none, or if there is a selector and it shows none.
+    """
+    for name, number in (("prompts", prompts), ("max_words", max_words)):
+        if number is not None and number < 1:
+            message = f"expected {name} of at least 1, got {number}; give 1 or more"
+            raise ConfigurationError(message)
+    template.expect("optimizer")
+    shows = "examples" in template.variables
+    if shows and not template.examples and example_selector is None:
+        message = (
+            f"expected examples for the optimizer template {template.name!r}, got "
+            "none; write some into the file or pass an example selector"
+        )
+        raise TemplateError(message)
+    if example_selector is not None and not shows:
+        message = (
+            f"expected a template that shows examples for the example selector, got "
+            f"{template.name!r}; use few_shot, or add {{{{#examples}}}} to it"
+        )
+        raise TemplateError(message)
+    retries = retries or Retries()
+    ask = Asker(llm, Rewrites, retries=retries)
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        incumbent = history.incumbent
+        shown = None if incumbent is None else attempt(incumbent, history.checklist)
+        examples: Sequence[Mapping[str, str]] = template.examples
+        if template.choice is not None:
+            by, number = template.choice
+            asked = history.user_prompt
+            examples = chosen_examples(examples, asked, by=by, number=number)
+        if example_selector is not None:
+            examples = await _chosen(example_selector, history.user_prompt, retries)
+        offer: dict[str, Value] = {
+            "user_prompt": history.user_prompt,
+            "incumbent": shown,
+            "image": BELOW if _visible(incumbent) else None,
+            "missing": _missing(history),
+            "history": attempts(history),
+            "examples": examples,
+            "number_of_prompts": str(prompts),
+            "max_words": None if max_words is None else str(max_words),
+        }
+        tried = [history.user_prompt, *(c.prompt for c in history.candidates)]
+
+        def fresh(rewrites: Rewrites) -> tuple[str, ...]:
+            written = [rewrite.prompt for rewrite in rewrites.prompts]
+            return _fresh(written, tried, max_words)
+
+        messages = template.filled(offer)
+        if "image" in template.variables:
+            messages = await _illustrated(messages, incumbent)
+        rewrites = await ask(messages, check=fresh)
+        kept = fresh(rewrites)[:prompts]
+        return await _guarded(history, kept, guard, max_words) if guard else kept
+
+    return optimize
+
+
+def _missing(history: History) -> list[str]:
+    """Return what the next prompts are to bring."""
+    if history.filtered:
+        return [SOFTER]
+    verdict = history.verdict
+    return [m for m in (verdict.missing if verdict else ()) if m.strip()]
+
+
+async def _guarded(
+    history: History,
+    prompts: tuple[str, ...],
+    guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]],
+    max_words: int | None,
+) -> tuple[str, ...]:
+    """Return the prompts that the guard lets through, mended ones among them."""
+    try:
+        faithful = await guard(history, prompts)
+    except BudgetError:
+        raise
+    except AgentError:
+        return prompts  # nobody said that they are wrong
+    tried = [c.prompt for c in history.candidates]
+    try:
+        return _fresh(faithful, tried, max_words)
+    except ValueError as problem:
+        message = f"expected a rewrite that is faithful to the user prompt; {problem}"
+        raise AnswerError(message) from problem
+
+
+def _visible(candidate: Candidate | None) -> bool:
+    return candidate is not None and candidate.image is not None
+
+
+async def _illustrated(
+    messages: list[BaseMessage], incumbent: Candidate | None
+) -> list[BaseMessage]:
+    """Return the messages with the incumbent's image, if there is one."""
+    if incumbent is None or incumbent.image is None:
+        return messages
+    shown = [("The best image so far:", incumbent.image)]
+    # In a thread: encoding takes long enough to hold up the other loops.
+    return await asyncio.to_thread(with_images, messages, shown)
+
+
+def _fresh(
+    prompts: Sequence[str], tried: Sequence[str], max_words: int | None
+) -> tuple[str, ...]:
+    """Return the prompts worth drawing, or raise why there are none."""
+    seen = {printable_line(prompt).casefold() for prompt in tried}
+    kept, faults = [], []
+    for prompt in map(printable_line, prompts):
+        words = len(prompt.split())
+        if not words:
+            faults.append("a prompt is empty")
+        elif prompt.casefold() in seen:
+            faults.append(f"{prompt!r} was already tried")
+        elif max_words is not None and words > max_words:
+            faults.append(f"a prompt has {words} words, more than {max_words}")
+        else:
+            kept.append(prompt)
+            seen.add(prompt.casefold())
+    if not kept:
+        reasons = "; ".join(dict.fromkeys(faults)) or "the list of prompts is empty"
+        message = f"prompts: expected at least one new prompt, got none ({reasons})"
+        raise ValueError(message)
+    return tuple(kept)
+
+
+async def _chosen(
+    selector: Any, user_prompt: str, retries: Retries
+) -> list[dict[str, str]]:
+    """Return the examples that a selector chooses for a user prompt."""
+    query = {"user_prompt": user_prompt}
+
+    async def request() -> Any:
+        # It may ask an embedding server, whose line may be bad like any other.
+        if hasattr(selector, "aselect_examples"):
+            return await selector.aselect_examples(query)
+        return await asyncio.to_thread(selector.select_examples, query)
+
+    examples = []
+    for example in await retries(request):
+        if not {"user_prompt", "prompt"} <= set(example):
+            message = (
+                "expected user_prompt and prompt in each example of the selector, got "
+                f"{', '.join(map(str, example)) or 'nothing'}; name its keys so"
+            )
+            raise TemplateError(message)
+        fields = ("user_prompt", "caption", "prompt")
+        examples.append({field: str(example.get(field) or "") for field in fields})
+    return examples

@@ -1,0 +1,174 @@
+"""The command line: ``socratic refine | batch | report | bench | doctor | lab``.
+
+Machine output goes to stdout and nothing else does. Exit codes: 0 done, 1 some
+prompts failed, 2 wrong usage or configuration, 130 interrupted, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+import warnings
+from contextlib import redirect_stdout
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from socratic_agents.cli.bench import benches
+from socratic_agents.cli.lab.compare import lab
+from socratic_agents.cli.refine import Context
+from socratic_agents.cli.refine import register as register_refine
+from socratic_agents.cli.replay import register as register_replay
+from socratic_agents.cli.show import register as register_show
+from socratic_agents.core.errors import ConfigurationError, SocraticError
+from socratic_agents.core.prompts import printable
+from socratic_agents.runtime.interrupts import Interruption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.refiner import Refiner
+
+    OpenRefiner = Callable[[Settings], Refiner]
+
+__all__ = ("main",)
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Refine text-to-image prompts by looking at what was drawn.",
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(lab, name="lab")
+app.add_typer(benches, name="bench")
+register_refine(app)
+register_show(app)
+register_replay(app)
+
+
+def main(
+    arguments: Sequence[str] | None = None, *, open_refiner: OpenRefiner | None = None
+) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: What follows the program's name; ``None`` takes the process's own.
+        open_refiner: Makes the refiner of a command, for programs that bring theirs.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    interruption = Interruption(_say)
+    context = Context(open_refiner or _open_refiner, interruption)
+    try:
+        with interruption.heeded():
+            code: int | None = app(
+                given, prog_name="socratic", standalone_mode=False, obj=context
+            )
+    except TyperException as error:
+        return _failed(f"{error.format_message()} See 'socratic --help'.", 2)
+    except ConfigurationError as error:
+        return _failed(str(error), 2)
+    except SocraticError as error:
+        return _failed(str(error), 1)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if interruption.code or code == INTERRUPTED:
+        again = shlex.join(["socratic", *given])
+        message = f"interrupted; run the same command again to go on: {again}"
+        return _failed(message, interruption.code or INTERRUPTED)
+    return code or 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{printable(line)}\n")
+
+
+def _failed(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {printable(message)}\n")
+    return code
+
+
+def _open_refiner(settings: Settings) -> Refiner:
+    from socratic_agents.runtime.refiner import Refiner  # noqa: PLC0415 - keeps help quick
+
+    if not sys.warnoptions:
+        # What libraries tell programmers is not for those who type a command.
+        warnings.simplefilter("ignore")
+    if settings.generator == "pocket":
+        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+
+        prefer_one_thread()
+    return Refiner(settings)
+
+
+@app.callback(invoke_without_command=True)
+def _socratic(
+    ctx: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.")
+    ] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of  # noqa: PLC0415 - rarely needed
+
+        typer.echo(version_of("socratic-agents"))
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        with redirect_stdout(sys.stderr):
+            typer.echo(ctx.get_help())
+        raise typer.Exit(2)
+
+
+@app.command("report")
+def _report(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a run.", show_default=False)
+    ],
+    *,
+    linked: Annotated[
+        bool | None,
+        typer.Option(
+            "--linked/--no-linked",
+            help="Leave the images in DIR/objects; otherwise the size decides.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Write one page about a run that opens offline: DIR/report.html."""
+    from socratic_agents.report.html import report_html  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.report.run_browser import is_large, run_html  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.storage.run_directory import (  # noqa: PLC0415 - keeps help quick
+        read_object,
+        read_outcomes,
+        write_page,
+    )
+
+    outcomes = read_outcomes(directory)
+    if is_large(directory, outcomes) if linked is None else linked:
+        html = run_html(outcomes)
+    else:
+        read = functools.partial(read_object, directory)
+        html = report_html(outcomes, read=read)
+    page = write_page(directory, html)
+    sys.stderr.write(f"report: {printable(str(page.resolve()))}\n")
+    return 0
+
+
+@app.command("doctor")
+def _doctor() -> int:
+    """Look at this installation: versions, device, settings, keys, weights."""
+    from socratic_agents.cli.doctor import examine  # noqa: PLC0415 - keeps help quick
+
+    worst = 0
+    for finding in examine():
+        mark = {"ok": "ok     ", "warning": "warning"}.get(finding.state, "PROBLEM")
+        typer.echo(printable(f"{mark} {finding.name}: {finding.detail}"))
+        worst = max(worst, 2 if finding.state == "problem" else 0)
+    return worst

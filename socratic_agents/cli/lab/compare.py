@@ -1,0 +1,272 @@
+"""The laboratory's command line: ``socratic lab compare``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
+from pathlib import Path  # noqa: TC003 - typer reads it while the program runs
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from socratic_agents.cli.lab.datasets import register as register_samples
+from socratic_agents.cli.lab.study import register as register_studies
+from socratic_agents.cli.lab.survey import register as register_survey
+from socratic_agents.cli.options import with_settings
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.prompts import printable, read_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.lab.compare.result import Comparison, Trial
+
+__all__ = ("lab",)
+
+ARMS = "first,best_of_n,expand,classic_last,classic_caption,default"
+
+lab = typer.Typer(help="Find out whether and why it works.", no_args_is_help=True)
+register_survey(lab)
+register_samples(lab)
+register_studies(lab)
+
+
+@lab.callback()
+def _lab() -> None:
+    """Keep the command's name, of which there is only one so far."""
+
+
+@lab.command("compare")
+@with_settings
+def _compare(  # noqa: PLR0913 - an option each
+    *,
+    arms: Annotated[
+        str, typer.Option(metavar="NAMES", help="What to compare, with commas.")
+    ] = ARMS,
+    images: Annotated[
+        int, typer.Option(metavar="N", help="Images of each arm for a prompt.")
+    ] = 6,
+    prompts: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Prompts, .txt or .jsonl.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Or so many prompts of the pocket world."),
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="foreign, canonical, or terse.")
+    ] = "foreign",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What to report: oracle (pocket world), or a scorer that selects nowhere.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where page, plots and figures go."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON on stdout.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what it may cost at most, and stop."),
+    ] = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Compare policies at an equal number of images, with intervals."""
+    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - keeps help quick
+
+    names = arms.split(",")
+    settings = Settings(**overrides)
+    chosen = _prompts(prompts, sample, kind, settings)
+    if dry_run:
+        return _forecast(names, settings, images, overrides, len(chosen))
+    with _room(out), redirect_stdout(sys.stderr):  # libraries may print
+        comparison = _run(chosen, settings, names, images, overrides, metric, out)
+        if out is not None:
+            page = _keep(out, comparison)
+            sys.stderr.write(f"page: {printable(str(page.resolve()))}\n")
+    if as_json:
+        sys.stdout.write(f"{json.dumps(comparison.to_json(), allow_nan=False)}\n")
+    return 0
+
+
+@contextmanager
+def _room(folder: Path | None) -> Iterator[None]:
+    """Make the folder before hours are spent; take it away if nothing came of them.
+
+    An interrupted run leaves images that nothing tells of, so they go with it.
+
+    Raises:
+        ConfigurationError: If it cannot be written.
+    """
+    if folder is None:
+        yield
+        return
+    from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+
+    existed = True
+    with suppress(OSError):
+        existed = folder.exists()
+    write_files(folder, {})
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            shutil.rmtree(folder / "objects", ignore_errors=True)
+            with suppress(OSError):  # what else is in it is not ours to remove
+                folder.rmdir()
+        raise
+
+
+def _run(
+    prompts: Sequence[str],
+    settings: Settings,
+    names: Sequence[str],
+    images: int,
+    given: Mapping[str, Any],
+    metric: str | None,
+    out: Path | None,
+) -> Comparison:
+    """Run all arms, and print what came out; keep what they return."""
+    if settings.generator == "pocket":
+        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+
+        prefer_one_thread()
+    from socratic_agents.lab.compare.run import compare  # noqa: PLC0415 - slow
+    from socratic_agents.lab.compare.tables import print_table  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.storage.run_directory import write_object  # noqa: PLC0415 - keeps help quick
+
+    work = compare(
+        prompts,
+        settings,
+        arms=names,
+        images=images,
+        given=given,
+        metric=metric,
+        command=_command(),
+        keep=None if out is None else partial(write_object, out),
+        on_trial=_progress(len(prompts) * len(names)),
+    )
+    comparison = asyncio.run(work)
+    print_table(comparison, sys.stderr)
+    return comparison
+
+
+def _progress(total: int) -> Callable[[Trial, str], None]:
+    """Return who tells, at every tenth of the way, how far it is."""
+    done = 0
+
+    def tell(_trial: Trial, _arm: str) -> None:
+        nonlocal done
+        done += 1
+        if done * 10 // total > (done - 1) * 10 // total:
+            sys.stderr.write(f"{done} of {total} trials\n")
+
+    return tell
+
+
+def _keep(folder: Path, comparison: Comparison) -> Path:
+    """Write figures, trials, plots and a page into a folder; return the page."""
+    from socratic_agents.lab.compare.page import comparison_html  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.compare.plots import anytime_plot, round_plot  # noqa: PLC0415 - slow
+    from socratic_agents.lab.compare.result import trials_jsonl  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+
+    plots = {
+        f"{comparison.metric} of what would be returned, against images spent": (
+            "anytime.png",
+            anytime_plot(comparison),
+        ),
+        f"{comparison.metric} of the images of each round": (
+            "rounds.png",
+            round_plot(comparison),
+        ),
+    }
+    shown = {caption: png for caption, (_, png) in plots.items()}
+    page = comparison_html(comparison, plots=shown)
+    figures = json.dumps(comparison.to_json(), indent=2, allow_nan=False)
+    files = {
+        "comparison.json": f"{figures}\n".encode(),
+        "trials.jsonl": "".join(f"{t}\n" for t in trials_jsonl(comparison)).encode(),
+        **dict(plots.values()),
+        "comparison.html": page.encode("utf-8", "replace"),
+    }
+    write_files(folder, files)
+    return folder / "comparison.html"
+
+
+def _prompts(
+    file: str | None, sample: int | None, kind: str, settings: Settings
+) -> list[str]:
+    """Return the prompts of a file, or of the pocket world.
+
+    Raises:
+        ConfigurationError: If there are none, or one cannot be refined.
+    """
+    pocket = settings.generator == "pocket"
+    if file is not None:
+        if sample is not None:
+            message = "expected --prompts or --sample, got both; leave one out"
+            raise ConfigurationError(message)
+        lines = read_prompts(file)
+        bad = [line for line in lines if line.error]
+        if bad:
+            message = f"{bad[0].error} (in {file!r}); mend the file"
+            raise ConfigurationError(message)
+        chosen = [line.text for line in lines]
+    elif not pocket:
+        message = (
+            "expected --prompts FILE for a generator of the real world, got none; "
+            "write the prompts one a line"
+        )
+        raise ConfigurationError(message)
+    else:
+        from socratic_agents.pocket import sample_prompts  # noqa: PLC0415 - slow
+
+        count = 100 if sample is None else sample
+        if count < 1:
+            message = f"expected --sample of at least 1, got {count}"
+            raise ConfigurationError(message)
+        try:
+            chosen = sample_prompts(count, settings.seed, kind)  # type: ignore[arg-type]
+        except ValueError as problem:
+            raise ConfigurationError(str(problem)) from problem
+    if pocket:
+        from socratic_agents.pocket import check  # noqa: PLC0415 - slow
+
+        for prompt in chosen:
+            check(prompt)
+    return chosen
+
+
+def _forecast(
+    names: Sequence[str],
+    settings: Settings,
+    images: int,
+    given: Mapping[str, Any],
+    prompts: int,
+) -> int:
+    from socratic_agents.lab.compare.policies import find_policies  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.runtime.cost_estimate import worst_case  # noqa: PLC0415 - keeps help quick
+
+    for name, policy in find_policies(names, images=images).items():
+        forecast = worst_case(policy.settings(settings, images, given))
+        sys.stderr.write(f"{name}: {forecast.lines(prompts)[0]}\n")
+    sys.stderr.write("what several arms draw alike is drawn once\n")
+    return 0
+
+
+def _command() -> str:
+    """Return what was typed, without the folder of the program."""
+    import shlex  # noqa: PLC0415 - only needed here
+
+    return shlex.join(["socratic", *sys.argv[1:]])

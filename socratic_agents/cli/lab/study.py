@@ -1,0 +1,144 @@
+"""``socratic lab run``, and ``report``: a study, and what it says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from socratic_agents.cli.lab.tuning import AsJson, surroundings, tell
+from socratic_agents.cli.lab.tuning import register as register_templates
+from socratic_agents.cli.options import with_settings
+from socratic_agents.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from socratic_agents.lab.study.plan import Plan
+
+__all__ = ("register",)
+
+
+def register(lab: typer.Typer) -> None:
+    """Add the commands to the laboratory's."""
+    lab.command("run")(_run)
+    lab.command("report")(_report)
+    register_templates(lab)
+
+
+@with_settings
+def _run(  # noqa: PLR0913 - an option each
+    ctx: typer.Context,
+    study: Annotated[
+        str, typer.Argument(help="A ready-made study, or a .yaml file of your own.")
+    ],
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where it is kept; the same goes on."),
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="Prompts in all.")
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SET=FILE", help="Where a prompt set lies."),
+    ] = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Examples for the arms that show some."),
+    ] = None,
+    in_flight: Annotated[
+        str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
+    ] = None,
+    as_json: AsJson = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what it may cost at most, and stop."),
+    ] = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Run a study; the same command again goes on where it stopped."""
+    from socratic_agents.lab.study.load import read_study  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.plan import plan_study  # noqa: PLC0415 - slow
+
+    if in_flight is not None:
+        overrides["in_flight"] = in_flight
+    read, path = read_study(study)
+    plan = plan_study(
+        read,
+        name=path.stem,
+        overrides=overrides,
+        n=n,
+        folder=path.parent,
+        files=_files(file or []),
+        bank=bank,
+    )
+    if dry_run:
+        return _forecast(plan, as_json=as_json)
+    folder = Path(f"socratic-{path.stem}") if out is None else out
+    with redirect_stdout(sys.stderr):  # libraries may print
+        _go(ctx, plan, folder)
+        figures = _write(folder)
+    return _finish(figures, as_json=as_json)
+
+
+def _report(
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Make the tables, plots and pages of a study again; no model is opened."""
+    return _finish(_write(directory), as_json=as_json)
+
+
+def _go(ctx: typer.Context, plan: Plan, folder: Path) -> None:
+    from socratic_agents.lab.study.run import run_study  # noqa: PLC0415 - slow
+
+    run_study(plan, folder, by=surroundings(ctx))
+
+
+def _write(folder: Path) -> dict[str, Any]:
+    from socratic_agents.lab.study.report import write_report  # noqa: PLC0415 - slow
+
+    figures, page = write_report(folder)
+    for line in (*figures["findings"], *figures["warnings"]):
+        tell(line)
+    tell(f"page: {page.resolve()}")
+    return figures
+
+
+def _finish(figures: Mapping[str, Any], *, as_json: bool) -> int:
+    """Print the figures; tell by the exit code whether something failed."""
+    if as_json:
+        sys.stdout.write(f"{json.dumps(figures, allow_nan=False)}\n")
+    return 1 if figures["failed"] else 0
+
+
+def _forecast(plan: Plan, *, as_json: bool) -> int:
+    from socratic_agents.lab.study.cost_estimate import forecast_study  # noqa: PLC0415 - slow
+
+    forecast = forecast_study(plan)
+    for line in forecast["lines"]:
+        tell(line)
+    if as_json:
+        sys.stdout.write(f"{json.dumps(forecast, allow_nan=False)}\n")
+    return 0
+
+
+def _files(given: Sequence[str]) -> dict[str, Path]:
+    files = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not equals or not name or not path:
+            message = f"expected --file SET=FILE such as parti=prompts.tsv, got {one!r}"
+            raise ConfigurationError(message)
+        files[name] = Path(path)
+    return files

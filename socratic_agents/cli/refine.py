@@ -1,0 +1,288 @@
+"""The commands ``socratic refine`` and ``socratic batch``."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from contextlib import aclosing, redirect_stdout, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from socratic_agents.cli.options import with_settings
+from socratic_agents.core.errors import ConfigurationError, PromptError, SocraticError
+from socratic_agents.core.prompts import checked, printable, read_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from socratic_agents.cli.progress import Progress
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.core.history import Failure, Refinement
+    from socratic_agents.core.prompts import Line
+    from socratic_agents.runtime.interrupts import Interruption
+    from socratic_agents.runtime.refiner import Refiner
+    from socratic_agents.storage.run_directory import RunDirectory
+
+__all__ = ("Context", "register")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What commands get from whoever calls them."""
+
+    open_refiner: Callable[[Settings], Refiner]
+    interruption: Interruption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("refine")(_refine)
+    app.command("batch")(_batch)
+
+
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where images and results go.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what it may cost at most, and stop.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Steps shared with other runs: asked and told."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print results as JSON on stdout.")
+]
+
+
+@with_settings
+def _refine(
+    ctx: typer.Context,
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    *,
+    out: Out = Path("socratic-run"),
+    cache: Cache = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Refine one prompt and keep the best image seen."""
+    from socratic_agents.core.history import Failure  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.runtime.run_setup import run_directory  # noqa: PLC0415 - keeps help quick
+
+    prompt = checked(prompt)
+    settings = _settings(overrides)
+    if dry_run:
+        return _forecast(settings, prompts=1, as_json=as_json)
+    run = run_directory(out, settings, cache=cache)
+    progress = _progress(settings, total=1)
+    with run, progress:
+        with redirect_stdout(sys.stderr):  # libraries may print
+            try:
+                refiner = ctx.obj.open_refiner(settings)
+                work = _refine_one(refiner.remember(run), prompt, progress)
+                outcome: Refinement | Failure = ctx.obj.interruption.run(work)
+            except ConfigurationError:
+                raise
+            except SocraticError as error:
+                outcome = Failure(
+                    user_prompt=prompt,
+                    error=str(error),
+                    kind=type(error).__name__,
+                    history=error.history,
+                )
+        saved = run.save(outcome)
+        progress.finish(saved)
+        _print_json(saved, as_json=as_json)
+        if isinstance(saved, Failure):
+            return 1
+        progress.say(f"best image: {out / (saved.best.path or '')}")
+        progress.say(f"its prompt: {saved.best.prompt}")
+    return 0
+
+
+@with_settings
+def _batch(  # noqa: PLR0913 - an option each
+    ctx: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="Prompts, one a line: .txt, .jsonl, or - for stdin.")
+    ],
+    *,
+    out: Out = Path("socratic-run"),
+    in_flight: Annotated[
+        str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
+    ] = None,
+    cache: Cache = None,
+    continue_with: Annotated[
+        bool,
+        typer.Option(
+            "--continue-with",
+            help="Accept other settings than the run began with, for the rest.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Refine many prompts; the same command again goes on where it stopped."""
+    from socratic_agents.runtime.run_setup import run_directory  # noqa: PLC0415 - keeps help quick
+
+    lines = read_prompts(file)
+    if in_flight is not None:
+        overrides["in_flight"] = in_flight
+    settings = _settings(overrides)
+    if dry_run:
+        good = sum(line.error is None for line in lines)
+        return _forecast(settings, prompts=good, as_json=as_json)
+    job = run_directory(out, settings, cache=cache, going_on=True, accept=continue_with)
+    with job as run:
+        failures = _refine_all(ctx.obj, settings, lines, run, as_json=as_json)
+    return 1 if failures else 0
+
+
+def _refine_all(
+    context: Context,
+    settings: Settings,
+    lines: Sequence[Line],
+    run: RunDirectory,
+    *,
+    as_json: bool,
+) -> list[Failure]:
+    """Refine what is not finished, keep and print all of it; return the failures."""
+    from socratic_agents.core.history import Failure  # noqa: PLC0415 - keeps help quick
+
+    finished, bad, pending = _sorted(lines, run)
+    failures: list[Failure] = []
+    stdout, done, out = sys.stdout, len(finished), run.path
+
+    def keep(outcome: Refinement | Failure) -> None:
+        nonlocal done
+        saved = run.save(outcome)
+        progress.finish(saved)
+        if isinstance(saved, Failure):
+            failures.append(saved)
+        else:
+            done += 1
+        with redirect_stdout(stdout):
+            _print_json(saved, as_json=as_json)
+
+    progress = _progress(settings, total=len(lines), done=len(finished))
+    with progress, redirect_stdout(sys.stderr):
+        if finished:
+            progress.say(f"{len(finished)} of {len(lines)} were finished before")
+        for refinement in finished:
+            with redirect_stdout(stdout):
+                _print_json(refinement, as_json=as_json)
+        for failure in bad:
+            keep(failure)
+        if pending:
+            refiner = context.open_refiner(settings).remember(run)
+            waiting = context.interruption.until(pending)
+            work = _refine_many(refiner, waiting, progress, keep)
+            with suppress(KeyboardInterrupt):
+                context.interruption.run(work)
+    progress.say(f"{done} of {len(lines)} done, in {out}")
+    if run.spoilt:
+        progress.say(f"{run.spoilt} spoilt files put aside, in {out}/quarantine")
+    for failure in sorted(failures, key=lambda one: one.index):
+        shown = printable(failure.user_prompt, longest=60)
+        progress.say(f"failed: prompt {failure.index + 1} ({shown}): {failure.error}")
+    return failures
+
+
+async def _refine_one(refiner: Refiner, prompt: str, progress: Progress) -> Refinement:
+    refiner.check(prompt)  # before the models are loaded
+    async with refiner:
+        observe = functools.partial(progress.observe, 0)
+        return await refiner.refine(prompt, on_event=observe)
+
+
+async def _refine_many(
+    refiner: Refiner,
+    pending: Iterable[tuple[int, str]],
+    progress: Progress,
+    keep: Callable[[Refinement | Failure], None],
+) -> None:
+    """Refine prompts; each outcome gets the index of its line in the file."""
+    places: list[int] = []
+
+    def prompts() -> Iterator[str]:
+        for index, prompt in pending:
+            places.append(index)
+            yield prompt
+
+    async with refiner:
+        outcomes = refiner.refine_many(
+            prompts(),
+            on_event=lambda place, event: progress.observe(places[place], event),
+        )
+        async with aclosing(outcomes) as stream:
+            async for outcome in stream:
+                keep(replace(outcome, index=places[outcome.index]))
+
+
+def _sorted(
+    lines: Iterable[Line], run: RunDirectory
+) -> tuple[list[Refinement], list[Failure], list[tuple[int, str]]]:
+    """Return what is finished, what is no prompt, and what is to do."""
+    from socratic_agents.core.history import Failure  # noqa: PLC0415 - keeps help quick
+
+    finished, bad, pending = [], [], []
+    for index, line in enumerate(lines):
+        if line.error is not None:
+            kind = PromptError.__name__
+            failure = Failure(
+                user_prompt=line.text, error=line.error, kind=kind, index=index
+            )
+            bad.append(failure)
+        elif refinement := run.finished(index, line.text):
+            finished.append(refinement)
+        else:
+            pending.append((index, line.text))
+    return finished, bad, pending
+
+
+def _settings(overrides: dict[str, Any]) -> Settings:
+    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - keeps help quick
+
+    return Settings(**overrides)
+
+
+def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
+    """Tell what so many prompts may cost at most; nothing is opened for that."""
+    from socratic_agents.runtime.cost_estimate import worst_case  # noqa: PLC0415 - keeps help quick
+
+    forecast = worst_case(settings)
+    for line in forecast.lines(prompts):
+        sys.stderr.write(f"{printable(line)}\n")
+    if as_json:
+        _write_json(forecast.to_json(prompts))
+    return 0
+
+
+def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:
+    from socratic_agents.cli.progress import Progress  # noqa: PLC0415 - keeps help quick
+
+    return Progress(total=total, done=done, rounds=settings.rounds)
+
+
+def _print_json(outcome: Refinement | Failure, *, as_json: bool) -> None:
+    if as_json:
+        _write_json(outcome.to_json())
+
+
+def _write_json(value: dict[str, Any]) -> None:
+    try:
+        sys.stdout.write(f"{json.dumps(value, allow_nan=False)}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        with suppress(OSError):  # Python would complain once more when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        message = (
+            f"expected to write to stdout, got: {error.strerror}; what was made is "
+            "kept, run the same command again to print it"
+        )
+        raise ConfigurationError(message) from error

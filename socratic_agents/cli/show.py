@@ -1,0 +1,154 @@
+"""The command ``socratic show``: what an image was made from, and how to do it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path  # noqa: TC003 - typer reads it
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from socratic_agents.core.errors import PromptError
+from socratic_agents.core.prompts import checked, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from socratic_agents.storage.provenance import Provenance
+
+__all__ = ("command_again", "register", "shell_words")
+
+ALONE = ("judge", "selector", "guard", "scorer")
+"""What one image of one prompt needs none of."""
+NOBODY = ("never", "first", "none", "none")
+"""What says so."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("show")(_show)
+
+
+def _show(
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGE.png", help="An image of a run.", show_default=False
+        ),
+    ],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print it as JSON on stdout.")
+    ] = False,
+) -> int:
+    """Tell what an image was made from, and the command that makes it again."""
+    from socratic_agents.storage.provenance import read_provenance  # noqa: PLC0415 - keeps help quick
+
+    provenance = read_provenance(image)
+    words = command_again(provenance)
+    command = None if words is None else shell_words(words)
+    remarks = list(_remarks(provenance, words))
+    if as_json:
+        told = provenance.to_json() | {"command": command, "remarks": remarks}
+        typer.echo(json.dumps(told, allow_nan=False))
+        return 0
+    for name, value in provenance.to_json().items():
+        for line in _lines(name, value):
+            typer.echo(printable(line, longest=20_000))
+    for remark in remarks:
+        typer.echo(printable(remark))
+    if command is not None:
+        typer.echo(f"\n{command}")
+    return 0
+
+
+def command_again(provenance: Provenance) -> tuple[str, ...] | None:
+    """Return the command that makes an image again, word by word.
+
+    ``None``: there is none, because the generator was an object of a program, or
+    because the command line would not take the prompt as it is.
+
+    Args:
+        provenance: Of the image.
+    """
+    if provenance.kind == "object":
+        return None
+    try:
+        if checked(provenance.prompt) != provenance.prompt:
+            return None
+    except PromptError:
+        return None
+    options = ["--profile", "pocket", "--generator", provenance.model]
+    options += ["--rounds", "1", "--seeds-per-prompt", "1"]
+    options += ["--seed", str(provenance.seed)]
+    options += _call(provenance)
+    for name, value in zip(ALONE, NOBODY, strict=True):
+        options += [f"--{name}", value]
+    if provenance.prompt.startswith("-"):  # or it would be taken for an option
+        return ("socratic", "refine", *options, "--", provenance.prompt)
+    return ("socratic", "refine", provenance.prompt, *options)
+
+
+def _call(provenance: Provenance) -> list[str]:
+    """Return the options of the settings that decide the image."""
+    from socratic_agents.storage.provenance import CALL  # noqa: PLC0415 - keeps help quick
+
+    told, options = provenance.to_json(), []
+    for name in CALL:
+        option = name.replace("_", "-")
+        # Said either way: a profile may switch it on.
+        if isinstance(value := getattr(provenance, name), bool):
+            options.append(f"--{option}" if value else f"--no-{option}")
+        elif name in told:
+            options += [f"--{option}", str(value)]
+    return options
+
+
+def shell_words(words: Sequence[str]) -> str:
+    """Return words as a shell reads them, with nothing that could steer a terminal.
+
+    What cannot be seen is written in octal between ``$'`` and ``'``, which bash, zsh,
+    ksh and POSIX shells since 2024 know.
+    """
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    shown = "".join(
+        (f"\\{letter}" if letter in "'\\" else letter)
+        if letter.isprintable()
+        else "".join(f"\\{byte:03o}" for byte in letter.encode())
+        for letter in word
+    )
+    return f"$'{shown}'"
+
+
+def _lines(name: str, value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from (f"{name} {key}: {each}" for key, each in value.items())
+    elif name != "schema":
+        yield f"{name.replace('_', ' ')}: {value}"
+
+
+def _remarks(provenance: Provenance, words: Sequence[str] | None) -> Iterator[str]:
+    """Yield what stands in the way of the very same image."""
+    from importlib.metadata import version  # noqa: PLC0415 - rarely needed
+
+    this = version("socratic-agents")
+    if provenance.version != this:
+        yield (
+            f"made with version {provenance.version}, this is {this}: the image may "
+            "come out differently"
+        )
+    if provenance.kind == "folder":
+        yield (
+            "the model was opened from a folder of this name: give its path as "
+            "--generator"
+        )
+    if provenance.kind == "object":
+        yield "the model was an object of a program: only that can draw it again"
+    elif words is None:
+        yield "the command line would not take this prompt as it is"

@@ -1,0 +1,1 @@
+"""What to run with: settings, profiles and presets, and where workers run."""

@@ -1,0 +1,1 @@
+"""The bench of the scheduler: simulated and on a device."""

@@ -1,0 +1,1 @@
+"""The bench on a device: schedulers take turns on real models."""

@@ -1,0 +1,87 @@
+"""Mixed: one pipeline that draws images of several sizes and steps, for two users."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from socratic_agents.core.history import Status
+from socratic_agents.lab.bench.device.schedulers import Ways
+from socratic_agents.lab.bench.device.testbeds import opened_bed, simulated
+from socratic_agents.lab.bench.device.trial import Loops
+from socratic_agents.models.diffusion import Diffusion
+from socratic_agents.pocket import SAMPLING, weights_folder
+from socratic_agents.runtime.adapters import drawn, guarded
+from socratic_agents.scheduler.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from PIL.Image import Image
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.core.loop import Agents
+    from socratic_agents.lab.bench.device.schedulers import Bed
+    from socratic_agents.lab.bench.device.trial import Pace
+
+__all__ = ("mixed_bed",)
+
+LARGEST = 16
+"""Images of one call."""
+
+
+def mixed_bed(
+    name: str,
+    settings: Settings,
+    prompts: Sequence[str],
+    *,
+    kinds: Mapping[str, Mapping[str, Any]],
+    users: Sequence[str],
+) -> Bed:
+    """Open the pocket pipeline for loops that differ in what they ask of it.
+
+    Args:
+        name: Of the workload.
+        settings: What to open.
+        prompts: What is drawn.
+        kinds: What the pipeline is called with, by the key of the items; loops take
+            turns.
+        users: Whose loops they are, by their place among those in flight.
+    """
+    bed, voices = opened_bed(name, settings, prompts)
+    port, folder = bed.port, str(weights_folder("generator"))
+    opened = Diffusion.load(folder, device=settings.device)
+    models = {
+        kind: Diffusion(opened.pipeline, **SAMPLING | dict(call))
+        for kind, call in kinds.items()
+    }
+    names = list(kinds)
+
+    def run(requests: list[tuple[str, str, int]]) -> Sequence[Any]:
+        # All of a batch are of one kind, since that is their key.
+        model = models[requests[0][0]]
+        return model([(prompt, seed) for _, prompt, seed in requests])
+
+    stage: Stage[tuple[str, str, int], Image] = Stage(
+        name="generator", run=run, max_batch=LARGEST, bucketed=True
+    )
+
+    def agents(pace: Pace) -> Agents:
+        kind = names[pace.number % len(names)]
+
+        async def generate(prompt: str, seed: int) -> Image:
+            item = (kind, prompt, seed)
+            return cast("Image", await port.submit(stage, item, key=kind))
+
+        voiced = replace(
+            voices, generate=drawn(guarded(generate, Status.GENERATION_FAILED))
+        )
+        return simulated(voiced, prompts, port)(pace)
+
+    why = "items have several keys in this workload"
+    return replace(
+        bed,
+        loops=Loops(agents=agents, prompts=prompts, users=users),
+        others=lambda _: Ways(lacks={"strict": why, "step": why}),
+        kinds=len(names),
+    )

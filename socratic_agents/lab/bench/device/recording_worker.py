@@ -1,0 +1,162 @@
+"""The port: stands where models expect the worker, for whichever contender's turn it is.
+
+Every item travels with a ticket, and its output comes back with that ticket: so it
+shows whether a contender gave somebody what another one asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from socratic_agents.core.errors import BatchError
+from socratic_agents.lab.bench.device.instrumentation import (
+    Answer,
+    Call,
+    Log,
+    Ticket,
+    current_seat,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Self
+
+    from socratic_agents.scheduler.worker import Stage
+
+__all__ = ("Port", "Rival")
+
+
+class Rival(Protocol):
+    """A way to share a device between loops: what the worker is to a refiner."""
+
+    async def __aenter__(self) -> Self:
+        """Open the device's thread."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Close it, when what runs is done."""
+
+    async def submit(
+        self, stage: Stage[Any, Any], item: Any, *, key: Hashable = None
+    ) -> Any:
+        """Return the stage's output for this item."""
+
+    def loop(self, *, user: Hashable = None) -> AbstractContextManager[None]:
+        """Take what is submitted meanwhile for one loop's."""
+
+    def think(self) -> None:
+        """Take note that the loop is about to wait for its language model."""
+
+
+class Port:
+    """Stands where models expect the worker, and passes on to whose turn it is."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self.rival: Rival | None = None
+        self.caps: dict[str, int] = {}
+        """Items of the largest call by the stage's name, where not the stage's own."""
+        self._tracked: dict[Stage[Any, Any], Stage[Any, Any]] = {}
+
+    def turn(self, rival: Rival) -> Log:
+        """Let a contender have its turn, and return the log of it."""
+        self.rival, self.log, self._tracked = rival, Log(), {}
+        return self.log
+
+    async def submit(
+        self, stage: Stage[Any, Any], item: Any, *, key: Hashable = None
+    ) -> Any:
+        """Pass an item on, and check that the output is its own.
+
+        Raises:
+            BatchError: If it is somebody else's.
+            Exception: Whatever the stage raised or returned for this item.
+        """
+        rival, log = self._here(), self.log
+        user, _ = current_seat.get()
+        ticket, name = Ticket(item, key, user), stage.name
+        log.enter(stage, ticket)
+        answer: Any = None
+        try:
+            answer = await rival.submit(self._watched(stage), ticket, key=key)
+        finally:
+            # Who was cancelled may still be run: his item stays.
+            log.leave(stage, ticket, answered=answer is not None)
+        if not isinstance(answer, Answer) or answer.ticket is not ticket:
+            message = (
+                f"expected the output of stage {name!r} for an item, got that of "
+                "another; mend the contender"
+            )
+            raise BatchError(message)
+        if isinstance(answer.output, Exception):
+            raise answer.output
+        return answer.output
+
+    def loop(self, *, user: Hashable = None) -> AbstractContextManager[None]:
+        """Pass on."""
+        return self._here().loop(user=user)
+
+    def think(self) -> None:
+        """Pass on."""
+        self._here().think()
+
+    def measured(self, stage: str, model: str | None) -> int:  # noqa: ARG002 - as a worker
+        """Return how large calls are worth being, once that was measured."""
+        return self.caps.get("generator" if stage == "denoiser" else stage, 0)
+
+    def _here(self) -> Rival:
+        if self.rival is None:
+            message = "expected a contender whose turn it is, got none; begin with one"
+            raise BatchError(message)
+        return self.rival
+
+    def _watched(self, stage: Stage[Any, Any]) -> Stage[Any, Any]:
+        """Return a stage that runs tickets and keeps the log, always the same one."""
+        if stage not in self._tracked:
+            cap = stage.max_batch if stage.padded else self.caps.get(stage.name)
+            most = cap or stage.max_batch
+            run = _logged(stage, self.log, most)
+            self._tracked[stage] = replace(stage, run=run, max_batch=most)
+        return self._tracked[stage]
+
+
+def _logged(
+    stage: Stage[Any, Any], log: Log, most: int
+) -> Callable[[list[Ticket]], Sequence[Answer]]:
+    """Return how to run a stage on tickets, with a line in the log for each call."""
+
+    def run(tickets: list[Ticket]) -> list[Answer]:
+        began, cpu = time.perf_counter(), time.thread_time()
+        outputs = list(stage.run([ticket.item for ticket in tickets]))
+        ended, spent = time.perf_counter(), time.thread_time() - cpu
+        if len(outputs) != len(tickets):
+            message = (
+                f"expected {len(tickets)} outputs of stage {stage.name!r}, got "
+                f"{len(outputs)}; mend the model's list"
+            )
+            raise BatchError(message)
+        own = dict.fromkeys(tickets)  # without the copies that fill a call up
+        for ticket in own:
+            ticket.runs += 1
+        call = Call(
+            stage=stage.name,
+            key=tickets[0].key,
+            began=began,
+            ended=ended,
+            cpu=spent,
+            users=tuple(ticket.user for ticket in own),
+            most=most,
+        )
+        log.calls.append(call)
+        return [Answer(*pair) for pair in zip(tickets, outputs, strict=True)]
+
+    return run

@@ -1,0 +1,241 @@
+"""Beds: what contenders share, opened from settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import Verdict
+from socratic_agents.core.loop import Agents
+from socratic_agents.lab.bench.device.determinism import Sameness
+from socratic_agents.lab.bench.device.memory import Memory
+from socratic_agents.lab.bench.device.recording_worker import Port
+from socratic_agents.lab.bench.device.schedulers import Bed, Ways
+from socratic_agents.lab.bench.device.trial import Loops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from PIL.Image import Image
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.core.history import Candidate, History
+    from socratic_agents.lab.bench.device.instrumentation import Log
+    from socratic_agents.lab.bench.device.trial import Pace
+    from socratic_agents.runtime.image_models import Voices
+
+__all__ = ("opened_bed", "settings_bed", "simulated", "spoken_bed")
+
+UNSATISFIED = Verdict(satisfied=False, missing=("more",), reason="it goes on")
+PLAIN: dict[str, Any] = {"channels_last": False, "compile": None, "vae_batch": None}
+"""What a pipeline that is open already has or has not."""
+
+
+def settings_bed(name: str, settings: Settings, prompts: Sequence[str]) -> Bed:
+    """Open the image models of some settings, for loops that only let time pass.
+
+    Args:
+        name: Of the workload.
+        settings: What to open.
+        prompts: What is drawn.
+
+    Raises:
+        ConfigurationError: If something cannot be opened, or is of the wrong type.
+    """
+    return opened_bed(name, settings, prompts)[0]
+
+
+def opened_bed(
+    name: str, settings: Settings, prompts: Sequence[str]
+) -> tuple[Bed, Voices]:
+    """Do as ``settings_bed``, and return what the image models do, too."""
+    from socratic_agents.runtime.image_models import open_voices  # noqa: PLC0415 - slow
+
+    port = Port()
+    voices = open_voices(settings, port)  # type: ignore[arg-type] # it does as a worker
+
+    def loops(spoken: Voices) -> Loops:
+        return Loops(agents=simulated(spoken, prompts, port), prompts=prompts)
+
+    return _bed(name, settings, port, voices, loops), voices
+
+
+def spoken_bed(settings: Settings, prompts: Sequence[str]) -> Bed:
+    """Open all that some settings name, its language model too; no judge ends a loop.
+
+    Args:
+        settings: What to open.
+        prompts: What is drawn.
+
+    Raises:
+        ConfigurationError: If something cannot be opened, or is of the wrong type.
+    """
+    from socratic_agents.agents.registry import find_templates  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.build import cast_agents, open_parts  # noqa: PLC0415 - slow
+
+    if settings.workers:
+        message = (
+            f"expected a device of this process for a bench, got {settings.workers} "
+            "workers; leave them out"
+        )
+        raise ConfigurationError(message)
+    port, templates = Port(), find_templates(settings)
+    parts = open_parts(settings, templates, port)  # type: ignore[arg-type] # as above
+
+    def loops(voices: Voices) -> Loops:
+        agents = cast_agents(
+            settings, templates, parts.llm, voices, retries=parts.retries
+        )
+        return Loops(agents=partial(_spoken, agents, port), prompts=prompts)
+
+    bed = _bed("profile", settings, port, parts.voices, loops)
+    many = settings.prompts_per_round * settings.seeds_per_prompt > 1
+    return replace(
+        bed,
+        rounds=settings.rounds,
+        speaks=True,
+        plain=not (many or settings.checks),
+        closers=parts.closers,
+    )
+
+
+def simulated(
+    voices: Voices, prompts: Sequence[str], port: Port
+) -> Callable[[Pace], Agents]:
+    """Return the agents of a loop whose language model only lets time pass.
+
+    Each round waits for it twice, as if to judge and to rewrite; the last one to
+    judge and to select.
+
+    Args:
+        voices: What the image models do.
+        prompts: What rewrites are taken from.
+        port: Told when a loop thinks.
+    """
+
+    def agents(pace: Pace) -> Agents:
+        async def judge(_: History) -> Verdict:
+            port.think()
+            await pace.wait()
+            return UNSATISFIED
+
+        async def optimize(history: History) -> tuple[str, ...]:
+            port.think()
+            await pace.wait()
+            pace.end_round()
+            place = pace.number + 7 * len(history.rounds)
+            return (prompts[place % len(prompts)],)
+
+        async def select(_: History) -> int:
+            await pace.wait()
+            pace.end_round()
+            return 0
+
+        return Agents(
+            generate=voices.generate,
+            caption=voices.caption,
+            assess=_assess(voices),
+            judge=judge,
+            optimize=optimize,
+            select=select,
+        )
+
+    return agents
+
+
+def _spoken(given: Agents, port: Port, pace: Pace) -> Agents:
+    """Return agents whose language model is asked, and whose rounds are noted."""
+
+    async def judge(history: History) -> Verdict:
+        port.think()
+        verdict: Verdict = await pace.timed(given.judge(history))
+        if not verdict.satisfied:
+            return verdict
+        return replace(verdict, satisfied=False, missing=("more",))
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        port.think()
+        prompts: tuple[str, ...] = await pace.timed(given.optimize(history))
+        pace.end_round()
+        return prompts
+
+    async def select(history: History) -> int:
+        best: int = await pace.timed(given.select(history))
+        pace.end_round()
+        return best
+
+    return replace(given, judge=judge, optimize=optimize, select=select)
+
+
+def _bed(
+    name: str,
+    settings: Settings,
+    port: Port,
+    voices: Voices,
+    loops: Callable[[Voices], Loops],
+) -> Bed:
+    from socratic_agents.models.devices import choose_device, choose_dtype  # noqa: PLC0415 - slow
+
+    device = choose_device(settings.device)
+    fine = "float32" in str(choose_dtype(settings.dtype, device))
+    return Bed(
+        name=name,
+        port=port,
+        loops=loops(voices),
+        others=partial(_others, settings, port, voices, loops),
+        memory=Memory(device),
+        sameness=Sameness(exact=device.type == "cpu", fine=fine),
+        steady=device.type == "cuda",
+        closers=voices.closers,
+    )
+
+
+def _others(
+    settings: Settings,
+    port: Port,
+    voices: Voices,
+    loops: Callable[[Voices], Loops],
+    log: Log,
+) -> Ways:
+    """Return the same models called with one size, and step by step."""
+    from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.image_models import open_voices  # noqa: PLC0415 - slow
+
+    models = {stage.name: stage.run for stage, _ in log.samples}
+    generator = models.get("generator")
+    if not isinstance(generator, Diffusion):
+        why = "its generator is no pipeline of this process"
+        return Ways(lacks={"strict": why, "step": why})
+    opened: dict[str, Any] = {**PLAIN, "generator": generator, "batching": "request"}
+    for part in ("captioner", "scorer"):
+        if (model := getattr(models.get(part), "__self__", None)) is not None:
+            opened[part] = model
+    ways, lacks, closers = dict[str, Loops](), dict[str, str](), voices.closers[:0]
+    changes: dict[str, dict[str, Any]] = {
+        "strict": {"strict": True},
+        "step": {"strict": False, "batching": "step"},
+    }
+    for name, change in changes.items():
+        try:
+            changed = settings.but(**opened | change)
+            other = open_voices(changed, port)  # type: ignore[arg-type] # as above
+        except ConfigurationError as error:
+            lacks[name] = str(error)
+        else:
+            ways[name], closers = loops(other), (*closers, *other.closers)
+    return Ways(loops=ways, lacks=lacks, closers=closers)
+
+
+def _assess(voices: Voices) -> Any:
+    """Return the loop's ``assess``; ``None`` where nothing is scored."""
+    score = voices.score
+    if score is None:
+        return None
+
+    async def assess(user_prompt: str, candidate: Candidate) -> Mapping[str, float]:
+        image = cast("Image", candidate.image)
+        return {voices.score_name: await score(user_prompt, image)}
+
+    return assess

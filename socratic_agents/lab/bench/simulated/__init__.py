@@ -1,0 +1,1 @@
+"""The simulated bench: schedulers in virtual time, with published costs of models."""

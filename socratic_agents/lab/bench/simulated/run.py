@@ -1,0 +1,126 @@
+"""The virtual bench: ways to share a device, beside each other, in virtual time.
+
+It takes seconds, needs no device and no models, and is exactly repeatable. What the
+worker's own contender decides is decided by the worker's own code.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.lab.bench.simulated.model_costs import MODELS
+from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS, EarlySealing
+from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Case, Measured, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from socratic_agents.lab.bench.simulated.model_costs import Models
+    from socratic_agents.lab.bench.simulated.schedulers import Contender
+
+__all__ = ("bound", "measure", "virtual_bench")
+
+LOOPS = (1, 4, 8, 16, 32, 64, 128)
+"""Loops in flight."""
+NAMES = tuple(models.name for models in MODELS)
+WAITS = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds that batches of ``ray_tuned`` stay open, of which the best is taken."""
+
+
+def measure(
+    models: Models,
+    open_contender: Callable[..., Contender],
+    case: Case,
+    *,
+    loops: int,
+) -> Measured:
+    """Let a contender serve loops, and check that each gets what it came for.
+
+    Args:
+        models: What calls cost.
+        open_contender: Makes the contender for these models and so many loops.
+        case: What is to be done.
+        loops: In flight, at least 1.
+
+    Raises:
+        BatchError: If an item was lost, doubled or mixed up.
+    """
+    return World(models, open_contender(models, loops=loops), case).run(loops)
+
+
+def bound(models: Models, case: Case, *, loops: int) -> float:
+    """Return how many loops can end in a second at most, whoever serves them.
+
+    The device cannot do more than its best batches back to back, and so many loops
+    cannot do more than so many that never wait for each other.
+    """
+    best = sum(curve.best for curve in models.curves.values())
+    alone = sum(curve.at(1) for curve in models.curves.values())
+    return min(1 / best, loops / (alone + case.mean_thought())) / ROUNDS
+
+
+def virtual_bench(
+    *,
+    seed: int = 0,
+    llm_seconds: Sequence[float] = (1.0,),
+    loops: Sequence[int] = LOOPS,
+    names: Sequence[str] = NAMES,
+    contenders: Sequence[str] = tuple(CONTENDERS),
+) -> Iterator[dict[str, Any]]:
+    """Yield a result for every setting and contender, as JSON values.
+
+    Args:
+        seed: Decides how long each call of the language model takes; all contenders
+            see the same.
+        llm_seconds: Medians of such a call.
+        loops: Numbers of loops in flight.
+        names: Which of ``MODELS``.
+        contenders: Which of ``CONTENDERS``.
+
+    Raises:
+        BatchError: If a contender lost, doubled or mixed up anything.
+    """
+    chosen = [models for models in MODELS if models.name in names]
+    for models, median, count in itertools.product(chosen, llm_seconds, loops):
+        single = sum(curve.at(1) for curve in models.curves.values())
+        limit = single / sum(curve.best for curve in models.curves.values())
+        case = Case(total=max(4 * count, 64), llm_seconds=median, seed=seed)
+        most = bound(models, case, loops=count)
+        slowest = measure(models, CONTENDERS["sequential"], case, loops=1)
+        for name in contenders:
+            extra, measured = _measured(name, models, case, count, slowest)
+            rate = measured.loops_per_second
+            yield {
+                "curve": models.name,
+                "n": count,
+                "llm_seconds": median,
+                "contender": name,
+                "efficiency": round(rate / most, 4),
+                "ratio_to_sequential": round(rate / slowest.loops_per_second, 3),
+                "images_per_second": round(rate * ROUNDS, 4),
+                "loops_per_second": round(rate, 5),
+                "busy": round(measured.busy, 4),
+                "fill": {k: round(v, 3) for k, v in measured.fill.items()},
+                "latency_p50": round(measured.latency(0.5), 3),
+                "latency_p95": round(measured.latency(0.95), 3),
+                "batching_limit": round(limit, 3),
+                **extra,
+            }
+
+
+def _measured(
+    name: str, models: Models, case: Case, loops: int, slowest: Measured
+) -> tuple[dict[str, Any], Measured]:
+    """Return what a contender did, and the setting of it that did best."""
+    if name == "sequential":
+        return {}, slowest
+    if name != "ray_tuned":
+        return {}, measure(models, CONTENDERS[name], case, loops=loops)
+    tried = {
+        wait: measure(models, partial(EarlySealing, wait=wait), case, loops=loops)
+        for wait in WAITS
+    }
+    best = max(WAITS, key=lambda wait: tried[wait].loops_per_second)
+    return {"wait": best}, tried[best]

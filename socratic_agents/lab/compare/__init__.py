@@ -1,0 +1,1 @@
+"""Arms side by side on the same prompts at the same number of images."""

@@ -1,0 +1,1 @@
+"""Prompt sets: finding, loading, filtering and sampling them."""

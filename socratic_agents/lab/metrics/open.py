@@ -1,0 +1,112 @@
+"""Metrics: how good an image really is, told by who took no part in choosing it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.metrics.metric import Measure, Metric
+from socratic_agents.lab.metrics.models import MetricModels
+from socratic_agents.lab.metrics.registry import (
+    CAPTIONER,
+    METRICS,
+    ORACLE,
+    POCKET,
+    SEEN,
+    find_metrics,
+    selecting,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.lab.metrics.registry import MetricKind
+    from socratic_agents.lab.metrics.scores import Subject
+    from socratic_agents.scheduler.worker import Worker
+
+__all__ = ("Metric", "open_metric", "open_metrics")
+
+
+def open_metrics(
+    kinds: Sequence[MetricKind], models: MetricModels
+) -> tuple[Metric, ...]:
+    """Open metrics; blocks, in the worker's thread.
+
+    Args:
+        kinds: Metrics of ``find_metrics``.
+        models: Opens each model once.
+
+    Raises:
+        ConfigurationError: If a model cannot be opened, or a package is missing.
+    """
+    return tuple(
+        Metric(
+            name=kind.name,
+            needs=kind.needs,
+            higher_is_better=kind.higher_is_better,
+            how=kind.open(models),
+        )
+        for kind in kinds
+    )
+
+
+def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
+    """Return the metric of a comparison; blocks, in the worker's thread.
+
+    Args:
+        name: One of ``METRICS`` that needs only the image and its prompt, or a scorer
+            as in the settings, an object among them; ``None``: the oracle.
+        settings: With what the arms select.
+        worker: Runs the metric's model.
+
+    Raises:
+        ConfigurationError: If it cannot be opened, or the arms select by it.
+    """
+    pocket = settings.generator == POCKET
+    if name is None and not pocket:
+        message = (
+            "expected --metric, a scorer that no arm selects with, since the oracle "
+            f"knows the pocket world alone, got none for generator "
+            f"{settings.public()['generator']!r}; name one, such as ViT-L-14/openai"
+        )
+        raise ConfigurationError(message)
+    looks = settings.checks and settings.answerer == CAPTIONER
+    kinds: tuple[MetricKind, ...] = ()
+    if name is None or (isinstance(name, str) and name in METRICS):
+        kinds = find_metrics([name or ORACLE], settings)
+    if (
+        selecting(kinds, settings)
+        or name == settings.scorer
+        or (name == CAPTIONER and looks)
+    ):
+        message = (
+            f"expected a metric that no arm selects with, got {name!r}, which does; "
+            "what selects looks better than it is by its own measure"
+        )
+        raise ConfigurationError(message)
+    if kinds:
+        (kind,) = kinds
+        if not set(kind.needs) <= set(SEEN) or not kind.higher_is_better:
+            message = (
+                "expected a metric of the image and its prompt, of which more is better, "
+                f"got {name!r}, which is {kind.title}; name another one"
+            )
+            raise ConfigurationError(message)
+        (metric,) = open_metrics(kinds, MetricModels(settings=settings, worker=worker))
+        return metric
+    return _scorer(name, settings, worker)
+
+
+def _scorer(given: Any, settings: Settings, worker: Worker) -> Metric:
+    from socratic_agents.runtime.image_models import open_scorer  # noqa: PLC0415 - slow
+
+    own = settings.but(scorer=given)
+    _, score = open_scorer(own, worker)
+    name = str(own.public()["scorer"])
+
+    async def measure(subject: Subject) -> float:
+        return float(await score(subject.user_prompt, subject.image))
+
+    how = Measure(record={"scorer": name}, measure=measure)
+    return Metric(name=name, needs=SEEN, higher_is_better=True, how=how)

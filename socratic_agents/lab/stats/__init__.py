@@ -1,0 +1,1 @@
+"""Statistics: bootstrap intervals, permutation tests, power, preferences."""

@@ -1,0 +1,1 @@
+"""Studies from a file: many arms, prompts and seeds, with tables, tests and plots."""

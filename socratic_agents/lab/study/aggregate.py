@@ -1,0 +1,177 @@
+"""The values of a study: for every arm and prompt, averaged over the seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.core.history import Failure
+from socratic_agents.lab.metrics.scores import Scores, Value
+from socratic_agents.lab.study.trajectory import Course, course_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from socratic_agents.core.history import Refinement
+    from socratic_agents.lab.study.folder import ArmRun
+
+__all__ = ("QUANTITIES", "ArmValues", "StudyValues", "study_values")
+
+QUANTITIES = {
+    "first": "the first image: the user prompt as it stands",
+    "terminated": "the last round: where the arm ended",
+    "selected": "the image that is returned",
+    "maximum": "the highest of all, picked by the metric itself: a ceiling, no result",
+}
+"""What is asked of every refinement, and what that is."""
+
+ALL = "all"
+NOT_RUN = "not run yet"
+ENDED = "the refinement had ended"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmValues:
+    """What one arm reached on every prompt, with every seed."""
+
+    name: str
+    outcomes: tuple[tuple[Refinement | Failure | None, ...], ...]
+    """By seed, then by prompt; ``None``: not run yet."""
+    courses: Mapping[str, tuple[tuple[Course | Value, ...], ...]]
+    """Metric to the course of each, or to why there is none."""
+    records: Mapping[str, Scores]
+    """Metric to scores without values, for their record."""
+
+    def scores(self, metric: str, get: Callable[[Course], Value]) -> Scores:
+        """Return one value a prompt: the mean over the seeds, if all have one."""
+        by_seed = [
+            [one if isinstance(one, Value) else get(one) for one in courses]
+            for courses in self.courses[metric]
+        ]
+        return Scores(
+            metric=metric,
+            record=self.records[metric].record,
+            higher_is_better=self.records[metric].higher_is_better,
+            values=tuple(map(_mean, zip(*by_seed, strict=True))),
+        )
+
+    def quantity(self, metric: str, name: str) -> Scores:
+        """Return the scores of one of ``QUANTITIES``."""
+        return self.scores(metric, lambda course: getattr(course, name))
+
+    def by_round(self, metric: str) -> list[Scores]:
+        """Return the scores of each round; who had ended has none."""
+        every = [c for of in self.courses[metric] for c in of if isinstance(c, Course)]
+        rounds = max((len(course.by_round) for course in every), default=0)
+
+        def at(number: int) -> Callable[[Course], Value]:
+            def get(course: Course) -> Value:
+                if number < len(course.by_round):
+                    return course.by_round[number]
+                return Value.missing(ENDED)
+
+            return get
+
+        return [self.scores(metric, at(number)) for number in range(rounds)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyValues:
+    """What all arms reached."""
+
+    manifest: Mapping[str, Any]
+    arms: Mapping[str, ArmValues]
+    sets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Name of a set to the places of its prompts; ``all``, if there are several."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics, the main one first."""
+        return tuple(one["name"] for one in self.manifest["metrics"])
+
+    @property
+    def against(self) -> str:
+        """The arm that all are compared with."""
+        return str(self.manifest["against"])
+
+    @property
+    def whole(self) -> str:
+        """The name under which all prompts are."""
+        return next(iter(self.sets))
+
+
+def study_values(manifest: Mapping[str, Any], runs: Iterable[ArmRun]) -> StudyValues:
+    """Return what all arms of a study reached.
+
+    Args:
+        manifest: Of the study.
+        runs: Of every arm with every seed.
+    """
+    by_arm: dict[str, list[ArmRun]] = {}
+    for run in runs:
+        by_arm.setdefault(run.arm, []).append(run)
+    prompts, metrics = manifest["prompts"], [one["name"] for one in manifest["metrics"]]
+    blank = {
+        one["name"]: Scores(
+            metric=one["name"],
+            record={},
+            higher_is_better=one["higher_is_better"],
+            values=(),
+        )
+        for one in manifest["metrics"]
+    }
+    arms = {}
+    for name, several in by_arm.items():
+        courses: dict[str, list[tuple[Course | Value, ...]]] = {m: [] for m in metrics}
+        records = dict(blank)
+        for run in several:
+            for metric in metrics:
+                courses[metric].append(_courses(run, metric, len(prompts)))
+                records[metric] = run.scores.get(metric, records[metric])
+        arms[name] = ArmValues(
+            name=name,
+            outcomes=tuple(
+                tuple(run.outcomes.get(place) for place in range(len(prompts)))
+                for run in several
+            ),
+            courses={metric: tuple(of) for metric, of in courses.items()},
+            records=records,
+        )
+    return StudyValues(manifest=manifest, arms=arms, sets=_sets(prompts))
+
+
+def _courses(run: ArmRun, metric: str, prompts: int) -> tuple[Course | Value, ...]:
+    """Return the course of every prompt; the scores are of the refined ones in order."""
+    scores, at = run.scores.get(metric), 0
+    found: list[Course | Value] = []
+    for place in range(prompts):
+        outcome = run.outcomes.get(place)
+        if outcome is None:
+            found.append(Value.missing(NOT_RUN))
+        elif isinstance(outcome, Failure):
+            found.append(Value.missing(f"it failed ({outcome.kind}: {outcome.error})"))
+        elif scores is None:
+            found.append(Value.missing("not measured yet"))
+        else:
+            size = len(outcome.history.candidates)
+            found.append(course_of(outcome, scores.values[at : at + size]))
+            at += size
+    return tuple(found)
+
+
+def _sets(prompts: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+    sets: dict[str, tuple[int, ...]] = {}
+    for place, prompt in enumerate(prompts):
+        sets[prompt["set"]] = (*sets.get(prompt["set"], ()), place)
+    if len(sets) == 1:
+        return sets
+    name = ALL if ALL not in sets else "all sets"
+    return {name: tuple(range(len(prompts))), **sets}
+
+
+def _mean(values: Sequence[Value]) -> Value:
+    missing = next((v for v in values if v.value is None), None)
+    if missing is not None:
+        return missing
+    return Value(value=fmean(v.value for v in values if v.value is not None))

@@ -1,0 +1,1 @@
+"""Surveys: people compare images in pairs, and judges are held against them."""

@@ -1,0 +1,113 @@
+"""Trust: how often an automatic judge says what people say."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from socratic_agents.lab.stats.preference import wilson_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ("Trust", "trust", "trust_sentence")
+
+FEWEST = 20
+"""Pairs that both decide; with fewer, nothing is said of trust."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trust:
+    """How one automatic judge agrees with most of the people."""
+
+    metric: str
+    accuracy: float | None
+    """Share of the pairs that both decide in which both choose the same image."""
+    low: float | None
+    """Ends of its 95 % interval, by Wilson."""
+    high: float | None
+    n: int
+    """Pairs that both decide."""
+    undecided: int
+    """Pairs that people decide, and the judge does not."""
+    unscored: int
+    """Pairs that people decide, and that the judge never scored."""
+    auc: float | None
+    """Chance that a pair in which people prefer the first image has a greater
+    difference of scores than one in which they prefer the second; 0.5 is a coin."""
+
+    @property
+    def standing(self) -> int:
+        """1 if it is better than a coin, -1 if it is worse, 0 if one cannot tell."""
+        if self.low is None or self.high is None or self.n < FEWEST:
+            return 0
+        return int(self.low > 0.5) - int(self.high < 0.5)
+
+
+def trust(metric: str, leads: Sequence[float | None]) -> Trust:
+    """Return how a judge agrees with people, on the pairs that these decide.
+
+    Args:
+        metric: Its name.
+        leads: Of each pair, the score of the image that people prefer minus the score
+            of the other; ``None`` where the judge has no score of both.
+    """
+    scored = [lead for lead in leads if lead is not None]
+    right = sum(lead > 0 for lead in scored)
+    n = sum(lead != 0 for lead in scored)
+    low, high = wilson_interval(right, n) if n else (None, None)
+    return Trust(
+        metric=metric,
+        accuracy=right / n if n else None,
+        low=low,
+        high=high,
+        n=n,
+        undecided=len(scored) - n,
+        unscored=len(leads) - len(scored),
+        auc=_auc(scored) if scored else None,
+    )
+
+
+def trust_sentence(judges: Sequence[Trust], *, question: str) -> str:
+    """Say which of the judges deserves trust on a question, if any does."""
+    if not judges:
+        return f"{question}: no automatic judge scored these images."
+    known = [judge for judge in judges if judge.accuracy is not None]
+    if not known or max(judge.n for judge in known) < FEWEST:
+        return (
+            f"{question}: too few pairs are decided by people and a judge to say whom "
+            f"to trust; ask for at least {FEWEST}."
+        )
+    better = sorted(
+        (judge for judge in known if judge.standing > 0),
+        key=lambda judge: (judge.accuracy or 0.0, judge.auc or 0.0),
+        reverse=True,
+    )
+    if not better:
+        return f"{question}: no automatic judge can be told apart from a coin."
+    best, *others = better
+    near = [o.metric for o in others if (o.high or 0.0) >= (best.accuracy or 0.0)]
+    said = f"{question}: {best.metric} deserves trust most, {_told(best)}"
+    if near:
+        said += f"; {', '.join(near)} cannot be told apart from it"
+    worse = [judge.metric for judge in known if judge.standing <= 0]
+    if worse:
+        said += f"; no better than a coin: {', '.join(worse)}"
+    return f"{said}."
+
+
+def _told(judge: Trust) -> str:
+    return (
+        f"it agrees with people in {judge.accuracy:.0%} ({judge.low:.0%} to "
+        f"{judge.high:.0%}) of {judge.n} pairs that both decide"
+    )
+
+
+def _auc(leads: Sequence[float]) -> float:
+    """Return the area under the curve; each pair counts in both orders."""
+    mirrored = sorted(-lead for lead in leads)
+    below = sum(
+        bisect_left(mirrored, lead) + bisect_right(mirrored, lead) for lead in leads
+    )
+    return below / 2 / len(leads) ** 2

@@ -1,0 +1,135 @@
+"""The tables of a survey's results, printed for a terminal."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from socratic_agents.core.prompts import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from socratic_agents.lab.survey.results import Said, SurveyResults
+
+__all__ = ("print_results",)
+
+
+def print_results(results: SurveyResults, file: IO[str]) -> None:
+    """Print what came of a survey: people, answers, judges, findings.
+
+    Args:
+        results: What to print.
+        file: Where to; there are colours only if it is a terminal, and none with
+            ``NO_COLOR``.
+    """
+    console = Console(file=file, highlight=False)
+    out = sum(care.excluded is not None for care in results.people)
+    console.print(
+        _text(
+            f"study {results.study}: {results.asked} pairs, {len(results.people)} people, "
+            f"{out} of them left out"
+        )
+    )
+    for why, count in results.left_out.items():
+        console.print(_text(f"{count} pairs of arms and prompts not asked: {why}"))
+    console.print(
+        _table(
+            ("person", "answers", "caught", "again", "left", "s", "left out"),
+            (
+                (
+                    care.rater,
+                    str(care.answers),
+                    f"{care.caught}/{care.catches}",
+                    _share(care.same),
+                    _share(care.left),
+                    f"{care.seconds:.1f}",
+                    care.excluded or "",
+                )
+                for care in results.people
+            ),
+        )
+    )
+    for said in results.said:
+        _print_said(console, said)
+    for finding in results.findings():
+        console.print(_text(finding), soft_wrap=True)
+
+
+def _print_said(console: Console, said: Said) -> None:
+    alpha = "-" if said.alpha is None else f"{said.alpha:.2f}"
+    console.print(
+        _text(
+            f"{said.question}: {said.votes} answers to {said.pairs} pairs; alpha {alpha}, "
+            f"the same {_share(said.same)}, one person with the rest "
+            f"{_share(said.person)}, the stronger arm alone {_share(said.arm)}"
+        )
+    )
+    if said.preference is not None:
+        console.print(
+            _table(
+                ("arm", "strength", "95 %"),
+                (
+                    (one.arm, f"{one.value:+.2f}", _ends(one.low, one.high, "+.2f"))
+                    for one in said.preference.strengths
+                ),
+            )
+        )
+    console.print(
+        _table(
+            ("prompts", "won", "tied", "lost", "rate", "95 %"),
+            (
+                (
+                    f"{one.one} : {one.other}",
+                    *map(str, (one.won, one.tied, one.lost)),
+                    _share(one.rate),
+                    _ends(one.low, one.high, ".0%"),
+                )
+                for one in said.standings
+            ),
+        )
+    )
+    if said.judges:
+        console.print(
+            _table(
+                ("judge", "agrees", "95 %", "auc", "pairs", "undecided", "unscored"),
+                (
+                    (
+                        one.metric,
+                        _share(one.accuracy),
+                        _ends(one.low, one.high, ".0%"),
+                        "-" if one.auc is None else f"{one.auc:.2f}",
+                        *map(str, (one.n, one.undecided, one.unscored)),
+                    )
+                    for one in said.judges
+                ),
+            )
+        )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(_text, row))
+    return table
+
+
+def _text(text: str) -> Text:
+    """Return text as data: nothing in it is markup or steers a terminal."""
+    return Text(printable(text))
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _ends(low: float | None, high: float | None, form: str) -> str:
+    return "-" if low is None or high is None else f"{low:{form}} to {high:{form}}"

@@ -1,0 +1,1 @@
+"""Templates that are tuned: examples mined from runs, and rewriting by evolution."""

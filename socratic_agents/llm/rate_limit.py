@@ -1,0 +1,121 @@
+"""Pace: how many requests are on their way to a provider, and how many a minute.
+
+Whoever asks waits his turn here, before the request is sent and before its clock
+starts. One pace serves all threads and event loops of a refiner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from socratic_agents.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+__all__ = ("Pace",)
+
+
+class Pace:
+    """Lets requests out in the order in which they came, and none too soon.
+
+    Args:
+        concurrency: Requests on their way at the same time, at least 1.
+        rate: Requests a minute, above 0. They are evenly spaced, since providers count
+            in shorter spans too: 60 a minute are one a second. ``None``: no limit.
+        clock: Seconds from any time on, never going back.
+        sleep: Waits.
+
+    Raises:
+        ConfigurationError: If nothing would ever be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 64,
+        rate: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        if concurrency < 1:
+            message = f"expected a concurrency of at least 1, got {concurrency}; give 1"
+            raise ConfigurationError(message)
+        if rate is not None and not rate > 0:
+            message = (
+                f"expected a rate above 0 requests a minute, got {rate}; give None for "
+                "no limit"
+            )
+            raise ConfigurationError(message)
+        self._clock, self._sleep = clock, sleep
+        self._places, self._turnstile = _Gate(concurrency), _Gate(1)
+        self._interval = 60 / rate if rate else 0.0
+        self._next = clock()
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[float]:
+        """Wait for a turn, and keep a place until the reply is there.
+
+        Yields how long the wait was, in seconds. Who is cancelled in the line leaves
+        it, and nobody waits longer for that.
+        """
+        came = self._clock()
+        async with self._places:
+            if self._interval:
+                async with self._turnstile:
+                    await self._until_due()
+            yield self._clock() - came
+
+    async def _until_due(self) -> None:
+        """Wait until the next request may go out; only the first in line does."""
+        while (wait := self._next - self._clock()) > 0:
+            await self._sleep(wait)  # a timer may be early by its resolution
+        # After the wait: who leaves the line takes no time from those behind him.
+        self._next = max(self._next, self._clock()) + self._interval
+
+
+class _Gate:
+    """So many may be inside; the others enter in order, from any event loop."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._line = deque[asyncio.Future[None]]()
+        self._lock = threading.Lock()
+
+    async def __aenter__(self) -> None:
+        with self._lock:
+            if self._free:  # then nobody stands in line
+                self._free -= 1
+                return
+            turn = asyncio.get_running_loop().create_future()
+            self._line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            with self._lock:
+                waited = turn in self._line
+                if waited:
+                    self._line.remove(turn)
+            if not waited:
+                await self.__aexit__()  # the place had just been handed over
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        with self._lock:
+            while self._line:
+                turn = self._line.popleft()
+                # The event loop of one that still stands here may have ended.
+                with contextlib.suppress(RuntimeError):
+                    turn.get_loop().call_soon_threadsafe(_open, turn)
+                    return
+            self._free += 1
+
+
+def _open(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)

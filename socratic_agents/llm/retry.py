@@ -1,0 +1,156 @@
+"""The line was bad: the one place where a request is sent again.
+
+A wrong answer is another matter; ``ask`` shows it to the model. Clients must not
+retry by themselves: their attempts would multiply with these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import tenacity
+
+from socratic_agents.core.errors import CallError, ConfigurationError
+from socratic_agents.llm.failures import (
+    Kind,
+    advice,
+    classify,
+    describe,
+    redact,
+    server_hint,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from langchain_core.language_models import BaseChatModel
+
+    from socratic_agents.llm.rate_limit import Pace
+
+__all__ = ("Retries", "single_attempt")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """How patiently a request is sent again. Calling it with a request does it."""
+
+    attempts: int = 6
+    """Requests at most, at least 1."""
+    seconds: float = 180.0
+    """No new attempt starts later than this after the first, in seconds."""
+    longest_hint: float = 120.0
+    """A server that asks to wait longer, in seconds, is not waited for."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    """Waits; the tests give one that does not."""
+    pace: Pace | None = None
+    """Where each attempt waits its turn, which is no part of ``seconds``."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers under which nothing would ever be sent."""
+        if self.attempts < 1:
+            message = (
+                f"expected at least 1 attempt, got {self.attempts}; give 1 or more"
+            )
+            raise ConfigurationError(message)
+
+    async def __call__(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Send a request, again if need be, and return its result.
+
+        The server's own hint decides how long to wait; without one, the wait is
+        random between nothing and a limit that doubles from 1 s to 30 s.
+
+        Raises:
+            CallError: If it failed for good. What is ``CONTENT`` or ``MALFORMED``
+                is raised as it came: sending it again is no remedy.
+
+        Source:
+            M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog,
+            2015 (full jitter).
+        """
+        waited = 0.0
+
+        async def attempt() -> T:
+            nonlocal waited
+            if self.pace is None:
+                return await request()
+            async with self.pace.turn() as seconds:
+                waited += seconds
+                return await request()
+
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(self._worth_it),
+            wait=self._wait,
+            stop=lambda state: self._enough(state, waited),
+            sleep=self.sleep,
+            reraise=True,
+        )
+        try:
+            return await retrying(attempt)
+        except Exception as problem:
+            # Everything: a client of any make may raise anything, and no failure
+            # of one call may end a run.
+            redact(problem)
+            if classify(problem) in {Kind.CONTENT, Kind.MALFORMED}:
+                raise
+            attempts = int(retrying.statistics["attempt_number"])
+            message = f"expected an answer of the language model, {self._story(problem, attempts)}"
+            raise CallError(message, attempts=attempts) from problem
+
+    def _worth_it(self, problem: BaseException) -> bool:
+        hint = server_hint(problem) or 0.0
+        return classify(problem) is Kind.RETRY and hint <= self.longest_hint
+
+    @staticmethod
+    def _wait(state: tenacity.RetryCallState) -> float:
+        problem = state.outcome and state.outcome.exception()
+        hint = server_hint(problem) if problem else None
+        if hint is not None:
+            return hint
+        return tenacity.wait_random_exponential(multiplier=1, max=30)(state)
+
+    def _enough(self, state: tenacity.RetryCallState, waited: float) -> bool:
+        # What was slept counts even where the tests let no time pass.
+        passed = max((state.seconds_since_start or 0.0) - waited, state.idle_for)
+        late = passed + state.upcoming_sleep > self.seconds
+        return late or state.attempt_number >= self.attempts
+
+    def _story(self, problem: Exception, attempts: int) -> str:
+        """Return what came and what to do, for a call that failed for good."""
+        what, remedy = describe(problem), advice(problem)
+        if classify(problem) is Kind.FATAL:
+            return f"got {what}; {remedy}"
+        hint = server_hint(problem) or 0.0
+        if hint > self.longest_hint:
+            return (
+                f"got {what} and the request to wait {hint:.0f} s, longer than "
+                f"{self.longest_hint:.0f} s; try again then, or use another model"
+            )
+        times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+        limit = f", the next one past {self.seconds:.0f} s" * (attempts < self.attempts)
+        return f"got {what} in {times}{limit}; {remedy}"
+
+
+def single_attempt(llm: BaseChatModel) -> BaseChatModel:
+    """Return the model with its client's own retries turned off.
+
+    Clients retry on their own (OpenAI's twice), unseen and on top of ours. A model
+    that has a field ``max_retries`` is copied with 0; the given one stays as it is.
+    """
+    if getattr(llm, "max_retries", 0) == 0:
+        return llm
+    copy = llm.model_copy(update={"max_retries": 0})
+    # The clients were built with the old number. They share the connections.
+    for name, client in list(vars(copy).items()):
+        if hasattr(client, "with_options"):
+            vars(copy)[name] = client.with_options(max_retries=0)
+    for name, root in (
+        ("client", "root_client"),
+        ("async_client", "root_async_client"),
+    ):
+        if name in vars(copy) and getattr(copy, root, None) is not None:
+            vars(copy)[name] = getattr(copy, root).chat.completions
+    return copy

@@ -1,0 +1,1 @@
+"""Step batching (experimental): images at different steps share calls of the denoiser."""

@@ -1,0 +1,207 @@
+"""The rules by which the pocket chat model writes checklists and checks rewrites."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+from socratic_agents.pocket.prompt_writer import article, phrase
+from socratic_agents.pocket.synonyms import (
+    MARK,
+    learn,
+    quote,
+    read,
+    slots,
+    translate,
+    turned,
+)
+from socratic_agents.pocket.vocabulary import words_of
+
+if TYPE_CHECKING:
+    import random
+
+__all__ = ("check_rewrites", "write_questions")
+
+
+def write_questions(
+    user_prompt: str, chance: random.Random, *, astray: bool
+) -> dict[str, Any]:
+    """Write the checklist of a prompt, in the prompt's own words.
+
+    Args:
+        user_prompt: What the person asked for.
+        chance: Where the chance comes from.
+        astray: Forget one question, as people who write lists do.
+    """
+    asked = quote(user_prompt)
+    if asked is None:
+        return {"questions": []}
+    writer = _Writer(asked, user_prompt)
+    items = writer.items()
+    if astray and len(items) > 1:
+        lost = chance.randrange(len(items)) + 1
+        items = [_without(item, lost) for n, item in enumerate(items, 1) if n != lost]
+    return {"questions": items}
+
+
+class _Writer:
+    """Puts one question after another on the list."""
+
+    def __init__(self, asked: Wish, text: str) -> None:
+        self._asked = asked
+        self._text = text
+        self._numbers: dict[str, int] = {}
+        self._items: list[dict[str, Any]] = []
+
+    def items(self) -> list[dict[str, Any]]:
+        asked = self._asked
+        for thing in asked.things:
+            self._looks(thing)
+        if len(asked.things) > 1:
+            self._add("are there two objects ?", "two objects", instead=HOW_MANY)
+        else:
+            self._add("is there only one object ?", "one object", instead=HOW_MANY)
+        if asked.relation:
+            self._relation(asked)
+        if asked.background:
+            ground = asked.background
+            self._add(
+                f"is the background {ground} ?",
+                f"{article(ground)} {ground} background",
+                instead="what color is the background ?",
+            )
+        return self._items
+
+    def _looks(self, thing: ThingWish) -> None:
+        """Ask about one thing: its colour, its shape, and both in one."""
+        roots = []
+        if thing.colour:
+            named = phrase(Wish((ThingWish(colour=thing.colour),)))
+            instead = f"what color is the {thing.shape} ?" if thing.shape else ""
+            roots.append(self._is_there(named, instead=instead))
+        if thing.shape:
+            instead = (
+                f"what shape is the {thing.colour} thing ?" if thing.colour else ""
+            )
+            named = phrase(Wish((ThingWish(shape=thing.shape),)))
+            roots.append(self._is_there(named, instead=instead))
+        if (thing.colour and thing.shape) or thing.size:
+            # One object alone cannot mix things up: its size is all that is left.
+            whole = thing if len(self._asked.things) > 1 else _sized(thing)
+            needs = roots if whole.colour or not whole.shape else roots[-1:]
+            self._is_there(phrase(Wish((whole,))), needs=needs)
+
+    def _is_there(self, named: str, **further: Any) -> int:
+        return self._add(f"is there {named} ?", named, **further)
+
+    def _relation(self, asked: Wish) -> None:
+        plain = self._apart()
+        first, second = (phrase(Wish((t,)), articles=False) for t in plain)
+        of = " of" if f"{asked.relation} of" in " ".join(words_of(self._text)) else ""
+        how = f"{asked.relation}{of}"
+        needs = [number for thing in plain for number in self._roots(thing)]
+        self._add(
+            f"is the {first} {how} the {second} ?",
+            f"{article(first)} {first} {how} {article(second)} {second}",
+            needs=needs,
+        )
+
+    def _roots(self, thing: ThingWish) -> list[int]:
+        """Return the questions that say whether such a thing is there at all."""
+        parts = (ThingWish(shape=thing.shape), ThingWish(colour=thing.colour))
+        whole = self._numbers.get(phrase(Wish((thing,))))
+        found = [self._numbers.get(phrase(Wish((part,)))) for part in parts]
+        return [number for number in ([whole] if whole else found) if number]
+
+    def _apart(self) -> tuple[ThingWish, ...]:
+        """Return both things by as few words as tell them apart, or by all there are.
+
+        Two words may mean the same: a disc is no other shape than a ball.
+        """
+        known = read(self._text) or self._asked
+        for kinds in (("shape",), ("shape", "colour")):
+            told, meant = (
+                tuple(
+                    ThingWish(**{kind: getattr(thing, kind) for kind in kinds})
+                    for thing in wish.things
+                )
+                for wish in (self._asked, known)
+            )
+            whole = all(getattr(thing, kind) for thing in told for kind in kinds)
+            if whole and len({getattr(thing, kinds[-1]) for thing in meant}) > 1:
+                return told
+        return self._asked.things
+
+    def _add(
+        self,
+        question: str,
+        requirement: str,
+        *,
+        needs: list[int] | None = None,
+        instead: str = "",
+    ) -> int:
+        """Put a question on the list, unless it is there; return its number."""
+        if requirement not in self._numbers:
+            self._numbers[requirement] = len(self._items) + 1
+            item = {
+                "requirement": requirement,
+                "question": question,
+                "needs": sorted(set(needs or [])),
+                "instead": instead,
+            }
+            self._items.append(item)
+        return self._numbers[requirement]
+
+
+HOW_MANY = "how many objects are there ?"
+
+
+def _sized(thing: ThingWish) -> ThingWish:
+    if thing.size:
+        return ThingWish(shape=thing.shape, size=thing.size)
+    return thing
+
+
+def _without(item: dict[str, Any], lost: int) -> dict[str, Any]:
+    needs = [n - (n > lost) for n in item["needs"] if n != lost]
+    return {**item, "needs": needs}
+
+
+def check_rewrites(
+    user_prompt: str, prompts: list[str], chance: random.Random, *, astray: bool
+) -> dict[str, Any]:
+    """Say what each prompt lost of what was asked for, and mend it.
+
+    An unknown word is kept by any word of its kind: nobody can say that it is wrong.
+
+    Args:
+        user_prompt: What the person asked for.
+        prompts: The rewrites.
+        chance: Where the chance comes from.
+        astray: Let one prompt pass without a look.
+    """
+    asked = read(user_prompt)
+    blind = chance.randrange(len(prompts)) if astray and prompts else -1
+    checks = []
+    for place, prompt in enumerate(prompts):
+        lost, mended = ([], "") if place == blind else _lost(asked, prompt)
+        checks.append({"number": place + 1, "lost": lost, "mended": mended})
+    return {"checks": checks}
+
+
+def _lost(asked: Wish | None, prompt: str) -> tuple[list[str], str]:
+    """Return what a prompt lost, and what it should have said."""
+    if asked is None:
+        return [], ""
+    written, wanted = read(prompt), slots(asked)
+    if written is None or len(written.things) != len(asked.things):
+        return ["what was asked for"], phrase(translate(asked, {}))
+    ways = [slots(written), slots(turned(written))]
+    said = max(ways, key=lambda way: sum(way.get(p) == w for p, w in wanted.items()))
+    lost = [
+        word.removeprefix(MARK)
+        for place, word in wanted.items()
+        if said.get(place) != word and not (word.startswith(MARK) and place in said)
+    ]
+    mended = phrase(translate(asked, learn(asked, written)))
+    return (lost, mended) if lost else ([], "")

@@ -1,0 +1,118 @@
+"""Scenes and wishes in words: canonical, foreign and terse."""
+
+from __future__ import annotations
+
+import random
+from typing import Literal
+
+from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+from socratic_agents.pocket.scene import Scene, sample_scene
+from socratic_agents.pocket.vocabulary import (
+    BACKGROUNDS,
+    COLOURS,
+    FOREIGN,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+)
+
+__all__ = ("FOREIGN_SHARE", "article", "caption", "foreign", "phrase", "sample_prompts")
+
+
+def caption(scene: Scene, *, size: bool = True, background: bool = True) -> str:
+    """Describe a scene in canonical words."""
+    wishes = tuple(
+        ThingWish(thing.shape, thing.colour, thing.size if size else None)
+        for thing in scene.things
+    )
+    ground = scene.background if background else None
+    return phrase(Wish(wishes, scene.relation(), ground))
+
+
+def phrase(wish: Wish, *, articles: bool = True) -> str:
+    """Put a wish into words, with articles or tersely."""
+
+    def named(thing: ThingWish) -> str:
+        words = [w for w in (thing.size, thing.colour, thing.shape or "thing") if w]
+        return (f"{article(words[0])} " if articles else "") + " ".join(words)
+
+    text = named(wish.things[0])
+    if len(wish.things) > 1:
+        of = " of" if wish.relation in {"left", "right"} else ""
+        joint = f"{wish.relation}{of}" if wish.relation else "and"
+        text += f" {joint} {named(wish.things[1])}"
+    if wish.background:
+        ground = f"{wish.background} background"
+        text += f" on {article(ground)} {ground}" if articles else f" on {ground}"
+    return text
+
+
+def foreign(text: str, rng: random.Random, share: dict[str, float]) -> str:
+    """Put a canonical text into other people's words.
+
+    Args:
+        text: Canonical words.
+        rng: Where the chance comes from.
+        share: Canonical word to the probability that it is replaced.
+    """
+    words: list[str] = []
+    for word in text.split():
+        other = word in FOREIGN and rng.random() < share.get(word, 0.0)
+        words.append(rng.choice(FOREIGN[word]) if other else word)
+    for place, word in enumerate(words[:-1]):
+        if word in {"a", "an"}:
+            words[place] = article(words[place + 1])
+    return " ".join(words)
+
+
+FOREIGN_SHARE = {
+    word: share
+    for words, share in (
+        (SHAPES, 0.9),
+        (COLOURS, 0.9),
+        (SIZES, 0.5),
+        (BACKGROUNDS, 0.5),
+        (RELATIONS, 0.3),
+    )
+    for word in words
+}
+
+
+def sample_prompts(
+    n: int, seed: int, kind: Literal["canonical", "foreign", "terse"] = "canonical"
+) -> list[str]:
+    """Make user prompts of the pocket world.
+
+    Args:
+        n: How many.
+        seed: The same seed makes the same prompts.
+        kind: ``canonical``, the generator's own words; ``foreign``, synonyms that it
+            never saw; ``terse``, a few canonical words without articles.
+
+    Raises:
+        ValueError: If the kind is none of these.
+    """
+    if kind not in {"canonical", "foreign", "terse"}:
+        message = f"expected kind canonical, foreign or terse, got {kind!r}"
+        raise ValueError(message)
+    rng = random.Random(f"{kind} {seed}")
+    return [_sample_prompt(rng, kind) for _ in range(n)]
+
+
+def _sample_prompt(rng: random.Random, kind: str) -> str:
+    scene = sample_scene(rng)
+    if kind == "terse":
+        bare = [ThingWish(thing.shape, thing.colour) for thing in scene.things]
+        return phrase(Wish(tuple(bare), scene.relation()), articles=False)
+    size, background = rng.random() < 0.6, rng.random() < 0.6
+    text = caption(scene, size=size, background=background)
+    if kind == "canonical":
+        return text
+    while (other := foreign(text, rng, FOREIGN_SHARE)) == text:
+        pass
+    return other
+
+
+def article(word: str) -> str:
+    """Return the article that stands before a word."""
+    return "an" if word[0] in "aeiou" else "a"

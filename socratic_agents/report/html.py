@@ -1,0 +1,189 @@
+"""The report: one HTML file, readable offline, of what was tried and what came of it.
+
+It knows outcomes by their attributes alone, so that a refinement can show itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from functools import cache, partial
+from importlib import resources
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.report.view_models import Change, outcome_view, word_changes
+from socratic_agents.storage.safe_png import read_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jinja2 import Template
+    from PIL.Image import Image
+
+    from socratic_agents.core.history import Candidate, Failure, Receipt, Refinement
+
+__all__ = (
+    "Change",
+    "data_uri",
+    "embedded_json",
+    "notebook_html",
+    "page_piece",
+    "page_template",
+    "policy_hash",
+    "report_html",
+    "run_totals",
+    "word_changes",
+)
+
+LARGEST = 640
+"""Pixels of a side; a larger image is shown smaller, the file itself stays whole."""
+
+SMALLEST = 0.0005
+"""A difference below it would be rounded to 0.000."""
+
+
+def _nowhere(_path: str) -> None:
+    """Read nothing: the images are in memory."""
+
+
+def report_html(
+    outcomes: Sequence[Refinement | Failure],
+    *,
+    read: Callable[[str], bytes | None] = _nowhere,
+) -> str:
+    """Return a whole page about outcomes, its images inside.
+
+    Args:
+        outcomes: What came of each prompt, in the order in which to show them.
+        read: Path of a candidate's image -> PNG bytes, or ``None`` if it is lost;
+            only asked where the image itself is not in memory.
+    """
+    picture = partial(_picture, read=read)
+    views = [outcome_view(outcome, picture=picture) for outcome in outcomes]
+    totals = run_totals(outcomes)
+    return page_template("report.html.j2").render(views=views, totals=totals)
+
+
+def notebook_html(refinement: Refinement) -> str:
+    """Return one refinement as a piece of a page, its images inside."""
+    view = outcome_view(refinement, picture=partial(_picture, read=_nowhere))
+    return page_template("notebook.html.j2").render(view=view)
+
+
+def run_totals(outcomes: Sequence[Refinement | Failure]) -> dict[str, Any]:
+    """Return what the head of a report says of all outcomes together."""
+    done: list[Any] = [one for one in outcomes if hasattr(one, "stop")]
+    usages = [one.usage for one in done]
+    return {
+        "prompts": len(outcomes),
+        "failed": len(outcomes) - len(done),
+        "satisfied": sum(one.stop == "satisfied" for one in done),
+        "images": sum(usage.images for usage in usages),
+        "llm_calls": sum(usage.llm_calls for usage in usages),
+        "seconds": sum(usage.seconds for usage in usages),
+        "money": [usage.money for usage in usages if usage.money is not None],
+        "done": len(done),
+        "gains": _gains([one.receipt for one in done if one.receipt]),
+    }
+
+
+@cache
+def page_template(name: str) -> Template:
+    """Return a template of this package, which escapes all that is put into it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only needed to show
+
+    # Prompts, captions and answers are data: everything is escaped.
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("socratic_agents.report", "assets"),
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["signed"] = _signed
+    return environment.get_template(name)
+
+
+def page_piece(name: str) -> str:
+    """Return a style or a script of this package as it stands in a page."""
+    return (resources.files("socratic_agents.report") / "assets" / name).read_text(
+        "utf-8"
+    )
+
+
+def policy_hash(text: str) -> str:
+    """Return how a content security policy names the one text that it lets in."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def embedded_json(value: Any) -> str:
+    """Return a value as JSON that can stand in a script element.
+
+    Raises:
+        ValueError: If a number in it is not finite: a browser could not read it.
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    # The element ends at the first "</script", wherever that stands.
+    return text.replace("<", "\\u003c")
+
+
+def data_uri(data: bytes, *, kind: str) -> str:
+    """Return an image's bytes as an address, so that they lie inside the page.
+
+    Args:
+        data: The image's file.
+        kind: Its format as the web names it, such as ``png``.
+    """
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _gains(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+    """Return what the receipts say together: different metrics have no mean."""
+    gains: dict[str, list[float]] = {}
+    for receipt in receipts:
+        gains.setdefault(receipt.metric, []).append(receipt.gain)
+    return [
+        {
+            "metric": metric,
+            "n": len(values),
+            "mean": fmean(values),
+            "wins": sum(value > 0 for value in values),
+            "ties": sum(value == 0 for value in values),
+            "losses": sum(value < 0 for value in values),
+        }
+        for metric, values in gains.items()
+    ]
+
+
+def _signed(value: float) -> str:
+    """Return a difference in which nothing small becomes nothing."""
+    small = 0 < abs(value) < SMALLEST
+    return f"{value:+.0e}" if small else f"{value:+.3f}" if value else "0.000"
+
+
+def _picture(
+    candidate: Candidate, *, read: Callable[[str], bytes | None]
+) -> str | None:
+    if candidate.image is not None:
+        return _encoded(candidate.image)
+    data = read(candidate.path) if candidate.path else None
+    # A run directory may come from somebody else.
+    image = None if data is None else read_picture(data)
+    return None if image is None else _encoded(image)
+
+
+def _encoded(image: Image) -> str:
+    """Return a small image without loss, and a large one as a smaller picture."""
+    shown, buffer = image.convert("RGB"), io.BytesIO()
+    if max(shown.size) <= LARGEST // 2:
+        shown.save(buffer, "PNG")
+        kind = "png"
+    else:
+        shown.thumbnail((LARGEST, LARGEST))
+        shown.save(buffer, "WEBP", quality=88)
+        kind = "webp"
+    return data_uri(buffer.getvalue(), kind=kind)

@@ -1,0 +1,230 @@
+"""Parts: what the names in the settings stand for, opened and made into agents."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from socratic_agents.agents.checklist_answerers import captioner_answers
+from socratic_agents.agents.registry import (
+    check_eyes,
+    open_answerer,
+    open_connections,
+    open_inquirer,
+    open_judge,
+    open_language_model,
+    open_optimizer,
+    open_selector,
+)
+from socratic_agents.core.checklist import share_passed
+from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.core.loop import Agents
+from socratic_agents.llm.rate_limit import Pace
+from socratic_agents.llm.retry import Retries
+from socratic_agents.runtime.cached_models import remembered
+from socratic_agents.runtime.generators import OPENAI, images_server
+from socratic_agents.runtime.multi_device import open_devices
+from socratic_agents.runtime.remote_models import open_replicas
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Any
+
+    from langchain_core.language_models import BaseChatModel
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.core.history import Candidate, History, Verdict
+    from socratic_agents.llm.templates import Template
+    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.scheduler.cost_model import Calibration
+    from socratic_agents.scheduler.worker import Worker
+    from socratic_agents.storage.run_directory import RunDirectory
+
+__all__ = ("Parts", "cast_agents", "check_keys", "open_parts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that was opened for some settings."""
+
+    agents: Agents
+    voices: Voices
+    llm: BaseChatModel | None
+    retries: Retries = field(default_factory=Retries)
+    """How the language model is asked, by all roles at one pace."""
+    closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
+    """To be awaited when the parts are not needed any more."""
+
+
+def check_keys(settings: Settings, *, speaks: bool) -> None:
+    """Check that the services which the settings name get the key they will ask for.
+
+    Nothing is loaded or written for that.
+
+    Args:
+        settings: What is to be opened.
+        speaks: Whether a language model will be asked anything.
+
+    Raises:
+        ConfigurationError: If a key is missing.
+    """
+    server = images_server(settings)
+    services = {
+        f"llm {settings.llm!r}": speaks
+        and isinstance(settings.llm, str)
+        and settings.llm.startswith("openai:")
+        and settings.base_url is None,
+        f"generator {settings.generator!r}": server is not None
+        and urlsplit(server[0]).hostname == urlsplit(OPENAI).hostname,
+    }
+    for service, asks in services.items():
+        if asks and settings.api_key is None and not os.environ.get("OPENAI_API_KEY"):
+            message = (
+                f"expected a key for {service}, got none; set OPENAI_API_KEY or "
+                "SOCRATIC_API_KEY"
+            )
+            raise ConfigurationError(message)
+
+
+def open_parts(
+    settings: Settings,
+    templates: Mapping[str, Template],
+    worker: Worker,
+    *,
+    run: RunDirectory | None = None,
+    calibration: Calibration | None = None,
+) -> Parts:
+    """Open everything that the settings name; blocks, in the worker's thread.
+
+    Args:
+        settings: What to open.
+        templates: As from ``find_templates``.
+        worker: Runs the models from now on.
+        run: Knows what was done before, and keeps what is done now.
+        calibration: What calls cost, for workers of further devices.
+
+    Raises:
+        ConfigurationError: If something cannot be opened, or is of the wrong type.
+    """
+    # The language model first: what is wrong with it is found soon.
+    client = open_connections(settings) if templates else None
+    llm = open_language_model(settings, client=client) if templates else None
+    check_eyes(settings, templates, llm)
+    pace = Pace(concurrency=settings.llm_concurrency, rate=settings.llm_rate)
+    retries = Retries(pace=pace)
+    workers: tuple[Worker, ...] = (worker,)
+    if settings.workers:
+        voices = open_replicas(settings)
+    else:
+        voices, workers = open_devices(settings, worker, calibration=calibration)
+    if run is not None:
+        voices = remembered(voices, run.journal, settings, gallery=run.gallery)
+    agents = cast_agents(settings, templates, llm, voices, retries=retries)
+    return Parts(
+        agents=_announced(agents, workers),
+        voices=voices,
+        llm=llm,
+        retries=retries,
+        closers=(*voices.closers, *([client.aclose] if client else [])),
+    )
+
+
+def cast_agents(
+    settings: Settings,
+    templates: Mapping[str, Template],
+    llm: BaseChatModel | None,
+    voices: Voices,
+    *,
+    retries: Retries | None = None,
+) -> Agents:
+    """Give the roles that the settings name to a language model and some voices.
+
+    Args:
+        settings: Who plays what.
+        templates: As from ``find_templates``.
+        llm: The language model, if there is one.
+        voices: What the image models do.
+        retries: How patiently the language model is asked, and at what pace.
+
+    Raises:
+        ConfigurationError: If a role cannot be played by who is there.
+    """
+    return Agents(
+        generate=voices.generate,
+        caption=voices.caption,
+        assess=_assess(settings, voices),
+        judge=open_judge(settings, templates, llm, voices.look, retries=retries),
+        optimize=open_optimizer(
+            settings, templates, llm, voices.max_tokens, retries=retries
+        ),
+        select=open_selector(settings, templates, llm, retries=retries),
+        inquire=open_inquirer(settings, templates, llm, retries=retries),
+        answer=_answer(settings, templates, llm, voices, retries),
+    )
+
+
+def _announced(agents: Agents, workers: tuple[Worker, ...]) -> Agents:
+    """Let the workers know when a loop thinks: it will want an image soon."""
+
+    async def judge(history: History) -> Verdict:
+        for worker in workers:
+            worker.think()
+        return await agents.judge(history)
+
+    async def optimize(history: History) -> tuple[str, ...]:
+        for worker in workers:
+            worker.think()
+        return await agents.optimize(history)
+
+    return replace(agents, judge=judge, optimize=optimize)
+
+
+def _answer(
+    settings: Settings,
+    templates: Mapping[str, Template],
+    llm: BaseChatModel | None,
+    voices: Voices,
+    retries: Retries | None,
+) -> Any:
+    """Return who answers the checklist, or ``None`` where nobody asks."""
+    if not settings.checks:
+        return None
+    if settings.answerer == "llm":
+        return open_answerer(templates, llm, retries=retries)
+    if voices.decide is None:
+        message = (
+            "expected a captioner that answers questions for the checklist, got one "
+            "that only captions; set answerer='llm', or choose judge 'caption' and "
+            "selector 'clip'"
+        )
+        raise ConfigurationError(message)
+    return captioner_answers(voices.decide)
+
+
+def _assess(settings: Settings, voices: Voices) -> Any:
+    """Return the loop's ``assess``, or ``None`` where nothing is scored.
+
+    The checklist ranks and the scorer breaks its ties, unless one selects by the
+    scorer alone.
+    """
+    name, score = voices.score_name, voices.score if settings.scorer else None
+    if score is None and not settings.checks:
+        return None
+
+    async def assess(user_prompt: str, candidate: Candidate) -> Mapping[str, float]:
+        share, scores = share_passed(candidate.answers), {}
+        if score is not None and candidate.image is not None:
+            try:
+                scores = {name: await score(user_prompt, candidate.image)}
+            except CandidateError:
+                if share is None:
+                    raise
+                # It would only have broken ties: what was answered stays.
+        if share is None:
+            return scores
+        checked = {"checklist": share}
+        return scores | checked if settings.selector == "clip" else checked | scores
+
+    return assess

@@ -1,0 +1,448 @@
+"""The refiner: opens everything for some settings, owns it, refines one or many."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import threading
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import get_config_list
+
+from socratic_agents.agents.registry import find_templates
+from socratic_agents.config.settings import FEWEST, Settings
+from socratic_agents.core.errors import (
+    BudgetError,
+    ClosedError,
+    ConfigurationError,
+    SocraticError,
+)
+from socratic_agents.core.history import Failure, Refinement
+from socratic_agents.core.loop import refine_prompt
+from socratic_agents.core.prompts import checked
+from socratic_agents.llm.cache import Recall, recalling
+from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.runtime.build import check_keys, open_parts
+from socratic_agents.runtime.cached_models import speaker_identity
+from socratic_agents.runtime.receipt import draw_receipt
+from socratic_agents.runtime.sync_bridge import Bridge
+from socratic_agents.scheduler.cost_model import Calibration, cache_file
+from socratic_agents.scheduler.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+    from typing import Self
+
+    from langchain_core.runnables import RunnableConfig
+
+    from socratic_agents.core.history import Usage
+    from socratic_agents.core.loop import Agents, Event
+    from socratic_agents.runtime.build import Parts
+    from socratic_agents.scheduler.worker import Statistics
+    from socratic_agents.storage.run_directory import RunDirectory
+
+__all__ = ("MOST", "Refiner", "refine", "refine_many", "refine_sync", "seed_bank")
+
+Result = TypeVar("Result")
+
+MOST = 64
+"""Prompts that are refined at the same time at most, where nobody says how many."""
+
+
+def seed_bank(seed: int) -> Iterator[int]:
+    """Yield the seeds of one refinement: the seed itself, then derived ones, endless.
+
+    They depend on nothing but the seed, so a prompt is refined alike wherever it
+    stands in a list and whatever stands beside it.
+
+    Args:
+        seed: At least 0.
+    """
+    yield seed
+    for number in itertools.count(1):
+        digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
+        yield int.from_bytes(digest[:4], "big") >> 1
+
+
+class Refiner(Runnable[str, Refinement]):
+    """Refines prompts with everything that its settings name.
+
+    ``async with`` opens the models and closes them; without it they are opened by the
+    first prompt, and ``close`` or the end of the program closes them. As a LangChain
+    runnable it takes a user prompt and returns a ``Refinement``.
+
+    Args:
+        settings: What to refine with; resolved from the surroundings by default.
+        overrides: Settings by name; they win.
+
+    Raises:
+        ConfigurationError: If a setting cannot be used, a template is not found, or a
+            key is missing; nothing is loaded before.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        if settings is None:
+            settings = Settings(**overrides)
+        elif overrides:
+            settings = settings.but(**overrides)
+        self.settings = settings
+        self._templates = find_templates(settings)
+        check_keys(settings, speaks=bool(self._templates))
+        self._lock = threading.Lock()
+        self._bridge = Bridge()
+        self._worker: Worker | None = None
+        self._parts: Parts | None = None
+        self._closed = False
+        self._calibration = Calibration(cache_file())
+        self._directory: RunDirectory | None = None
+        self._recall: Recall | None = None
+        self._run = Meter(budget=settings.run_budget, prices=settings.prices)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.agents()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def remember(self, run: RunDirectory) -> Self:
+        """Do no step again that a run directory knows, and keep all others there.
+
+        Args:
+            run: It must be open as long as the refiner is.
+
+        Raises:
+            ConfigurationError: If the models are open already.
+        """
+        with self._lock:
+            if self._worker is not None:
+                message = (
+                    "expected to be told of a run before the models are opened, got "
+                    "an open refiner; call remember first"
+                )
+                raise ConfigurationError(message)
+            speaker = speaker_identity(self.settings)
+            self._directory = run
+            self._recall = Recall(journal=run.journal, speaker=speaker)
+        return self
+
+    async def agents(self) -> Agents:
+        """Return the voices, opened by the first who asks; others wait for him.
+
+        Raises:
+            ConfigurationError: If something that the settings name cannot be opened.
+            ClosedError: If the refiner is closed.
+        """
+        with self._lock:
+            if self._closed:
+                message = "expected an open refiner, got a closed one; make a new one"
+                raise ClosedError(message)
+            if self._worker is None:
+                self._worker = Worker(calibration=self._calibration)
+                self._worker.open()
+            worker = self._worker
+        if (parts := self._parts) is None:
+            parts = await worker.call(partial(self._open, worker))
+        return parts.agents
+
+    def _open(self, worker: Worker) -> Parts:
+        # In the worker's thread, of which there is one: no two can open at once.
+        if self._parts is None:
+            self._parts = open_parts(
+                self.settings,
+                self._templates,
+                worker,
+                run=self._directory,
+                calibration=self._calibration,
+            )
+        return self._parts
+
+    async def aclose(self) -> None:
+        """Close everything; who still waits is answered with a ``ClosedError``."""
+        with self._lock:
+            self._closed = True
+        if self._worker is not None:
+            await self._worker.__aexit__()
+        for close in self._parts.closers if self._parts else ():
+            await close()
+        await asyncio.to_thread(self._bridge.close)
+
+    def close(self) -> None:
+        """Close everything, for those who cannot await."""
+        with Bridge() as bridge:
+            bridge.run(self.aclose())
+
+    def statistics(self) -> Statistics | None:
+        """Return what the worker has done.
+
+        ``None`` before anything is opened, and where workers elsewhere do it.
+        """
+        if self._worker is None or self.settings.workers is not None:
+            return None
+        return self._worker.statistics()
+
+    def admission(self) -> int:
+        """Return how many prompts are refined at the same time, for now."""
+        if self.settings.in_flight is not None:
+            return self.settings.in_flight
+        known = self._worker.admission() if self._worker else None
+        return min(max(known or 0, FEWEST), MOST)
+
+    def check(self, user_prompt: str) -> str:
+        """Return the prompt as it will be refined, if it can be.
+
+        Raises:
+            PromptError: If it is blank, too long, has control characters, or has a
+                word that the pocket world does not know.
+        """
+        user_prompt = checked(user_prompt)
+        if self.settings.generator == "pocket":
+            from socratic_agents.pocket import check  # noqa: PLC0415 - slow
+
+            check(user_prompt)
+        return user_prompt
+
+    async def refine(
+        self, prompt: str, *, on_event: Callable[[Event], None] | None = None
+    ) -> Refinement:
+        """Refine one user prompt.
+
+        The result depends only on the prompt and the settings, the seed among them.
+
+        Args:
+            prompt: What to draw.
+            on_event: Called for every candidate and every verdict.
+
+        Raises:
+            SocraticError: If it cannot be refined; ``error.history`` keeps what was
+                done until then.
+        """
+        user_prompt = self.check(prompt)
+        agents = await self.agents()
+        worker, settings = cast("Worker", self._worker), self.settings
+        if limit := self._run.spent():
+            message = f"expected room in the budget of the run, got {limit}; raise it"
+            raise BudgetError(message)
+        meter = Meter(budget=settings.budget, prices=settings.prices, parent=self._run)
+        with metered(meter), recalling(self._recall), worker.loop():
+            most = [n for n in (settings.max_images, meter.images_left()) if n]
+            refinement = await refine_prompt(
+                user_prompt,
+                agents,
+                rounds=settings.rounds,
+                seeds=seed_bank(settings.seed),
+                seeds_per_prompt=settings.seeds_per_prompt,
+                fresh_noise=settings.fresh_noise,
+                max_images=min(most, default=None),
+                speculate=_speculates(settings),
+                spent=lambda: meter.spent() is not None,
+                on_event=on_event or _unobserved,
+            )
+            refinement = replace(refinement, usage=_usage(refinement, meter))
+            receipt = None
+            if settings.receipt:
+                bank = seed_bank(settings.seed)
+                receipt = await draw_receipt(refinement, agents, settings, seeds=bank)
+        return replace(
+            refinement,
+            receipt=receipt,
+            settings=settings.public(),
+            templates={
+                role: {"name": template.name, "sha256": template.sha256}
+                for role, template in self._templates.items()
+            },
+        )
+
+    async def refine_many(
+        self,
+        prompts: Iterable[str],
+        *,
+        on_event: Callable[[int, Event], None] | None = None,
+    ) -> AsyncGenerator[Refinement | Failure, None]:
+        """Refine many user prompts at once, and yield each outcome when it is there.
+
+        At most ``admission()`` prompts are on their way at a time; more are taken from the iterable only then. A prompt that fails is a value, and the
+        others go on. Leaving the iteration cancels what still runs.
+
+        Args:
+            prompts: What to draw; ``outcome.index`` tells an outcome's place in it.
+            on_event: Called with that place for every candidate and every verdict.
+
+        Raises:
+            ConfigurationError: If something that the settings name cannot be opened.
+        """
+        await self.agents()
+        numbered, done = enumerate(prompts), deque[Refinement | Failure]()
+        tasks = set[asyncio.Task[Refinement | Failure]]()
+        try:
+            while True:
+                room = max(self.admission() - len(tasks), 0)
+                for index, prompt in itertools.islice(numbered, room):
+                    outcome = self._outcome(index, prompt, on_event)
+                    tasks.add(asyncio.create_task(outcome))
+                if done:
+                    yield done.popleft()
+                    continue
+                if not tasks:
+                    return
+                first, tasks = await asyncio.wait(
+                    tasks, return_when=asyncio.FIRST_COMPLETED
+                )
+                results = [task.result() for task in first]
+                done.extend(sorted(results, key=lambda outcome: outcome.index))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _outcome(
+        self, index: int, prompt: str, on_event: Callable[[int, Event], None] | None
+    ) -> Refinement | Failure:
+        observe = partial(on_event, index) if on_event else None
+        try:
+            return replace(await self.refine(prompt, on_event=observe), index=index)
+        except SocraticError as problem:
+            error, history = str(problem), problem.history
+            kind = type(problem).__name__
+        except Exception as problem:  # noqa: BLE001 - a bug fails its prompt, not all
+            kind = type(problem).__name__
+            error, history = " ".join(f"{kind}: {problem}".split()), None
+        return Failure(
+            user_prompt=prompt, error=error, kind=kind, history=history, index=index
+        )
+
+    @property
+    def OutputType(self) -> Any:  # noqa: N802 - the runnable's own name
+        """Anything, as far as a JSON schema can say: an image has none."""
+        return Any
+
+    async def ainvoke(
+        self,
+        input: str,  # noqa: A002 - the runnable's own name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Refinement:
+        """Refine one user prompt."""
+        return await self._acall_with_config(self.refine, input, config)
+
+    def invoke(
+        self,
+        input: str,  # noqa: A002 - the runnable's own name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Refinement:
+        """Refine one user prompt; blocks, also inside a running event loop."""
+        return self.wait(self.ainvoke(input, config))
+
+    async def abatch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **_: Any,
+    ) -> list[Refinement]:
+        """Refine many user prompts; in order, at most ``in_flight`` at a time."""
+        configs = get_config_list(config, len(inputs))
+        for one in configs:
+            if one.get("max_concurrency") is None:
+                one["max_concurrency"] = self.admission()
+        return await super().abatch(
+            inputs, configs, return_exceptions=return_exceptions
+        )
+
+    def batch(
+        self,
+        inputs: list[str],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **_: Any,
+    ) -> list[Refinement]:
+        """Refine many user prompts; blocks, also inside a running event loop."""
+        return self.wait(
+            self.abatch(inputs, config, return_exceptions=return_exceptions)
+        )
+
+    def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        """Return what a coroutine returns, for those who cannot await it."""
+        return self._bridge.run(coroutine)
+
+
+async def refine(
+    prompt: str,
+    settings: Settings | None = None,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **overrides: Any,
+) -> Refinement:
+    """Refine one user prompt with models of its own; see ``Refiner`` for many."""
+    refiner = Refiner(settings, **overrides)
+    refiner.check(prompt)  # before the models are loaded
+    async with refiner:
+        return await refiner.refine(prompt, on_event=on_event)
+
+
+async def refine_many(
+    prompts: Iterable[str],
+    settings: Settings | None = None,
+    *,
+    on_event: Callable[[int, Event], None] | None = None,
+    **overrides: Any,
+) -> AsyncGenerator[Refinement | Failure, None]:
+    """Refine many user prompts at once, and yield each outcome when it is there."""
+    async with Refiner(settings, **overrides) as refiner:
+        outcomes = refiner.refine_many(prompts, on_event=on_event)
+        try:
+            async for outcome in outcomes:
+                yield outcome
+        finally:
+            await outcomes.aclose()
+
+
+def refine_sync(
+    prompt: str,
+    settings: Settings | None = None,
+    *,
+    on_event: Callable[[Event], None] | None = None,
+    **overrides: Any,
+) -> Refinement:
+    """Refine one user prompt in a script or notebook; blocks until it is done."""
+    with Bridge() as bridge:
+        return bridge.run(refine(prompt, settings, on_event=on_event, **overrides))
+
+
+def _usage(refinement: Refinement, meter: Meter) -> Usage:
+    return replace(
+        refinement.usage,
+        llm_calls=meter.llm_calls,
+        input_tokens=meter.input_tokens,
+        output_tokens=meter.output_tokens,
+        money=meter.money,
+        seconds=meter.seconds,
+    )
+
+
+def _speculates(settings: Settings) -> bool:
+    """Return whether the optimizer may begin while the judge still thinks.
+
+    Other judges are quick. And where requests are counted, chance would decide which of
+    the two gets the last one.
+    """
+    judge, budgets = settings.judge, (settings.budget, settings.run_budget)
+    limits = [n for b in budgets for n in (b.llm_calls, b.tokens, b.money)]
+    thinks = not isinstance(judge, str) or judge in {"caption", "vision"}
+    return settings.speculate and thinks and limits == [None] * len(limits)
+
+
+def _unobserved(event: Event) -> None:
+    """Let an event pass."""

@@ -1,0 +1,105 @@
+"""Ray voices: the models that the settings name, opened in processes of their own.
+
+The processes are children of this one, or actors of a Ray cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.config.workers import RayWorkers, read_workers
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import Status
+from socratic_agents.runtime.adapters import drawn, guarded
+from socratic_agents.runtime.generators import images_server
+from socratic_agents.runtime.image_models import Voices, open_voices
+from socratic_agents.scheduler.remote.pool import Replicas
+from socratic_agents.scheduler.remote.processes import ProcessCluster
+from socratic_agents.scheduler.remote.ray import RayCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.scheduler.remote.pool import Cluster
+    from socratic_agents.scheduler.worker import Worker
+
+__all__ = ("open_replicas",)
+
+
+def open_replicas(
+    settings: Settings,
+    *,
+    open_with: Callable[[Settings, Worker], Voices] = open_voices,
+) -> Voices:
+    """Open the models that the settings name in processes of their own; blocks.
+
+    Args:
+        settings: What to open, and with which workers.
+        open_with: Opens the voices within such a process.
+
+    Raises:
+        ConfigurationError: If there is no Ray or no room, or a process cannot open
+            them.
+    """
+    if server := images_server(settings):
+        message = (
+            f"expected a generator that workers can load, got the server {server[0]!r}, "
+            "which has its own machines; leave workers out"
+        )
+        raise ConfigurationError(message)
+    workers = read_workers(settings.workers)
+    cluster: Cluster = (
+        RayCluster(workers)
+        if isinstance(workers, RayWorkers)
+        else ProcessCluster(workers, device=settings.device)
+    )
+    start = partial(cluster.start, _portable(settings), open_with=open_with)
+    try:
+        replicas = Replicas(cluster, start=start)
+    except BaseException:
+        cluster.close(())
+        raise
+    try:
+        able = replicas.open(workers.patience)
+    except BaseException:
+        replicas.close()
+        raise
+
+    def voice(name: str, status: Status = Status.OK) -> Any:
+        see = guarded(partial(replicas.see, name), status)
+        return see if name in able.voices else None
+
+    async def score(user_prompt: str, image: Image.Image) -> float:
+        scored: float = await voice("score")(image, user_prompt)
+        return scored
+
+    async def close() -> None:
+        await asyncio.to_thread(replicas.close)
+
+    return Voices(
+        generate=drawn(guarded(replicas.generate, Status.GENERATION_FAILED)),
+        caption=voice("caption", Status.CAPTION_FAILED),
+        decide=voice("decide"),
+        look=voice("look"),
+        score=score if "score" in able.voices else None,
+        score_name=able.score_name,
+        max_tokens=able.max_tokens,
+        closers=(close,),
+    )
+
+
+def _portable(settings: Settings) -> Settings:
+    """Return what the models need of the settings: names and numbers, no secrets."""
+    plain = (bool, int, float, str, tuple, list, dict)
+    fields = type(settings).model_fields
+    left_out = {
+        name: fields[name].default
+        for name, value in settings
+        if name == "workers" or not (value is None or isinstance(value, plain))
+    }
+    return settings.model_copy(update=left_out)

@@ -1,0 +1,221 @@
+"""Replay: a run decided again, by other rules, from what was done already.
+
+The rounds stay as they were; where to stop and what to return is decided anew. No
+image is drawn, no model is opened and nobody is asked. Where the other rules would
+need a step that was never done, that is told in place of a result.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from pydantic import SecretStr
+
+from socratic_agents.agents.registry import find_templates, open_language_model
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import ConfigurationError, MissingError, SocraticError
+from socratic_agents.core.history import Failure, History, Refinement, Round, StopReason
+from socratic_agents.core.loop import assessed, chosen, verdict_on
+from socratic_agents.llm.cache import Recall, recalling
+from socratic_agents.llm.usage import metered
+from socratic_agents.runtime.build import cast_agents
+from socratic_agents.runtime.cached_models import (
+    max_tokens_of,
+    remembered,
+    speaker_identity,
+)
+from socratic_agents.runtime.image_models import Voices, score_name
+from socratic_agents.storage.results import read_outcomes
+from socratic_agents.storage.run_directory import CONFIG, RunDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+    from pathlib import Path
+
+    from socratic_agents.core.history import Candidate
+    from socratic_agents.core.loop import Agents
+
+__all__ = ("Replayed", "in_words", "replay", "settings_of")
+
+NAMES = {
+    "generate": ("image", "images"),
+    "caption": ("caption", "captions"),
+    "decide": ("answer about an image", "answers about images"),
+    "look": ("answer about an image", "answers about images"),
+    "score": ("score", "scores"),
+    "llm": ("answer of the language model", "answers of the language model"),
+}
+"""What one step of a kind is called, and what several are."""
+BEYOND = frozenset((StopReason.BUDGET_SPENT, StopReason.CANCELLED))
+"""Ends that came from outside, and come again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """One prompt of a run, decided again."""
+
+    index: int
+    user_prompt: str
+    before: str | None
+    """Path of the image that was returned in the run; ``None``: it failed."""
+    refinement: Refinement | None = None
+    """What comes out now; ``None``: that cannot be said."""
+    needs: Mapping[str, int] | None = None
+    """Steps that were never done, by kind: what would be needed next, at least."""
+    error: str | None = None
+    """Why it fails now, if it does."""
+
+    @property
+    def same(self) -> bool:
+        """Whether the same image is returned as before."""
+        return self.refinement is not None and self.refinement.best.path == self.before
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form; a refinement as in ``results.jsonl``."""
+        return {
+            "schema": 1,
+            "index": self.index,
+            "user_prompt": self.user_prompt,
+            "status": "ok" if self.refinement else "incomplete",
+            "same": self.same,
+            "before": self.before,
+            "needs": dict(self.needs or {}),
+            "error": self.error,
+            "refinement": self.refinement and self.refinement.to_json(),
+        }
+
+
+def in_words(needs: Mapping[str, int]) -> str:
+    """Return how many steps of each kind are needed, in words."""
+    told = [f"{n} {NAMES[kind][n > 1]}" for kind, n in sorted(needs.items())]
+    return ", ".join(told)
+
+
+def settings_of(folder: Path) -> Settings:
+    """Return the settings of a run, secrets left out.
+
+    Raises:
+        ConfigurationError: If it is no run, or its settings cannot be read.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+        return Settings(**config["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        message = (
+            f"expected the folder of a run with {CONFIG}, got {folder} "
+            f"({' '.join(str(problem).split())[:200]}); make one with 'socratic batch'"
+        )
+        raise ConfigurationError(message) from None
+
+
+async def replay(folder: Path, settings: Settings) -> AsyncGenerator[Replayed, None]:
+    """Decide a run again, prompt by prompt, in the order of its inputs.
+
+    Args:
+        folder: The run directory.
+        settings: Those of the run, with other rules: ``selector``, ``judge`` and
+            ``rounds``, for example.
+
+    Raises:
+        ConfigurationError: If it is no run, somebody writes in it, or the settings
+            name what cannot be opened.
+    """
+    before = read_outcomes(folder)
+    run = RunDirectory(folder, settings=settings_of(folder).public())
+    with run:
+        agents = _agents(run, settings)
+        speaker = speaker_identity(settings)
+        recall = Recall(journal=run.journal, speaker=speaker, only=True)
+        with recalling(recall):
+            for outcome in before:
+                yield await _decided(outcome, agents, settings, run)
+
+
+async def _decided(
+    outcome: Refinement | Failure, agents: Agents, settings: Settings, run: RunDirectory
+) -> Replayed:
+    path = outcome.best.path if isinstance(outcome, Refinement) else None
+    replayed = Replayed(
+        index=outcome.index, user_prompt=outcome.user_prompt, before=path
+    )
+    try:
+        with metered() as meter:
+            refinement = await _refined(outcome, agents, settings, run)
+    except MissingError as problem:
+        return replace(replayed, needs=problem.needs)
+    except SocraticError as problem:
+        return replace(replayed, error=str(problem))
+    usage = replace(refinement.usage, llm_calls=meter.llm_calls)
+    shown = replace(
+        refinement, index=outcome.index, settings=settings.public(), usage=usage
+    )
+    return replace(replayed, refinement=shown)
+
+
+async def _refined(
+    outcome: Refinement | Failure, agents: Agents, settings: Settings, run: RunDirectory
+) -> Refinement:
+    """Judge the rounds of a run again, as far as they go, and select again."""
+    before = outcome.history or History(user_prompt=outcome.user_prompt)
+    checklist = before.checklist
+    if checklist is None and agents.inquire is not None:
+        checklist = await agents.inquire(outcome.user_prompt)
+    history = History(user_prompt=outcome.user_prompt, checklist=checklist)
+    for round_ in before.rounds[: settings.rounds]:
+        candidates = []
+        for candidate in round_.candidates:
+            bare = replace(_with_image(candidate, run), scores={}, answers=())
+            again = await assessed(outcome.user_prompt, bare, checklist, agents)
+            candidates.append(replace(again, error=candidate.error or again.error))
+        history += Round(candidates=tuple(candidates), error=round_.error)
+        verdict = await verdict_on(history, agents)
+        history = history.judged(verdict)
+        if verdict.satisfied:
+            return await chosen(history, agents, StopReason.SATISFIED)
+    if len(before.rounds) >= settings.rounds:
+        return await chosen(history, agents, StopReason.ROUNDS_SPENT)
+    if isinstance(outcome, Refinement) and outcome.stop in BEYOND:
+        return await chosen(history, agents, outcome.stop)
+    images = settings.prompts_per_round * settings.seeds_per_prompt
+    more = {"llm": 1} if history.rounds else {}
+    raise MissingError({"generate": images if history.rounds else 1, **more})
+
+
+def _with_image(candidate: Candidate, run: RunDirectory) -> Candidate:
+    if candidate.path is None:
+        return candidate
+    data = run.journal.objects.get(candidate.path)
+    if data is None:
+        raise MissingError({"generate": 1})
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
+        return replace(candidate, image=opened.convert("RGB"))
+
+
+def _agents(run: RunDirectory, settings: Settings) -> Agents:
+    """Return agents that know what a run knows, and nothing else."""
+
+    def absent(kind: str) -> Callable[..., Any]:
+        async def missing(*_: Any) -> Any:
+            raise MissingError({kind: 1})
+
+        return missing
+
+    silent = Voices(
+        generate=absent("generate"),
+        caption=absent("caption"),
+        decide=absent("decide"),
+        look=absent("look"),
+        score=absent("score") if settings.scorer else None,
+        score_name=score_name(settings),
+        max_tokens=max_tokens_of(run.journal, settings),
+    )
+    voices = remembered(silent, run.journal, settings, gallery=run.gallery)
+    templates = find_templates(settings)
+    # It is opened, for how it is asked belongs to the question, but never asked.
+    keyed = settings.but(api_key=settings.api_key or SecretStr("none"))
+    llm = open_language_model(keyed) if templates else None
+    return cast_agents(settings, templates, llm, voices)

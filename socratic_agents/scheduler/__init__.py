@@ -1,0 +1,1 @@
+"""Dynamic batching: one worker thread per device forms batches from many refinements."""

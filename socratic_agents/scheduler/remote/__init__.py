@@ -1,0 +1,1 @@
+"""The same worker in child processes or Ray actors, behind one router."""

@@ -1,0 +1,258 @@
+"""Provenance: what an image was made from, written into its PNG and read back.
+
+An object of the store is named by the hash of its bytes, so these depend on nothing
+but the pixels and the provenance: not on the time, the run or the machine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.prompts import LONGEST
+from socratic_agents.storage.png_chunks import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL.Image import Image
+
+    from socratic_agents.config.settings import Settings
+
+__all__ = ("CALL", "Provenance", "encoded", "provenance_of", "read_provenance")
+
+SCHEMA = 1
+"""Version of the JSON form."""
+KEYWORD = b"socratic_agents"
+"""Of the chunk of international text that holds it."""
+
+MAX_TEXT = 2**17
+"""Bytes of the JSON; the longest prompt needs half of it."""
+
+CALL = (
+    *("image_model", "steps", "guidance_scale", "width", "height", "dtype"),
+    *("quantization", "batching", "channels_last", "compile", "vae_batch", "strict"),
+)
+"""Settings that decide an image besides its prompt, its seed and its model."""
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+_Name = Annotated[str, Field(min_length=1, max_length=2_000)]
+_Role = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Size = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What one image was made from; the settings among it are named as they are."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    prompt: Annotated[str, Field(min_length=1, max_length=LONGEST)]
+    """What was sent to the generator."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """Of the image's noise."""
+    model: _Name
+    """The generator: its name, the last part of its folder's path, or its class."""
+    kind: Literal["name", "folder", "object"] = "name"
+    """What ``model`` is; only a name says all."""
+    revision: Annotated[str, Field(max_length=100)] | None = None
+    """The commit of a hub model, where we name one."""
+    image_model: _Name | None = None
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    width: _Size | None = None
+    height: _Size | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    quantization: Literal["4bit", "8bit"] | None = None
+    batching: Literal["request", "step"] = "request"
+    channels_last: bool = False
+    compile: Literal["regional", "full"] | None = None
+    vae_batch: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    strict: bool = False
+    templates: Annotated[dict[_Role, _Digest], Field(max_length=32)] = field(
+        default_factory=dict
+    )
+    """Role to the sha256 of the template that its language model was asked with."""
+    version: Annotated[str, Field(min_length=1, max_length=100)]
+    """Of this library."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON form, without what is as it is by default."""
+        told = asdict(self)
+        return (
+            {"schema": SCHEMA}
+            | {
+                one.name: told[one.name]
+                for one in fields(self)
+                if one.name != "templates" and told[one.name] != one.default
+            }
+            | {"templates": dict(sorted(self.templates.items()))}
+        )
+
+
+def provenance_of(
+    settings: Settings,
+    templates: Mapping[str, Mapping[str, str]],
+    *,
+    prompt: str,
+    seed: int,
+) -> Provenance | None:
+    """Return what an image is made from, or ``None`` if that cannot be written down.
+
+    Args:
+        settings: Of the refinement. No address's login, no path, and no key of it is
+            told.
+        templates: Role to name and sha256, as a ``Refinement`` has them.
+        prompt: What the generator was sent. One of more than 10,000 characters, or
+            with half a surrogate pair, cannot be written down.
+        seed: Of the noise.
+    """
+    model, kind = _model(settings)
+    told = {
+        "prompt": prompt,
+        "seed": seed,
+        "model": model,
+        "kind": kind,
+        "revision": REVISIONS.get(model) if kind == "name" else None,
+        **{name: getattr(settings, name) for name in CALL},
+        "templates": {role: one["sha256"] for role, one in templates.items()},
+        "version": _version(),
+    }
+    try:
+        return _checked(told)
+    except ValueError:  # pydantic's error is one too
+        return None
+
+
+def encoded(image: Image, provenance: Provenance | None) -> bytes:
+    """Return an image as PNG; the same image and provenance give the same bytes.
+
+    Args:
+        image: Of any mode; written as RGB, and nothing of its ``info`` is.
+        provenance: Written into the file; ``None`` writes the pixels alone.
+
+    Raises:
+        ConfigurationError: If the provenance takes more than 128 KiB.
+    """
+    from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415 - slow
+
+    pixels, notes = image.convert("RGB").copy(), PngInfo()
+    pixels.info.clear()  # what a generator noted there is not ours to pass on
+    if provenance is not None:
+        text = json.dumps(provenance.to_json(), ensure_ascii=False, allow_nan=False)
+        # What is no character of its own is written as JSON escapes it.
+        data = text.encode("utf-8", "backslashreplace")
+        if len(data) > MAX_TEXT:
+            message = (
+                f"expected a provenance of at most {MAX_TEXT:,} bytes, got "
+                f"{len(data):,}; leave it out"
+            )
+            raise ConfigurationError(message)
+        notes.add_itxt(KEYWORD.decode("ascii"), data.decode("utf-8"))
+    file = io.BytesIO()
+    pixels.save(file, "PNG", pnginfo=notes)
+    return file.getvalue()
+
+
+def read_provenance(source: Path | str | bytes) -> Provenance:
+    """Return what a PNG file says that it was made from.
+
+    The file may be anybody's. Its pixels are never decoded, nothing in it is
+    decompressed, and what it says is held against its types and ranges; that it says
+    the truth, nobody can know.
+
+    Args:
+        source: A path, or the file's bytes.
+
+    Raises:
+        ConfigurationError: If it cannot be read, is no whole PNG file or too large a
+            one, or if what it says is missing, broken or of another version.
+    """
+    if isinstance(source, bytes):
+        return _told(io.BytesIO(source), "these bytes")
+    name = repr(str(source))
+    try:
+        if not Path(source).is_file():  # a pipe or a device may never end
+            message = f"expected a PNG file, got {name}, which is no file"
+            raise ConfigurationError(message)
+        with Path(source).open("rb") as file:
+            return _told(file, name)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        message = f"expected a readable PNG file, got {name}: {reason}"
+        raise ConfigurationError(message) from error
+
+
+def _told(file: BinaryIO, name: str) -> Provenance:
+    text = read_text(file, KEYWORD, most=MAX_TEXT, name=name)
+    if text is None:
+        message = (
+            f"expected an image with its provenance, got {name} without; it was made "
+            "by something else, with --no-metadata, or saved anew by another program"
+        )
+        raise ConfigurationError(message)
+    try:
+        told = json.loads(text.decode("utf-8"))
+        schema = told.pop("schema")
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+        message = f"expected the provenance in {name} to be ours, got something else"
+        raise ConfigurationError(message) from error
+    if type(schema) is not int or schema != SCHEMA:
+        message = (
+            f"expected provenance of version {SCHEMA} in {name}, got "
+            f"{str(schema)[:20]!r}; read it with the version that wrote it"
+        )
+        raise ConfigurationError(message)
+    try:
+        return _checked(told)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, wrong["loc"]))[:60]
+        message = (
+            f"expected the provenance in {name} to be ours, got {place!r} that is not "
+            f"({wrong['msg']})"
+        )
+        raise ConfigurationError(message) from None
+
+
+def _model(settings: Settings) -> tuple[str, str]:
+    """Return what to call the generator, and what that is."""
+    given, shown = settings.generator, str(settings.public()["generator"])
+    if not isinstance(given, str):
+        return shown, "object"
+    if given == "pocket" or given.startswith(("http://", "https://")):
+        return shown, "name"
+    with suppress(OSError):  # a name that no folder can have
+        if _HUB_ID.fullmatch(given) and not Path(given).is_dir():
+            return shown, "name"
+    return PureWindowsPath(given).name or "folder", "folder"
+
+
+def _checked(told: Mapping[str, Any]) -> Provenance:
+    # As JSON: only so does strictness let a mapping be a dataclass.
+    return _adapter().validate_json(json.dumps(told, ensure_ascii=False))
+
+
+@cache
+def _adapter() -> TypeAdapter[Provenance]:
+    return TypeAdapter(Provenance)
+
+
+@cache
+def _version() -> str:
+    return version("socratic-agents")
