@@ -139,7 +139,7 @@ def pictures(count: int, size: int = 512) -> list[Image.Image]:
 
 def captioner(bench: Bench) -> None:
     """BLIP-2 with OPT-2.7b: captions of twenty tokens."""
-    from transformers import (  # noqa: PLC0415 - heavy
+    from transformers import (
         Blip2Config,
         Blip2ForConditionalGeneration,
         BlipImageProcessor,
@@ -182,7 +182,7 @@ def captioner(bench: Bench) -> None:
 
 def scorer(bench: Bench) -> None:
     """CLIP ViT-B/32: an image and its text."""
-    import open_clip  # noqa: PLC0415 - heavy
+    import open_clip
 
     pairs = [("a thing", image) for image in pictures(64)]
     for precision in ("fp32", "bf16"):
@@ -352,10 +352,10 @@ def _busy(share: float, *, until: Callable[[], bool]) -> None:
 
 def steady(bench: Bench) -> None:
     """Let the worker's decisions serve an H200 in virtual time, with what it took."""
-    from socratic_agents.lab.bench.simulated import run as virtual  # noqa: PLC0415 - needs no card
-    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS  # noqa: PLC0415 - as above
-    from socratic_agents.lab.bench.simulated.simulator import Case  # noqa: PLC0415 - as above
-    from socratic_agents.scheduler.cost_curve import Curve  # noqa: PLC0415 - needs no card
+    from socratic_agents.lab.bench.simulated import run as virtual
+    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS
+    from socratic_agents.lab.bench.simulated.simulator import Case
+    from socratic_agents.scheduler.cost_curve import Curve
 
     eyes = {"captioner": H200["captioner"], "scorer": H200["scorer"]}
     for name in ("sd15", "sdxl"):

@@ -155,7 +155,7 @@ class Loopback:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Stay silent: what came is in ``requests``."""
 
         self._server = _Server(("127.0.0.1", 0), Handler)

@@ -106,7 +106,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Stay silent."""
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -234,6 +235,20 @@ def test_all_is_what_the_module_defines(path: Path) -> None:
     ]
     if listed:
         assert set() == _defined(tree) - listed[0]
+
+
+def test_every_waiver_says_why() -> None:
+    """A rule is waived (``noqa``) with a reason after the dash, or not at all."""
+    root = PACKAGE.parent
+    folders = (PACKAGE, root / "tests", root / "docs", root / "examples")
+    bare = re.compile(r"# noqa(?!: [A-Z]+\d+(, [A-Z]+\d+)* - \S)")
+    assert [] == [
+        f"{path.relative_to(root)}:{number}: {line.strip()}"
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if bare.search(line) and path != Path(__file__)
+    ]
 
 
 def test_the_front_door_keeps_its_word() -> None:

@@ -199,7 +199,7 @@ def vision_selector(
 
 def _png(image: Image) -> str:
     """Return an image as PNG in base64, scaled down if it is large."""
-    from PIL.Image import Resampling  # noqa: PLC0415 - slow
+    from PIL.Image import Resampling
 
     copy = image.convert("RGB")
     copy.thumbnail((LARGEST, LARGEST), Resampling.LANCZOS)
@@ -212,8 +212,8 @@ def _with_pictures(
     messages: Sequence[BaseMessage], pictures: Sequence[tuple[str, str]]
 ) -> list[BaseMessage]:
     """Do what ``with_images`` does, with images that are already PNG in base64."""
-    from langchain_core.messages import HumanMessage  # noqa: PLC0415 - slow
-    from langchain_core.messages.content import (  # noqa: PLC0415 - slow
+    from langchain_core.messages import HumanMessage
+    from langchain_core.messages.content import (
         ContentBlock,
         ImageContentBlock,
         TextContentBlock,

@@ -116,7 +116,7 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
     Raises:
         ConfigurationError: If it is of the wrong type, or cannot be opened.
     """
-    from langchain_core.language_models import BaseChatModel  # noqa: PLC0415 - slow
+    from langchain_core.language_models import BaseChatModel
 
     given = settings.llm
     if isinstance(given, BaseChatModel):
@@ -128,7 +128,7 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
         )
         raise ConfigurationError(message)
     if given == "pocket":
-        from socratic_agents.pocket import PocketChatModel  # noqa: PLC0415 - slow
+        from socratic_agents.pocket import PocketChatModel
 
         return cast("BaseChatModel", PocketChatModel(seed=settings.seed))
     if ":" not in given:
@@ -138,7 +138,7 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
             f"write 'openai:{given}', for example"
         )
         raise ConfigurationError(message)
-    from langchain.chat_models import init_chat_model  # noqa: PLC0415 - slow
+    from langchain.chat_models import init_chat_model
 
     key: Any = settings.api_key
     if settings.base_url and key is None and not os.environ.get("OPENAI_API_KEY"):
@@ -175,7 +175,7 @@ def open_connections(settings: Settings) -> Any:
     named = isinstance(settings.llm, str) and settings.llm.startswith("openai:")
     if not named:
         return None
-    from socratic_agents.llm.http_clients import Connections  # noqa: PLC0415 - slow
+    from socratic_agents.llm.http_clients import Connections
 
     return Connections(timeout=settings.timeout)
 

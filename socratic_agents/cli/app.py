@@ -95,13 +95,13 @@ def _failed(message: str, code: int) -> int:
 
 
 def _open_refiner(settings: Settings) -> Refiner:
-    from socratic_agents.runtime.refiner import Refiner  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.runtime.refiner import Refiner
 
     if not sys.warnoptions:
         # What libraries tell programmers is not for those who type a command.
         warnings.simplefilter("ignore")
     if settings.generator == "pocket":
-        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+        from socratic_agents.pocket.threads import prefer_one_thread
 
         prefer_one_thread()
     return Refiner(settings)
@@ -116,7 +116,7 @@ def _socratic(
     ] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as version_of  # noqa: PLC0415 - rarely needed
+        from importlib.metadata import version as version_of
 
         typer.echo(version_of("socratic-agents"))
         raise typer.Exit
@@ -142,9 +142,9 @@ def _report(
     ] = None,
 ) -> int:
     """Write one page about a run that opens offline: DIR/report.html."""
-    from socratic_agents.report.html import report_html  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.report.run_browser import is_large, run_html  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.storage.run_directory import (  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.report.html import report_html
+    from socratic_agents.report.run_browser import is_large, run_html
+    from socratic_agents.storage.run_directory import (
         read_object,
         read_outcomes,
         write_page,
@@ -164,7 +164,7 @@ def _report(
 @app.command("doctor")
 def _doctor() -> int:
     """Look at this installation: versions, device, settings, keys, weights."""
-    from socratic_agents.cli.doctor import examine  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.cli.doctor import examine
 
     worst = 0
     for finding in examine():

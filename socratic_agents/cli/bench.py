@@ -137,7 +137,7 @@ def _bench(  # noqa: PLR0913 - an option each
     )
     _check(workload, options)
     if out is not None:
-        from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+        from socratic_agents.storage.run_directory import write_files
 
         write_files(out, {})  # before time is spent on what cannot be kept
     with redirect_stdout(sys.stderr):  # libraries may print
@@ -220,9 +220,9 @@ def _known(options: Options, names: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _virtual(options: Options) -> Bench:
-    from socratic_agents.lab.bench.results import efficiency_plot, standings  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.bench.simulated import run as virtual  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.bench.results import efficiency_plot, standings
+    from socratic_agents.lab.bench.simulated import run as virtual
+    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS
 
     chosen: dict[str, Any] = {"contenders": _known(options, CONTENDERS)}
     if options.loops:
@@ -238,10 +238,10 @@ def _virtual(options: Options) -> Bench:
 
 
 def _on_device(workload: str, options: Options) -> Bench:
-    from socratic_agents.lab.bench.device.run import Plan, contest  # noqa: PLC0415 - slow
-    from socratic_agents.lab.bench.device.schedulers import ENTRIES  # noqa: PLC0415 - slow
-    from socratic_agents.lab.bench.device.workloads import habits  # noqa: PLC0415 - slow
-    from socratic_agents.lab.bench.results import efficiency_plot, sheet, standings  # noqa: PLC0415 - slow
+    from socratic_agents.lab.bench.device.run import Plan, contest
+    from socratic_agents.lab.bench.device.schedulers import ENTRIES
+    from socratic_agents.lab.bench.device.workloads import habits
+    from socratic_agents.lab.bench.results import efficiency_plot, sheet, standings
 
     contenders = _known(options, ENTRIES)
     if not sys.warnoptions:

@@ -37,16 +37,16 @@ def _calibrate(
     overrides: dict[str, Any],
 ) -> int:
     """Measure what calls of your models cost, so that batches are right at once."""
-    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.bench.calibrate import calibrate, sizes_worth_forming  # noqa: PLC0415 - slow
-    from socratic_agents.scheduler.cost_model import cache_file  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.lab.bench.calibrate import calibrate, sizes_worth_forming
+    from socratic_agents.scheduler.cost_model import cache_file
 
     if not 1 <= most <= 4096:
         message = f"expected --most from 1 to 4096, got {most}"
         raise ConfigurationError(message)
     settings = Settings(**overrides)
     if settings.generator == "pocket":
-        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+        from socratic_agents.pocket.threads import prefer_one_thread
 
         prefer_one_thread()
     with redirect_stdout(sys.stderr):  # libraries may print

@@ -77,7 +77,7 @@ def _tried(name: str, look: Callable[[], str]) -> Finding:
 
 
 def _device() -> str:
-    from socratic_agents.models.devices import choose_device  # noqa: PLC0415 - loads torch
+    from socratic_agents.models.devices import choose_device
 
     return str(choose_device())
 

@@ -70,8 +70,8 @@ def _refine(
     overrides: dict[str, Any],
 ) -> int:
     """Refine one prompt and keep the best image seen."""
-    from socratic_agents.core.history import Failure  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.runtime.run_setup import run_directory  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.core.history import Failure
+    from socratic_agents.runtime.run_setup import run_directory
 
     prompt = checked(prompt)
     settings = _settings(overrides)
@@ -128,7 +128,7 @@ def _batch(  # noqa: PLR0913 - an option each
     overrides: dict[str, Any],
 ) -> int:
     """Refine many prompts; the same command again goes on where it stopped."""
-    from socratic_agents.runtime.run_setup import run_directory  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.runtime.run_setup import run_directory
 
     lines = read_prompts(file)
     if in_flight is not None:
@@ -152,7 +152,7 @@ def _refine_all(
     as_json: bool,
 ) -> list[Failure]:
     """Refine what is not finished, keep and print all of it; return the failures."""
-    from socratic_agents.core.history import Failure  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.core.history import Failure
 
     finished, bad, pending = _sorted(lines, run)
     failures: list[Failure] = []
@@ -228,7 +228,7 @@ def _sorted(
     lines: Iterable[Line], run: RunDirectory
 ) -> tuple[list[Refinement], list[Failure], list[tuple[int, str]]]:
     """Return what is finished, what is no prompt, and what is to do."""
-    from socratic_agents.core.history import Failure  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.core.history import Failure
 
     finished, bad, pending = [], [], []
     for index, line in enumerate(lines):
@@ -246,14 +246,14 @@ def _sorted(
 
 
 def _settings(overrides: dict[str, Any]) -> Settings:
-    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.config.settings import Settings
 
     return Settings(**overrides)
 
 
 def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
     """Tell what so many prompts may cost at most; nothing is opened for that."""
-    from socratic_agents.runtime.cost_estimate import worst_case  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.runtime.cost_estimate import worst_case
 
     forecast = worst_case(settings)
     for line in forecast.lines(prompts):
@@ -264,7 +264,7 @@ def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
 
 
 def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:
-    from socratic_agents.cli.progress import Progress  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.cli.progress import Progress
 
     return Progress(total=total, done=done, rounds=settings.rounds)
 

@@ -39,7 +39,7 @@ def _replay(
     overrides: dict[str, Any],
 ) -> int:
     """Decide a run again by other rules, from what was done: no image, no request."""
-    from socratic_agents.runtime.replay import in_words, settings_of  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.replay import in_words, settings_of
 
     settings = settings_of(directory).but(**overrides)
     with redirect_stdout(sys.stderr):  # libraries may print
@@ -58,13 +58,13 @@ def _replay(
 
 
 async def _all(directory: Path, settings: Settings) -> list[Replayed]:
-    from socratic_agents.runtime.replay import replay  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.replay import replay
 
     return [one async for one in replay(directory, settings)]
 
 
 def _line(one: Replayed) -> str:
-    from socratic_agents.runtime.replay import in_words  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.replay import in_words
 
     if one.refinement is not None:
         best, stop = one.refinement.best, one.refinement.stop

@@ -43,7 +43,7 @@ def _show(
     ] = False,
 ) -> int:
     """Tell what an image was made from, and the command that makes it again."""
-    from socratic_agents.storage.provenance import read_provenance  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.storage.provenance import read_provenance
 
     provenance = read_provenance(image)
     words = command_again(provenance)
@@ -92,7 +92,7 @@ def command_again(provenance: Provenance) -> tuple[str, ...] | None:
 
 def _call(provenance: Provenance) -> list[str]:
     """Return the options of the settings that decide the image."""
-    from socratic_agents.storage.provenance import CALL  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.storage.provenance import CALL
 
     told, options = provenance.to_json(), []
     for name in CALL:
@@ -135,7 +135,7 @@ def _lines(name: str, value: object) -> Iterator[str]:
 
 def _remarks(provenance: Provenance, words: Sequence[str] | None) -> Iterator[str]:
     """Yield what stands in the way of the very same image."""
-    from importlib.metadata import version  # noqa: PLC0415 - rarely needed
+    from importlib.metadata import version
 
     this = version("socratic-agents")
     if provenance.version != this:

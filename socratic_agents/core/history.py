@@ -428,7 +428,7 @@ class Refinement:
 
     def _repr_html_(self) -> str:
         """Show the refinement in a notebook."""
-        from socratic_agents.report.html import notebook_html  # noqa: PLC0415 - jinja2 is only needed to show
+        from socratic_agents.report.html import notebook_html
 
         return notebook_html(self)
 

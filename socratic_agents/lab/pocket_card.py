@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def generator_figures(n: int, seed: int) -> dict[str, Any]:
     """Draw one image of ``n`` prompts of each kind, and let the oracle read them."""
-    from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
+    from socratic_agents.models.diffusion import Diffusion
 
     draw = Diffusion.load(str(weights_folder("generator")), device="cpu", **SAMPLING)
     figures: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def caption_figures(n: int, seed: int) -> dict[str, Any]:
     ``checks`` are a checklist's questions by kind, about ``CHECKED`` other scenes or
     ``n`` if that is more.
     """
-    from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
+    from socratic_agents.models.captioning import Captioner
 
     captioner = Captioner.load(
         str(weights_folder("captioner")),
@@ -129,7 +129,7 @@ def _checked(captioner: Captioner, kind: str, rng: random.Random, n: int) -> flo
 
 async def refinement_figures(n: int, seed: int, rounds: int) -> dict[str, Any]:
     """Refine ``n`` prompts of each kind, and compare first and returned images."""
-    from socratic_agents.runtime.refiner import Refiner  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.refiner import Refiner
 
     figures: dict[str, Any] = {}
     async with Refiner(profile="pocket", rounds=rounds, seed=seed) as refiner:

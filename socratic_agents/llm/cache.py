@@ -98,7 +98,7 @@ def _value(message: AIMessage) -> dict[str, Any]:
 
 
 def _message(value: Mapping[str, Any]) -> AIMessage:
-    from langchain_core.messages import AIMessage  # noqa: PLC0415 - slow
+    from langchain_core.messages import AIMessage
 
     fields = {name: given for name, given in value.items() if name != "refusal"}
     refusal = {"refusal": value["refusal"]} if value["refusal"] else {}

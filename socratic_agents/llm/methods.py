@@ -87,9 +87,9 @@ def _direct(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way | None:
     LangChain's own way to keep the raw message runs five runnables and a thread, which
     takes as long as the rest of the call.
     """
-    from langchain_core.output_parsers import BaseLLMOutputParser  # noqa: PLC0415
-    from langchain_core.outputs import ChatGeneration  # noqa: PLC0415
-    from langchain_core.runnables import RunnableSequence  # noqa: PLC0415
+    from langchain_core.output_parsers import BaseLLMOutputParser
+    from langchain_core.outputs import ChatGeneration
+    from langchain_core.runnables import RunnableSequence
 
     if not isinstance(chain, RunnableSequence):
         return None
@@ -137,7 +137,7 @@ def _through(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way:
 
 def in_words(llm: BaseChatModel, answer: type[BaseModel]) -> Way:
     """Return how to ask a model that only writes text: the words hold the schema."""
-    from langchain_core.output_parsers import PydanticOutputParser  # noqa: PLC0415
+    from langchain_core.output_parsers import PydanticOutputParser
 
     parser: Any = PydanticOutputParser(pydantic_object=answer)
     instructions = parser.get_format_instructions()
@@ -185,7 +185,7 @@ def _reply(raw: AIMessage, parsed: Any, error: str) -> Reply:
 
 def _whole(text: str) -> Any:
     """Return the complete JSON of a text, in a code fence or not."""
-    from langchain_core.utils.json import parse_json_markdown  # noqa: PLC0415
+    from langchain_core.utils.json import parse_json_markdown
 
     return parse_json_markdown(text, parser=json.loads)
 

@@ -99,7 +99,7 @@ class Asker(Generic[AnswerT]):
             Showing a model its own output with the error is what the retrying chat
             model of magentic does.
         """
-        from langchain_core.messages import AIMessage, HumanMessage  # noqa: PLC0415
+        from langchain_core.messages import AIMessage, HumanMessage
 
         talk, repairs = list(messages), self._repairs
         while True:

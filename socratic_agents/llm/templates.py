@@ -115,8 +115,8 @@ class Template:
             )
             raise TemplateError(message)
         # Here and not at the top: the command line must not wait for LangChain.
-        from langchain_core.messages import convert_to_messages  # noqa: PLC0415
-        from langchain_core.utils import mustache  # noqa: PLC0415
+        from langchain_core.messages import convert_to_messages
+        from langchain_core.utils import mustache
 
         values = {name: self._inert(value) for name, value in variables.items()}
         texts = [mustache.render(tokens, values) for tokens in self._tokens]
@@ -126,7 +126,7 @@ class Template:
     @cached_property
     def _tokens(self) -> list[list[tuple[str, str]]]:
         """Each message's text, parsed once: for a call there is enough to do."""
-        from langchain_core.utils import mustache  # noqa: PLC0415
+        from langchain_core.utils import mustache
 
         return [list(mustache.tokenize(text)) for _, text in self.messages]
 
@@ -210,7 +210,7 @@ def check_variables(template: Template) -> None:
 
 def names_in(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield each name in a mustache text with the sections around it."""
-    from langchain_core.utils.mustache import ChevronError, tokenize  # noqa: PLC0415
+    from langchain_core.utils.mustache import ChevronError, tokenize
 
     sections: list[str] = []
     try:

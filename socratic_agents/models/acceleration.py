@@ -122,7 +122,7 @@ def bucket(count: int) -> int:
 
 
 def _lay_out(model: Any) -> None:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     for weight in model.parameters() if hasattr(model, "parameters") else ():
         # Of two dimensions alone: a video decoder's have one more.
@@ -142,7 +142,7 @@ def _fuse(name: str, model: Any) -> None:
 
 
 def _compile(name: str, model: Any, speed: Speed) -> None:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     # Sizes are made static on purpose: shapes that may vary make slower kernels.
     options: dict[str, Any] = {"backend": speed.backend, "dynamic": False}
@@ -165,7 +165,7 @@ def _compile(name: str, model: Any, speed: Speed) -> None:
 
 def _replayed(model: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a model whose graphs write over their last output, and keep the output."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     torch.compiler.cudagraph_mark_step_begin()
     output = model(*args, **kwargs)
@@ -179,7 +179,7 @@ def _decoded(
     decode: Callable[..., Any], most: int, latents: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Decode so many images at once, and give the answer of one call for all."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     parts = [decode(part, *args, **kwargs) for part in latents.split(most)]
     if isinstance(parts[0], tuple):

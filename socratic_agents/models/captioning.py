@@ -130,7 +130,7 @@ class Captioner:
         elif revision is not None:
             safely["revision"] = revision
         with quiet(), opening("an image-text-to-text model", name):
-            from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: PLC0415 - heavy
+            from transformers import AutoModelForImageTextToText, AutoProcessor
 
             processor = AutoProcessor.from_pretrained(folder or name, **safely)
             model = AutoModelForImageTextToText.from_pretrained(

@@ -131,7 +131,7 @@ class Clip:
             raise ConfigurationError(message)
         folder = Path(name).expanduser()
         with quiet():
-            import open_clip  # noqa: PLC0415 - heavy
+            import open_clip
 
             arguments: dict[str, Any] = {}
             if name and folder.is_dir():
@@ -199,8 +199,8 @@ class Clip:
         return [float(cosine) for cosine in cosines(first, second).clip(-1.0, 1.0)]
 
     def _images(self, images: Sequence[Image]) -> NDArray[Any]:
-        import open_clip  # noqa: PLC0415 - heavy
-        import torch  # noqa: PLC0415 - heavy
+        import open_clip
+        import torch
 
         pixels = torch.stack(self._seen(images))
         kind = open_clip.get_input_dtype(self._precision)
@@ -226,7 +226,7 @@ class Clip:
         return [_through(steps[first:], image) for image in small]
 
     def _texts(self, texts: Sequence[str]) -> NDArray[Any]:
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         tokens = self._tokenizer([self._prefix + text for text in texts])
         with torch.inference_mode():
@@ -256,8 +256,8 @@ def _needs_quick_gelu(architecture: str, weights: str) -> bool:
         LoadError: If there is no such pair, or the architecture has QuickGELU
             and the weights were trained without.
     """
-    from open_clip import get_model_config  # noqa: PLC0415 - heavy
-    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model  # noqa: PLC0415 - heavy
+    from open_clip import get_model_config
+    from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     config = get_model_config(architecture)
     if config is None:

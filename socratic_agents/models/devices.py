@@ -23,7 +23,7 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     Raises:
         ConfigurationError: If this machine has no such device.
     """
-    import torch  # noqa: PLC0415 - importing this package must not load torch
+    import torch
 
     present = ["cpu"]
     if torch.backends.mps.is_available():
@@ -59,7 +59,7 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     Raises:
         ConfigurationError: If there is no such floating-point format.
     """
-    import torch  # noqa: PLC0415 - importing this package must not load torch
+    import torch
 
     if dtype is not None:
         chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
@@ -81,7 +81,7 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
 
 def free_memory() -> None:
     """Free what nobody needs any more, and what the allocators only keep."""
-    import torch  # noqa: PLC0415 - importing this package must not load torch
+    import torch
 
     gc.collect()
     for kind in (torch.cuda, torch.mps):

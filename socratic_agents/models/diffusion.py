@@ -269,7 +269,7 @@ class Diffusion:
         return min(cut, default=0)
 
     def _draw(self, requests: Sequence[tuple[str, int]]) -> Any:
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         if self._bucketed:
             copies = [requests[-1]] * (bucket(len(requests)) - len(requests))
@@ -306,7 +306,7 @@ def _withheld(output: Any, count: int) -> list[bool]:
 
 def _checked_pixels(image: Any, *, filtered: bool) -> torch.Tensor | CandidateError:
     """Return an image's numbers, or why it is none."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     if filtered:
         message = (

@@ -158,7 +158,7 @@ class ImagesAPI:
 
     async def _ask(self, client: AsyncOpenAI, prompt: str, seed: int) -> Any:
         """Ask for an image, without the parameters that the server refuses."""
-        import openai  # noqa: PLC0415 - heavy
+        import openai
 
         values = {"seed": seed, "response_format": "b64_json"}
         while True:
@@ -183,7 +183,7 @@ class ImagesAPI:
         """Get an image's bytes from a data URL, or from the server itself."""
         if url.startswith("data:"):
             return base64.b64decode(url.partition(",")[2], validate=True)
-        import openai  # noqa: PLC0415 - heavy
+        import openai
 
         whole = urljoin(self._base_url, url)
         if not url or origin(urlsplit(whole)) != origin(urlsplit(self._base_url)):
@@ -214,7 +214,7 @@ class ImagesAPI:
         return await retrying(attempt)
 
     def _client(self) -> AsyncOpenAI:
-        import openai  # noqa: PLC0415 - heavy
+        import openai
 
         # From the environment, meant for OpenAI and for nobody else.
         private = ("OpenAI-Organization", "OpenAI-Project")

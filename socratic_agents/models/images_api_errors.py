@@ -100,7 +100,7 @@ def is_passing(error: BaseException) -> bool:
 
     Not after a timeout: the server may still be drawing, and would draw twice.
     """
-    import openai  # noqa: PLC0415 - heavy
+    import openai
 
     if isinstance(error, openai.APITimeoutError):
         return False

@@ -141,12 +141,12 @@ class _Silence:
 
     def begin(self) -> None:
         """Silence the libraries, unless somebody did already."""
-        from diffusers.utils import logging as diffusers_log  # noqa: PLC0415 - heavy
-        from huggingface_hub.utils.tqdm import (  # noqa: PLC0415 - heavy
+        from diffusers.utils import logging as diffusers_log
+        from huggingface_hub.utils.tqdm import (
             are_progress_bars_disabled,
             enable_progress_bars,
         )
-        from transformers.utils import logging as transformers_log  # noqa: PLC0415
+        from transformers.utils import logging as transformers_log
 
         with self._lock:
             self._wanted += 1

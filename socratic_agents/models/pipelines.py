@@ -162,7 +162,7 @@ def quantization_config(quantization: Mapping[str, Any] | Any) -> Any:
     """Return a diffusers quantization config."""
     if not isinstance(quantization, Mapping):
         return quantization
-    from diffusers import PipelineQuantizationConfig  # noqa: PLC0415 - heavy
+    from diffusers import PipelineQuantizationConfig
 
     try:
         return PipelineQuantizationConfig(**quantization)
@@ -176,7 +176,7 @@ def quantization_config(quantization: Mapping[str, Any] | Any) -> Any:
 
 def open_pipeline(name: str, options: Mapping[str, Any]) -> Any:
     """Open a pipeline, also one of a family that has no text-to-image mapping."""
-    from diffusers import AutoPipelineForText2Image, DiffusionPipeline  # noqa: PLC0415
+    from diffusers import AutoPipelineForText2Image, DiffusionPipeline
 
     try:
         return AutoPipelineForText2Image.from_pretrained(name, **options)

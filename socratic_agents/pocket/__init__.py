@@ -47,13 +47,13 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def weights_folder(role: Literal["generator", "captioner", "scorer"]) -> Path:
     """Return the folder of a pocket model's weights."""
-    from pathlib import Path  # noqa: PLC0415
+    from pathlib import Path
 
     return Path(__file__).parent / "weights" / role

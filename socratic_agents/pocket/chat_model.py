@@ -80,7 +80,7 @@ class PocketChatModel(BaseChatModel):
         self,
         messages: list[BaseMessage],
         stop: list[str] | None = None,  # noqa: ARG002 - the base class's signature
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - the base class's signature
         **kwargs: Any,
     ) -> ChatResult:
         text = "\n".join(str(message.text) for message in messages)

@@ -93,7 +93,7 @@ def run_totals(outcomes: Sequence[Refinement | Failure]) -> dict[str, Any]:
 @cache
 def page_template(name: str) -> Template:
     """Return a template of this package, which escapes all that is put into it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - only needed to show
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Prompts, captions and answers are data: everything is escaped.
     environment = Environment(

@@ -60,7 +60,7 @@ def formation(
         worker: Runs it, and knows which sizes were measured.
         stage: What the stage is called.
     """
-    from socratic_agents.models.devices import choose_device, free_memory  # noqa: PLC0415 - slow
+    from socratic_agents.models.devices import choose_device, free_memory
 
     device = choose_device(settings.device)
     model = _identity(part, settings, device)
@@ -98,7 +98,7 @@ def _identity(part: PartName, settings: Settings, device: torch.device) -> str |
 
 
 def _device_name(device: torch.device) -> str:
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))

@@ -50,12 +50,12 @@ def open_generator(
     call = {name: getattr(settings, name) for name in names}
     server = images_server(settings)
     if server is not None:
-        from socratic_agents.models.images_api import ImagesAPI  # noqa: PLC0415 - slow
+        from socratic_agents.models.images_api import ImagesAPI
 
         api = _images_api(ImagesAPI, settings, server)
         return api.generate, None, (api.aclose,)
-    from socratic_agents.models.acceleration import Speed  # noqa: PLC0415 - slow
-    from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
+    from socratic_agents.models.acceleration import Speed
+    from socratic_agents.models.diffusion import Diffusion
 
     speed = Speed(
         channels_last=settings.channels_last,
@@ -63,7 +63,7 @@ def open_generator(
         vae_batch=settings.vae_batch,
     )
     if given == POCKET:
-        from socratic_agents.pocket import SAMPLING  # noqa: PLC0415 - slow
+        from socratic_agents.pocket import SAMPLING
 
         call = {name: value or SAMPLING.get(name) for name, value in call.items()}
     if isinstance(given, str):
@@ -115,7 +115,7 @@ def _step_by_step(
     Those who wait for a drawing wait for the same turns, which the worker's thread
     takes one by one; between two of them it may caption and score.
     """
-    from socratic_agents.models.step_batching.batcher import Rendezvous  # noqa: PLC0415 - slow
+    from socratic_agents.models.step_batching.batcher import Rendezvous
 
     batch = formation("generator", settings, worker, stage="denoiser")
     padded = settings.strict or settings.compile is not None
@@ -203,6 +203,6 @@ def folder_of(name: str, part: PartName) -> str:
     """
     if name != POCKET:
         return name
-    from socratic_agents.pocket import weights_folder  # noqa: PLC0415 - slow
+    from socratic_agents.pocket import weights_folder
 
     return str(weights_folder(part))

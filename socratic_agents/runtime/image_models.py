@@ -86,7 +86,7 @@ def _captioner(settings: Settings) -> Any:
     given = settings.captioner
     if not isinstance(given, str):
         return given
-    from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
+    from socratic_agents.models.captioning import Captioner
 
     pocket = {"question_format": "question: {question} answer:"}
     return Captioner.load(
@@ -160,7 +160,7 @@ def open_scorer(
     if given == "captioner":
         score = (captioner or _captioner(settings)).fit
     elif isinstance(given, str):
-        from socratic_agents.models.clip import Clip  # noqa: PLC0415 - slow
+        from socratic_agents.models.clip import Clip
 
         pocket = {"prefix": ""}
         score = Clip.load(

@@ -97,7 +97,7 @@ def _metric(
 ) -> tuple[str, Callable[[Candidate], float | None]]:
     """Return by what both are compared: its name, and how a candidate is measured."""
     if settings.generator == "pocket":
-        from socratic_agents.pocket import read_scene  # noqa: PLC0415 - slow
+        from socratic_agents.pocket import read_scene
 
         def oracle(candidate: Candidate) -> float | None:
             if candidate.image is None:

@@ -206,7 +206,7 @@ class Refiner(Runnable[str, Refinement]):
         """
         user_prompt = checked(user_prompt)
         if self.settings.generator == "pocket":
-            from socratic_agents.pocket import check  # noqa: PLC0415 - slow
+            from socratic_agents.pocket import check
 
             check(user_prompt)
         return user_prompt

@@ -147,7 +147,7 @@ def encoded(image: Image, provenance: Provenance | None) -> bytes:
     Raises:
         ConfigurationError: If the provenance takes more than 128 KiB.
     """
-    from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415 - slow
+    from PIL.PngImagePlugin import PngInfo
 
     pixels, notes = image.convert("RGB").copy(), PngInfo()
     pixels.info.clear()  # what a generator noted there is not ours to pass on

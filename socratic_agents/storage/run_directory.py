@@ -226,7 +226,7 @@ class RunDirectory:
                 folder.rmdir()
 
     def _lock(self, stack: ExitStack) -> None:
-        from filelock import FileLock, Timeout  # noqa: PLC0415 - only writers need it
+        from filelock import FileLock, Timeout
 
         try:
             stack.enter_context(FileLock(self.path / LOCK, timeout=0))

@@ -19,7 +19,7 @@ def read_picture(data: bytes) -> Image | None:
 
     Nothing else that the file says is kept, and a large one is not decoded.
     """
-    from PIL import Image  # noqa: PLC0415 - slow
+    from PIL import Image
 
     sides = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     # Before it is opened too: PIL warns of what is large, and goes on.

@@ -194,9 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if notices(name, path, mutant):
                 noticed += 1
             else:
-                print(f"  survives: {path.name}:{mutant.line} {mutant.change}")  # noqa: T201
+                print(f"  survives: {path.name}:{mutant.line} {mutant.change}")  # noqa: T201 - it reports to whoever runs it
         share = noticed / len(every)
-        print(f"{name}: {noticed} of {len(every)} noticed ({share:.0%})", flush=True)  # noqa: T201
+        print(f"{name}: {noticed} of {len(every)} noticed ({share:.0%})", flush=True)  # noqa: T201 - it reports to whoever runs it
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ class Bench:
         # those of a process that died before.
         body = json.dumps({"last": True}).encode()
         asked = urllib.request.Request(f"{self._server.base_url}/x", data=body)  # noqa: S310 - our own server
-        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310
+        with urllib.request.urlopen(asked, timeout=30) as answer:  # noqa: S310 - our own server
             answer.read()
         bodies = [request.body for request in self._server.requests]
         return Counter(json.dumps(body) for body in bodies if "messages" in body)

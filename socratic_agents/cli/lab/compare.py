@@ -82,7 +82,7 @@ def _compare(  # noqa: PLR0913 - an option each
     overrides: dict[str, Any],
 ) -> int:
     """Compare policies at an equal number of images, with intervals."""
-    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.config.settings import Settings
 
     names = arms.split(",")
     settings = Settings(**overrides)
@@ -111,7 +111,7 @@ def _room(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.storage.run_directory import write_files
 
     existed = True
     with suppress(OSError):
@@ -138,12 +138,12 @@ def _run(
 ) -> Comparison:
     """Run all arms, and print what came out; keep what they return."""
     if settings.generator == "pocket":
-        from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+        from socratic_agents.pocket.threads import prefer_one_thread
 
         prefer_one_thread()
-    from socratic_agents.lab.compare.run import compare  # noqa: PLC0415 - slow
-    from socratic_agents.lab.compare.tables import print_table  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.storage.run_directory import write_object  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.compare.run import compare
+    from socratic_agents.lab.compare.tables import print_table
+    from socratic_agents.storage.run_directory import write_object
 
     work = compare(
         prompts,
@@ -176,10 +176,10 @@ def _progress(total: int) -> Callable[[Trial, str], None]:
 
 def _keep(folder: Path, comparison: Comparison) -> Path:
     """Write figures, trials, plots and a page into a folder; return the page."""
-    from socratic_agents.lab.compare.page import comparison_html  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.compare.plots import anytime_plot, round_plot  # noqa: PLC0415 - slow
-    from socratic_agents.lab.compare.result import trials_jsonl  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.compare.page import comparison_html
+    from socratic_agents.lab.compare.plots import anytime_plot, round_plot
+    from socratic_agents.lab.compare.result import trials_jsonl
+    from socratic_agents.storage.run_directory import write_files
 
     plots = {
         f"{comparison.metric} of what would be returned, against images spent": (
@@ -230,7 +230,7 @@ def _prompts(
         )
         raise ConfigurationError(message)
     else:
-        from socratic_agents.pocket import sample_prompts  # noqa: PLC0415 - slow
+        from socratic_agents.pocket import sample_prompts
 
         count = 100 if sample is None else sample
         if count < 1:
@@ -241,7 +241,7 @@ def _prompts(
         except ValueError as problem:
             raise ConfigurationError(str(problem)) from problem
     if pocket:
-        from socratic_agents.pocket import check  # noqa: PLC0415 - slow
+        from socratic_agents.pocket import check
 
         for prompt in chosen:
             check(prompt)
@@ -255,8 +255,8 @@ def _forecast(
     given: Mapping[str, Any],
     prompts: int,
 ) -> int:
-    from socratic_agents.lab.compare.policies import find_policies  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.runtime.cost_estimate import worst_case  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.compare.policies import find_policies
+    from socratic_agents.runtime.cost_estimate import worst_case
 
     for name, policy in find_policies(names, images=images).items():
         forecast = worst_case(policy.settings(settings, images, given))
@@ -267,6 +267,6 @@ def _forecast(
 
 def _command() -> str:
     """Return what was typed, without the folder of the program."""
-    import shlex  # noqa: PLC0415 - only needed here
+    import shlex
 
     return shlex.join(["socratic", *sys.argv[1:]])

@@ -35,7 +35,7 @@ def register(lab: typer.Typer) -> None:
 
 def _sets(*, as_json: AsJson = False) -> int:
     """List the prompt sets: what they are, and whose."""
-    from socratic_agents.lab.datasets.catalog import PROMPT_SETS  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.datasets.catalog import PROMPT_SETS
 
     if as_json:
         sets = [one.to_json() for one in PROMPT_SETS.values()]
@@ -111,9 +111,9 @@ def _sample(  # noqa: PLR0913 - an option each
     as_json: AsJson = False,
 ) -> int:
     """Draw prompts of a set, always the same for the same seed."""
-    from socratic_agents.lab.datasets.filters import Sieve  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.datasets.loader import load_set  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.datasets.sampling import Method, draw_sample  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.datasets.filters import Sieve
+    from socratic_agents.lab.datasets.loader import load_set
+    from socratic_agents.lab.datasets.sampling import Method, draw_sample
 
     by_strata = Method.RANDOM if stratify is None else Method.STRATIFIED
     chosen = by_strata if method is None else _method(method)
@@ -133,7 +133,7 @@ def _sample(  # noqa: PLR0913 - an option each
         loaded.rows, n, seed=seed, method=chosen, stratify=stratify, sieve=sieve
     )
     if out is not None:
-        from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+        from socratic_agents.storage.run_directory import write_files
 
         write_files(out.parent, {out.name: _lines(sample)})
     _tell(loaded, sample)
@@ -143,7 +143,7 @@ def _sample(  # noqa: PLR0913 - an option each
 
 
 def _method(name: str) -> Any:
-    from socratic_agents.lab.datasets.sampling import Method  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.datasets.sampling import Method
 
     try:
         return Method(name)

@@ -63,8 +63,8 @@ def _run(  # noqa: PLR0913 - an option each
     overrides: dict[str, Any],
 ) -> int:
     """Run a study; the same command again goes on where it stopped."""
-    from socratic_agents.lab.study.load import read_study  # noqa: PLC0415 - slow
-    from socratic_agents.lab.study.plan import plan_study  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.load import read_study
+    from socratic_agents.lab.study.plan import plan_study
 
     if in_flight is not None:
         overrides["in_flight"] = in_flight
@@ -100,13 +100,13 @@ def _report(
 
 
 def _go(ctx: typer.Context, plan: Plan, folder: Path) -> None:
-    from socratic_agents.lab.study.run import run_study  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.run import run_study
 
     run_study(plan, folder, by=surroundings(ctx))
 
 
 def _write(folder: Path) -> dict[str, Any]:
-    from socratic_agents.lab.study.report import write_report  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.report import write_report
 
     figures, page = write_report(folder)
     for line in (*figures["findings"], *figures["warnings"]):
@@ -123,7 +123,7 @@ def _finish(figures: Mapping[str, Any], *, as_json: bool) -> int:
 
 
 def _forecast(plan: Plan, *, as_json: bool) -> int:
-    from socratic_agents.lab.study.cost_estimate import forecast_study  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.cost_estimate import forecast_study
 
     forecast = forecast_study(plan)
     for line in forecast["lines"]:

@@ -96,10 +96,10 @@ def _results(
     ] = False,
 ) -> int:
     """Tell what people said, and which automatic judge says the same."""
-    from socratic_agents.lab.survey.design import read_key  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.survey.responses import read_answers  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.survey.results import survey_results  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.survey.tables import print_results  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.survey.design import read_key
+    from socratic_agents.lab.survey.responses import read_answers
+    from socratic_agents.lab.survey.results import survey_results
+    from socratic_agents.lab.survey.tables import print_results
 
     opened = read_key(_key_beside(files) if key is None else key)
     people = read_answers(files, key=opened)
@@ -120,10 +120,10 @@ def _make(
     seed: int,
 ) -> None:
     """Write the page and its key."""
-    from socratic_agents.lab.survey.design import plan_survey, read_key  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.survey.page import survey_html  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.survey.sources import read_arms  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.survey.design import plan_survey, read_key
+    from socratic_agents.lab.survey.page import survey_html
+    from socratic_agents.lab.survey.sources import read_arms
+    from socratic_agents.storage.run_directory import write_files
 
     survey = plan_survey(
         read_arms(folder, arms), pairs=pairs, seed=seed, repeats=repeats, catch=catch
@@ -160,8 +160,8 @@ def _serve(folder: Path, page: Path, host: str, port: int) -> None:
     Raises:
         ConfigurationError: If there is no page, or nothing can listen there.
     """
-    from socratic_agents.lab.survey.design import read_key  # noqa: PLC0415 - keeps help quick
-    from socratic_agents.lab.survey.server import SurveyServer  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.survey.design import read_key
+    from socratic_agents.lab.survey.server import SurveyServer
 
     key = read_key(page.with_suffix(".key.json"))
     with SurveyServer(

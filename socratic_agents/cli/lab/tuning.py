@@ -36,7 +36,7 @@ def register(lab: typer.Typer) -> None:
 
 def surroundings(ctx: typer.Context) -> StudyRun:
     """Return what a study needs of the command line."""
-    from socratic_agents.lab.study.run import StudyRun  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.run import StudyRun
 
     return StudyRun(
         open_refiner=ctx.obj.open_refiner,
@@ -72,8 +72,8 @@ def _harvest(
     ] = None,
 ) -> int:
     """Take good rewrites out of a run, as examples for a template."""
-    from socratic_agents.lab.tuning.mine_examples import as_bank, harvest_folder  # noqa: PLC0415 - slow
-    from socratic_agents.storage.run_directory import write_files  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.lab.tuning.mine_examples import as_bank, harvest_folder
+    from socratic_agents.storage.run_directory import write_files
 
     as_bank((), ending=out.suffix)  # before time is spent
     found = harvest_folder(directory, min_gain=min_gain, arm=arm)
@@ -117,9 +117,9 @@ def _evolve(  # noqa: PLR0913 - an option each
     overrides: dict[str, Any],
 ) -> int:
     """Evolve a template by the loop's own gain; accept it on a held-out gain alone."""
-    from socratic_agents.lab.study.load import read_study  # noqa: PLC0415 - slow
-    from socratic_agents.lab.study.plan import plan_study  # noqa: PLC0415 - slow
-    from socratic_agents.lab.tuning.study_evolve import evolve_study  # noqa: PLC0415 - slow
+    from socratic_agents.lab.study.load import read_study
+    from socratic_agents.lab.study.plan import plan_study
+    from socratic_agents.lab.tuning.study_evolve import evolve_study
 
     read, path = read_study(study)
     plan = plan_study(
@@ -138,8 +138,8 @@ def _evolve(  # noqa: PLR0913 - an option each
 
 def _writer(plan: Plan, name: str) -> Callable[[str], str]:
     """Return the language model that reflects: text in, text out."""
-    from socratic_agents.agents.registry import open_language_model  # noqa: PLC0415 - slow
-    from socratic_agents.runtime.build import check_keys  # noqa: PLC0415 - slow
+    from socratic_agents.agents.registry import open_language_model
+    from socratic_agents.runtime.build import check_keys
 
     if name == "pocket":
         message = (

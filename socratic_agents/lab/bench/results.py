@@ -106,7 +106,7 @@ def efficiency_plot(results: Sequence[Mapping[str, Any]]) -> bytes:
         ConfigurationError: If matplotlib is not installed.
     """
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - slow
+        from matplotlib.figure import Figure
     except ImportError as error:
         message = (
             "expected matplotlib to draw plots, found none; run "

@@ -101,7 +101,7 @@ def _plot(
 
 def _figure() -> Figure:
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - slow
+        from matplotlib.figure import Figure
     except ImportError as error:
         message = (
             "expected matplotlib to draw plots, found none; run "
@@ -120,7 +120,7 @@ def _colours(names: Iterable[str], against: str) -> dict[str, str]:
 
 def _dress(axes: Axes, longest: int) -> None:
     """Leave out of the frame what tells nothing."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - slow
+    from matplotlib.ticker import MaxNLocator
 
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(SOFT)

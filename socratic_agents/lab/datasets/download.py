@@ -71,7 +71,7 @@ def fetch(source: Source, folder: Path) -> Path:
 
 
 def _from_web(source: Source, kept: Path) -> Path:
-    import pooch  # noqa: PLC0415 - slow
+    import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
     if not kept.exists():
@@ -88,8 +88,8 @@ def _from_web(source: Source, kept: Path) -> Path:
 
 
 def _from_hub(source: Source, kept: Path) -> Path:
-    from huggingface_hub import hf_hub_download  # noqa: PLC0415 - slow
-    from huggingface_hub import logging as hub_log  # noqa: PLC0415 - slow
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub import logging as hub_log
 
     if not kept.exists():
         _tell(source)

@@ -215,8 +215,8 @@ def _json(text: str, place: str) -> Any:
 
 def _parquet(piece: Piece, columns: Sequence[str] | None) -> Iterator[Record]:
     try:
-        from pyarrow import ArrowException  # noqa: PLC0415 - slow
-        from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - slow
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
     except ImportError as error:
         message = (
             f"expected pyarrow to read {piece.name!r}, got none; install "

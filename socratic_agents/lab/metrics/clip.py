@@ -53,7 +53,7 @@ def clipscore(
 
     Source: Hessel et al., CLIPScore (EMNLP 2021), section 3.
     """
-    from socratic_agents.models.clip import clip_scores  # noqa: PLC0415 - slow
+    from socratic_agents.models.clip import clip_scores
 
     voice = models.clip(name)
 
@@ -143,7 +143,7 @@ def diversity(models: MetricModels) -> Measure:
 
 
 def _cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
-    from socratic_agents.models.clip import cosines  # noqa: PLC0415 - slow
+    from socratic_agents.models.clip import cosines
 
     (cosine,) = cosines(a[None], b[None]).clip(-1.0, 1.0)
     return float(cosine)

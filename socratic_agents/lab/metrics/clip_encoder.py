@@ -128,7 +128,7 @@ class ClipVoice:
 
 
 def _read(path: Path) -> Image:
-    from PIL.Image import open as opened  # noqa: PLC0415 - slow
+    from PIL.Image import open as opened
 
     with opened(path) as image:
         return image.convert("RGB")

@@ -139,9 +139,9 @@ def evaluate_set(
 
 def _pixels(images: Sequence[Callable[[], Image]]) -> Any:
     """Return a data set as torch reads it: bytes of ``(3, 299, 299)``."""
-    import numpy as np  # noqa: PLC0415 - slow
-    import torch  # noqa: PLC0415 - slow
-    from PIL.Image import Resampling  # noqa: PLC0415 - slow
+    import numpy as np
+    import torch
+    from PIL.Image import Resampling
 
     class Pixels(torch.utils.data.Dataset):  # type: ignore[misc]  # torch has no types here
         def __len__(self) -> int:

@@ -66,7 +66,7 @@ class MetricModels:
         Raises:
             ConfigurationError: If it cannot be opened.
         """
-        from socratic_agents.lab.metrics.clip_encoder import ClipEncoder, ClipVoice  # noqa: PLC0415 - slow
+        from socratic_agents.lab.metrics.clip_encoder import ClipEncoder, ClipVoice
 
         if name not in self._clips:
             load = self.load_clip or ClipEncoder.load
@@ -114,7 +114,7 @@ class MetricModels:
     def _decide(self, given: Any, called: str) -> Any:
         captioner = given
         if isinstance(given, str):
-            from socratic_agents.models.captioning import Captioner  # noqa: PLC0415 - slow
+            from socratic_agents.models.captioning import Captioner
 
             pocket = {"question_format": "question: {question} answer:"}
             captioner = Captioner.load(
@@ -145,7 +145,7 @@ class MetricModels:
 def _folder(name: str, part: Any) -> str:
     if name != POCKET:
         return name
-    from socratic_agents.pocket import weights_folder  # noqa: PLC0415 - slow
+    from socratic_agents.pocket import weights_folder
 
     return str(weights_folder(part))
 

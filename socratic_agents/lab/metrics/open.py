@@ -99,7 +99,7 @@ def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
 
 
 def _scorer(given: Any, settings: Settings, worker: Worker) -> Metric:
-    from socratic_agents.runtime.image_models import open_scorer  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.image_models import open_scorer
 
     own = settings.but(scorer=given)
     _, score = open_scorer(own, worker)

@@ -23,7 +23,7 @@ SPREAD = "standard deviation of luma in [0, 1]"
 
 def oracle(models: MetricModels) -> Measure:
     """Return how far an image of the pocket world shows its prompt, in [0, 1]."""
-    from socratic_agents.pocket import read_scene  # noqa: PLC0415 - slow
+    from socratic_agents.pocket import read_scene
 
     def read(pair: tuple[str, Image]) -> float:
         return read_scene(pair[1]).agreement(pair[0])
@@ -40,7 +40,7 @@ def sharpness(models: MetricModels) -> Measure:
     Source: J. Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy"
     (ICPR 2000).
     """
-    from scipy.ndimage import laplace  # noqa: PLC0415 - slow
+    from scipy.ndimage import laplace
 
     def read(pair: tuple[str, Image]) -> float:
         return float(laplace(_luma(pair[1])).var())
@@ -78,6 +78,6 @@ def _by_pixels(
 
 
 def _luma(image: Image) -> Any:
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     return np.asarray(image.convert("L"), dtype=np.float64)

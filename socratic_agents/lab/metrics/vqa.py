@@ -24,7 +24,7 @@ def p_yes(models: MetricModels) -> Measure:
     Source: Z. Lin et al., VQAScore (ECCV 2024), section 3; model and words are others,
     so the two must not be compared.
     """
-    from socratic_agents.models.captioning import SHOWS  # noqa: PLC0415 - slow
+    from socratic_agents.models.captioning import SHOWS
 
     looker = models.looker()
 

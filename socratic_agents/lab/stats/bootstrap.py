@@ -189,8 +189,8 @@ def _equal(values: Sequence[float]) -> bool:
 
 
 def _bca(values: Sequence[float], seed: int, resamples: int) -> tuple[float, float]:
-    import numpy as np  # noqa: PLC0415 - slow
-    from scipy.stats import bootstrap  # noqa: PLC0415 - slow
+    import numpy as np
+    from scipy.stats import bootstrap
 
     interval = bootstrap(
         (np.asarray(values, dtype=float),),

@@ -36,7 +36,7 @@ def davidson(wins: Any, ties: Any, *, prior: float = 0.0) -> tuple[list[float], 
         ValueError: If no finite strengths are the most likely, as of an arm that never
             lost; give a prior.
     """
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     size = len(wins)
     counts = np.array(
@@ -63,7 +63,7 @@ def fitted(counts: Any, size: int, *, seen: Any, prior: float = PRIOR) -> Any:
     method climbs it. Where nobody said tie, its parameter is 0 and stays out. What
     did not arrive is not a number.
     """
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     sides = np.zeros((counts.shape[1], size))
     for row, (i, j) in enumerate(combinations(range(size), 2)):

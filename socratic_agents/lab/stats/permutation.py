@@ -54,7 +54,7 @@ def sign_flips(
     populations", 1937; the +1: B. Phipson, G. Smyth, "Permutation P-values should never
     be zero", 2010.
     """
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     values = np.asarray(differences, dtype=np.float64)
     if not np.isfinite(values).all():

@@ -116,7 +116,7 @@ def simulated_power(
     Raises:
         ValueError: If there are fewer than two differences.
     """
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:

@@ -104,7 +104,7 @@ def preference(
     paired comparison experiments", Journal of the American Statistical Association 65
     (1970), pages 317-328.
     """
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     arms = sorted({arm for vote in votes for arm in (vote.one, vote.other)})
     if not arms or not _linked(votes, arms):
@@ -197,7 +197,7 @@ def _linked(votes: Sequence[Vote], arms: Sequence[str]) -> bool:
 
 def _counts(votes: Sequence[Vote], arms: Sequence[str]) -> Any:
     """Return ``(prompts, pairs of arms, 3)``: first wins, second wins, ties."""
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     places: Mapping[int, int] = {
         prompt: place for place, prompt in enumerate(sorted({v.prompt for v in votes}))

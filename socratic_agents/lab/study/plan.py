@@ -87,7 +87,7 @@ def plan_study(
         files=files,
     )
     if pocket:
-        from socratic_agents.pocket import check  # noqa: PLC0415 - slow
+        from socratic_agents.pocket import check
 
         for prompt in prompts:
             check(prompt.row.text)

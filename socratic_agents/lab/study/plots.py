@@ -205,7 +205,7 @@ def _bar(
 
 def _figure(width: float, height: float) -> Figure:
     try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - slow
+        from matplotlib.figure import Figure
     except ImportError as error:
         message = (
             "expected matplotlib to draw plots, found none; run "

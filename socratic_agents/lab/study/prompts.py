@@ -119,7 +119,7 @@ def _rows(
 
 def _of_pocket(source: PromptSource, n: int) -> tuple[Sequence[Row], dict[str, Any]]:
     """Make prompts of the pocket world, no two alike."""
-    from socratic_agents.pocket import sample_prompts  # noqa: PLC0415 - slow
+    from socratic_agents.pocket import sample_prompts
 
     many = dict.fromkeys(sample_prompts(4 * n, source.seed, source.kind))
     if len(many) < n:

@@ -118,7 +118,7 @@ def power_table(values: StudyValues) -> StudyTable:
 
 
 def _spread(values: StudyValues, arm: str, metric: str) -> float | None:
-    import numpy as np  # noqa: PLC0415 - slow
+    import numpy as np
 
     ours = values.arms[arm].quantity(metric, "selected").values
     theirs = values.arms[values.against].quantity(metric, "selected").values

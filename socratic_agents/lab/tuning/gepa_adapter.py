@@ -70,7 +70,7 @@ def search(
         ConfigurationError: If gepa is not installed.
     """
     try:
-        from gepa.api import optimize  # noqa: PLC0415 - slow
+        from gepa.api import optimize
     except ImportError as error:
         message = (
             "expected gepa to evolve templates, found none; run "
@@ -120,7 +120,7 @@ class _Adapter:
         candidate: dict[str, str],
         capture_traces: bool = False,  # noqa: FBT001, FBT002 - gepa's own signature
     ) -> Any:
-        from gepa.core.adapter import EvaluationBatch  # noqa: PLC0415 - slow
+        from gepa.core.adapter import EvaluationBatch
 
         try:
             done = self._run(candidate, batch)

@@ -203,7 +203,7 @@ class Rendezvous:
 
     def _answers(self, calls: list[Call]) -> list[Any]:
         """Return the denoiser's answer to each call, or its error."""
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         self.steps += len(calls)
         kind = kind_of(calls)
@@ -248,7 +248,7 @@ class Rendezvous:
             return error
 
     def _run(self, model: Any, arguments: Mapping[str, Any]) -> Any:
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         self.calls += 1
         with torch.no_grad():  # a setting of the thread, and this is not the caller's

@@ -39,7 +39,7 @@ class Call:
         return self
 
     def _form(self, value: Any) -> Hashable:
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         rows, kind = self.rows, type(value).__name__
         if isinstance(value, torch.Tensor):
@@ -55,7 +55,7 @@ class Call:
         return (kind, repr(value))
 
     def _listed(self, value: Sequence[Any]) -> tuple[Hashable, ...]:
-        import torch  # noqa: PLC0415 - heavy
+        import torch
 
         first, each = value[0], isinstance(value, list) and len(value) == self.rows
         tensors = [isinstance(one, torch.Tensor) for one in value]
@@ -91,14 +91,14 @@ def read_call(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> C
 
 def equal(one: Any, other: Any) -> bool:
     """Return whether two tensors hold the same."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     return one is other or torch.equal(one, other)
 
 
 def joined(values: Sequence[Any], rows: Sequence[int], device: Any) -> Any:
     """Return the same argument of several calls as one."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     first = values[0]
     if isinstance(first, torch.Tensor) and first.ndim == 0:
@@ -133,7 +133,7 @@ def rows_of(output: Any, part: slice, total: int) -> Any:
 
 def alike(some: Any, others: Any) -> bool:
     """Return whether answers are the same up to rounding."""
-    import torch  # noqa: PLC0415 - heavy
+    import torch
 
     if isinstance(others, torch.Tensor):
         if some.shape != others.shape or not others.numel():

@@ -143,7 +143,7 @@ class Replicas:
 
     async def generate(self, prompt: str, seed: int) -> Image.Image:
         """Draw where the fewest items are outstanding."""
-        from PIL import Image  # noqa: PLC0415 - slow
+        from PIL import Image
 
         token, whose = next(self._tokens), _whose()
 
@@ -158,7 +158,7 @@ class Replicas:
 
     async def see(self, voice: str, image: Image.Image, *words: str) -> Any:
         """Ask about an image where it was drawn, or send it along."""
-        import numpy as np  # noqa: PLC0415 - slow
+        import numpy as np
 
         home, whose = self._home(image), _whose()
 

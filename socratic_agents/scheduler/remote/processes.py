@@ -215,7 +215,7 @@ def _devices(device: str | None, *, cuda: int) -> tuple[str | None, ...]:
 
 
 def _cuda_devices() -> int:
-    import torch  # noqa: PLC0415 - slow
+    import torch
 
     return int(torch.cuda.device_count())
 

@@ -33,7 +33,7 @@ class RayCluster:
 
     def __init__(self, workers: RayWorkers) -> None:
         try:
-            import ray  # noqa: PLC0415 - slow, and may be missing
+            import ray
         except ImportError as problem:
             message = (
                 f"expected Ray for workers {workers.address!r}, got none; "

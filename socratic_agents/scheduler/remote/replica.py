@@ -95,7 +95,7 @@ class Replica:
             prompt: What to draw.
             seed: Where the noise comes from.
         """
-        import numpy as np  # noqa: PLC0415 - slow
+        import numpy as np
 
         _belong_to(whose)
         image = await self._voices.generate(prompt, seed)
@@ -123,7 +123,7 @@ class Replica:
         Raises:
             ForgottenError: If the image is needed again.
         """
-        from PIL import Image  # noqa: PLC0415 - slow
+        from PIL import Image
 
         _belong_to(whose)
         if pixels is not None:

@@ -45,7 +45,7 @@ class GraphLoop:
     """A graph with a node for each step of a round, one image a round."""
 
     def __init__(self) -> None:
-        from langgraph.graph import END, START, StateGraph  # noqa: PLC0415 - slow
+        from langgraph.graph import END, START, StateGraph
 
         graph = StateGraph(_State)
         for name in NODES:

@@ -28,17 +28,17 @@ class Memory:
     def reset(self) -> None:
         """Forget how much it was."""
         if self._device.type == "cuda":
-            import torch  # noqa: PLC0415 - heavy
+            import torch
 
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def peak(self) -> int:
         """Return the bytes in use: on a graphics card, the most since the reset."""
         if self._device.type == "cuda":
-            import torch  # noqa: PLC0415 - heavy
+            import torch
 
             return int(torch.cuda.max_memory_allocated(self._device))
-        import resource  # noqa: PLC0415 - not everywhere
+        import resource
 
         try:
             pages = int(self._statm.read_text("ascii").split()[1])

@@ -136,7 +136,7 @@ def build(
 
 
 def _generator(kind: _Architecture, where: Where) -> Diffusion:
-    import diffusers  # noqa: PLC0415 - heavy
+    import diffusers
 
     latents = 8 if where.tiny else kind.pixels // 8
     texts = [_text(size, where, kind.texts.index(size)) for size in kind.texts]
@@ -194,7 +194,7 @@ def _small(kind: _Architecture) -> dict[str, Any]:
 
 
 def _text(size: Mapping[str, Any], where: Where, place: int) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection  # noqa: PLC0415 - heavy
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     if where.tiny:
         size = {
@@ -216,7 +216,7 @@ def _text(size: Mapping[str, Any], where: Where, place: int) -> Any:
 
 def _tokenizer() -> Any:
     """Return a tokenizer with a token for each letter."""
-    from transformers import CLIPTokenizer  # noqa: PLC0415 - heavy
+    from transformers import CLIPTokenizer
 
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     entries = ["<|startoftext|>", "<|endoftext|>", *letters]

@@ -48,7 +48,7 @@ class RandomCaptioner:
     """
 
     def __init__(self, where: Where) -> None:
-        from transformers import BlipConfig, BlipForConditionalGeneration  # noqa: PLC0415 - heavy
+        from transformers import BlipConfig, BlipForConditionalGeneration
 
         self._where = where
         self._pixels = 32 if where.tiny else 384
@@ -93,7 +93,7 @@ def random_scorer(where: Where) -> Clip:
     Args:
         where: Where it is built.
     """
-    import open_clip  # noqa: PLC0415 - heavy
+    import open_clip
 
     config = open_clip.get_model_config("ViT-L-14")
     if where.tiny:

@@ -51,7 +51,7 @@ def opened_bed(
     name: str, settings: Settings, prompts: Sequence[str]
 ) -> tuple[Bed, Voices]:
     """Do as ``settings_bed``, and return what the image models do, too."""
-    from socratic_agents.runtime.image_models import open_voices  # noqa: PLC0415 - slow
+    from socratic_agents.runtime.image_models import open_voices
 
     port = Port()
     voices = open_voices(settings, port)  # type: ignore[arg-type] # it does as a worker
@@ -72,8 +72,8 @@ def spoken_bed(settings: Settings, prompts: Sequence[str]) -> Bed:
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
-    from socratic_agents.agents.registry import find_templates  # noqa: PLC0415 - slow
-    from socratic_agents.runtime.build import cast_agents, open_parts  # noqa: PLC0415 - slow
+    from socratic_agents.agents.registry import find_templates
+    from socratic_agents.runtime.build import cast_agents, open_parts
 
     if settings.workers:
         message = (
@@ -176,7 +176,7 @@ def _bed(
     voices: Voices,
     loops: Callable[[Voices], Loops],
 ) -> Bed:
-    from socratic_agents.models.devices import choose_device, choose_dtype  # noqa: PLC0415 - slow
+    from socratic_agents.models.devices import choose_device, choose_dtype
 
     device = choose_device(settings.device)
     fine = "float32" in str(choose_dtype(settings.dtype, device))
@@ -200,8 +200,8 @@ def _others(
     log: Log,
 ) -> Ways:
     """Return the same models called with one size, and step by step."""
-    from socratic_agents.models.diffusion import Diffusion  # noqa: PLC0415 - slow
-    from socratic_agents.runtime.image_models import open_voices  # noqa: PLC0415 - slow
+    from socratic_agents.models.diffusion import Diffusion
+    from socratic_agents.runtime.image_models import open_voices
 
     models = {stage.name: stage.run for stage, _ in log.samples}
     generator = models.get("generator")

@@ -80,7 +80,7 @@ def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
     if workload == "mixed":
         return Habits(open=_mixed, loops=(16,), llm_seconds=0.1, seconds=3.0)
     if workload == "profile":
-        from socratic_agents.config.settings import FEWEST, Settings  # noqa: PLC0415 - slow
+        from socratic_agents.config.settings import FEWEST, Settings
 
         own = Settings(**settings)
         loops = tuple(dict.fromkeys((1, own.in_flight or FEWEST)))
@@ -95,7 +95,7 @@ def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
 
 def _pocket(seed: int) -> Bed:
     """Open the pocket models, on the CPU."""
-    from socratic_agents.lab.bench.device.testbeds import settings_bed  # noqa: PLC0415 - slow
+    from socratic_agents.lab.bench.device.testbeds import settings_bed
 
     return settings_bed("pocket", _pocket_settings(), _pocket_prompts(seed))
 
@@ -103,7 +103,7 @@ def _pocket(seed: int) -> Bed:
 def _mixed(seed: int) -> Bed:
     """Open the pocket models for images of several sizes and steps, and two users."""
     settings = _pocket_settings()  # before torch is loaded
-    from socratic_agents.lab.bench.device.mixed_workload import mixed_bed  # noqa: PLC0415 - slow
+    from socratic_agents.lab.bench.device.mixed_workload import mixed_bed
 
     prompts = _pocket_prompts(seed)
     return mixed_bed("mixed", settings, prompts, kinds=KINDS, users=USERS)
@@ -113,17 +113,17 @@ def _profile(settings: Settings, seed: int) -> Bed:
     """Open what the person's own settings name."""
     if settings.generator == "pocket":
         _one_thread()
-    from socratic_agents.lab.bench.device.testbeds import spoken_bed  # noqa: PLC0415 - slow
+    from socratic_agents.lab.bench.device.testbeds import spoken_bed
 
     return spoken_bed(settings, _pocket_prompts(seed))
 
 
 def _random(name: str, tiny: bool, seed: int) -> Bed:  # noqa: ARG001, FBT001 - as the others
     """Build models of the size of known ones, with random weights."""
-    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - slow
-    from socratic_agents.lab.bench.device.random_models import build  # noqa: PLC0415 - slow
-    from socratic_agents.lab.bench.device.testbeds import settings_bed  # noqa: PLC0415 - slow
-    from socratic_agents.models.devices import choose_device, choose_dtype  # noqa: PLC0415 - slow
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.lab.bench.device.random_models import build
+    from socratic_agents.lab.bench.device.testbeds import settings_bed
+    from socratic_agents.models.devices import choose_device, choose_dtype
 
     device = choose_device()
     if device.type != "cuda" and not tiny:
@@ -146,7 +146,7 @@ def _random(name: str, tiny: bool, seed: int) -> Bed:  # noqa: ARG001, FBT001 - 
 
 
 def _pocket_settings() -> Settings:
-    from socratic_agents.config.settings import Settings  # noqa: PLC0415 - slow
+    from socratic_agents.config.settings import Settings
 
     _one_thread()
     return Settings(**POCKET)
@@ -154,12 +154,12 @@ def _pocket_settings() -> Settings:
 
 def _one_thread() -> None:
     """Let models this small compute in one thread."""
-    from socratic_agents.pocket.threads import prefer_one_thread  # noqa: PLC0415 - keeps help quick
+    from socratic_agents.pocket.threads import prefer_one_thread
 
     prefer_one_thread()
 
 
 def _pocket_prompts(seed: int) -> list[str]:
-    from socratic_agents.pocket import sample_prompts  # noqa: PLC0415 - slow
+    from socratic_agents.pocket import sample_prompts
 
     return list(dict.fromkeys(sample_prompts(PROMPTS, seed)))
