@@ -52,9 +52,9 @@ def test_formula_is_the_published_one() -> None:
     scores = clip_scores(texts, images)
 
     expected = [2.5 * 8 / 9, 2.5 * 8 / 9, 2.5 * 24 / 25, 0.0, 0.0]
-    assert np.abs(np.array(expected) - scores).max() <= 1e-6
+    assert np.abs(np.array(expected) - scores).max() <= 1e-5
     assert (
-        np.abs([8 / 9, 24 / 25, -1] - cosines(texts, images)[[0, 2, 4]]).max() <= 1e-6
+        np.abs([8 / 9, 24 / 25, -1] - cosines(texts, images)[[0, 2, 4]]).max() <= 1e-5
     )
 
 
@@ -71,8 +71,8 @@ def test_scores_have_their_range_and_ignore_length(
     scores = clip_scores(texts, images)
 
     assert (scores >= 0).all()
-    assert (scores <= 2.5 + 1e-6).all()
-    assert np.allclose(scores, clip_scores(factor * texts, images), atol=1e-6)
+    assert (scores <= 2.5 + 1e-5).all()
+    assert np.allclose(scores, clip_scores(factor * texts, images), atol=1e-5)
 
 
 def test_score_puts_prefix_and_formula_together(clip: Clip, folder: Path) -> None:
@@ -90,7 +90,7 @@ def test_score_puts_prefix_and_formula_together(clip: Clip, folder: Path) -> Non
 
     scores = clip.score([(t, image(seed)) for seed, t in enumerate(TEXTS)])
 
-    assert pytest.approx(expected.tolist(), abs=1e-6) == scores
+    assert pytest.approx(expected.tolist(), abs=1e-5) == scores
 
 
 @pytest.mark.parametrize("cores", [2, 16, None])
@@ -131,7 +131,7 @@ def test_batch_scores_as_single_pairs_do(clip: Clip) -> None:
     pairs = [(text, image(seed)) for seed, text in enumerate(TEXTS)]
     alone = [clip.score([pair])[0] for pair in pairs]
 
-    assert pytest.approx(alone, abs=1e-6) == clip.score(pairs)
+    assert pytest.approx(alone, abs=1e-5) == clip.score(pairs)
 
 
 def test_prefix_is_an_argument(folder: Path) -> None:

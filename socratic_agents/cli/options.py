@@ -60,7 +60,7 @@ SETTINGS = {
     "height": ("PIXELS", "Of the image; a multiple of 8."),
     "dtype": ("NAME", "Of the weights: float32, float16, or bfloat16."),
     "quantization": ("BITS", "Of the weights: 4bit, 8bit, or none."),
-    "batching": ("NAME", "What shares a batch: request, or step."),
+    "batching": ("NAME", "What shares a batch: request, or step (experimental)."),
     "compile": ("NAME", "Compile the denoiser: regional, full, or none."),
     "vae_batch": ("N", "Images that are decoded at once."),
     "workers": ("WHERE", "Image models run in: process, ray, or ray://HOST:PORT."),

@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     """Bits of a weight, through bitsandbytes; ``None``: as ``dtype`` says."""
     batching: Literal["request", "step"] = "request"
     """What shares a batch: whole drawings, or (``step``) calls of the denoiser, so that
-    a drawing may join while others are on their way; see docs/speed.md."""
+    a drawing may join while others are in flight (experimental); see docs/speed.md."""
     channels_last: bool = False
     """Keep the weights of the generator's convolutions as tensor cores read them."""
     compile: Literal["regional", "full"] | None = None
