@@ -228,7 +228,7 @@ def test_the_command_tells_what_came_of_it(
     study = written(tmp_path, text)
     script = [AIMessage(ATTEMPTS)] * 9
     monkeypatch.setattr(
-        "socratic_agents.agents.registry.open_language_model",
+        "socratic_agents.runtime.language_model.open_language_model",
         lambda _: ScriptedChatModel(script=script),
     )
     monkeypatch.setenv("OPENAI_API_KEY", "k")

@@ -23,7 +23,7 @@ from socratic_agents.core.checklist import Answer, Checklist, Question, Said
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status, Verdict
 from socratic_agents.core.loop import Agents, refine_prompt
-from socratic_agents.llm.usage import Meter
+from socratic_agents.llm.usage import UsageMeter
 from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.receipt import draw_receipt
 
@@ -47,7 +47,7 @@ def plain(**settings: Any) -> Settings:
     return Settings(**{**quiet, **painter, **settings})
 
 
-def painter(meter: Meter, *, broken: bool) -> Callable[[str, int], Awaitable[Any]]:
+def painter(meter: UsageMeter, *, broken: bool) -> Callable[[str, int], Awaitable[Any]]:
     """Return who draws and counts; if it is broken, the first image fails."""
 
     async def generate(prompt: str, seed: int) -> Image.Image:
@@ -64,7 +64,7 @@ async def caption(image: Image.Image) -> str:
 
 
 def costliest(
-    settings: Settings, meter: Meter, rewrites: list[int], *, broken: bool
+    settings: Settings, meter: UsageMeter, rewrites: list[int], *, broken: bool
 ) -> Agents:
     """Return agents that are never satisfied and need every repair for an answer.
 
@@ -115,9 +115,9 @@ def costliest(
     )
 
 
-def run(settings: Settings, rewrites: list[int], *, broken: bool = False) -> Meter:
+def run(settings: Settings, rewrites: list[int], *, broken: bool = False) -> UsageMeter:
     """Return what a refinement with these settings cost, its receipt included."""
-    meter = Meter()
+    meter = UsageMeter()
     agents = costliest(settings, meter, rewrites, broken=broken)
     limits = [settings.max_images, settings.budget.images]
 
@@ -323,7 +323,7 @@ def test_many_prompts_share_the_runs_budget() -> None:
             },
         },
         "notes": [
-            "requests that are sent again because the line was bad come on top",
+            "requests that are repeated after network errors come on top",
             "work in flight when a limit of the budget is reached comes on top",
         ],
     } == forecast.to_json(2)
@@ -348,7 +348,7 @@ def test_the_words_for_people() -> None:
         "3 prompts: at most 39 images, 27 calls of the language model",
         "each prompt: at most 13 images, 9 calls of the language model",
         "limited by rounds (images, calls of the language model)",
-        "requests that are sent again because the line was bad come on top",
+        "requests that are repeated after network errors come on top",
     ] == worst_case(plain()).lines(3)
     settings = plain(budget="images=1,seconds=90", prices="image=0.1")
     first = (

@@ -29,7 +29,7 @@ from socratic_agents.core.errors import (
     TemplateError,
 )
 from socratic_agents.core.history import Candidate, History, Round, Status
-from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, failed, history
 
@@ -211,7 +211,7 @@ async def test_nothing_new_is_a_mistake_that_is_shown() -> None:
 
 
 async def test_nothing_new_at_all_is_an_error() -> None:
-    """After two repairs it is the model's failure, with its words kept."""
+    """After two validation retries it is the model's failure, with its words kept."""
     llm = ScriptedChatModel(script=[said("one two three")] * 3)
     write = optimizer(llm, DEFAULT, max_words=2)
     with pytest.raises(AnswerError, match="3 words, more than 2") as caught:
@@ -319,7 +319,7 @@ async def no_sleep(seconds: float) -> None:
 
 async def test_a_selector_whose_line_is_bad_is_asked_again() -> None:
     """Embeddings come over the network too; for good, it is a failed call."""
-    retries = Retries(sleep=no_sleep)
+    retries = RetryPolicy(sleep=no_sleep)
     llm = ScriptedChatModel(script=[said("a big dog")])
     flaky = Failing(TimeoutError(), ConnectionError())
     write = optimizer(llm, FEW_SHOT, example_selector=flaky, retries=retries)

@@ -22,10 +22,10 @@ from PIL import Image
 
 from socratic_agents import Failure, Refiner, Settings
 from socratic_agents.agents.judges import Judgement
-from socratic_agents.agents.registry import open_connections, open_language_model
-from socratic_agents.llm.http_clients import Connections
-from socratic_agents.llm.retry import Retries
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.http_clients import PerLoopClient
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import StructuredCaller
+from socratic_agents.runtime.language_model import open_http_client, open_language_model
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, Request, chat, error
 from tests.test_refiner import FAKES
@@ -130,9 +130,9 @@ class TestCalls:
 
         with Loopback(wordy, kept=True) as server:
             settings = Settings(llm="openai:loopback", base_url=server.base_url)
-            client = open_connections(settings)
+            client = open_http_client(settings)
             llm = open_language_model(settings, client=client)
-            ask = Asker(llm, Judgement, retries=Retries())
+            ask = StructuredCaller(llm, Judgement, retries=RetryPolicy())
             for _ in range(3):
                 assert not (await ask([HumanMessage("Well?")])).satisfied
             await client.aclose()
@@ -152,7 +152,7 @@ class TestConnections:
 
     async def test_closing_closes_the_loops_own(self) -> None:
         """In a program that goes on, nothing is kept after the refiner is closed."""
-        client = Connections(timeout=5)
+        client = PerLoopClient(timeout=5)
         with Loopback(chat("{}"), kept=True) as server:
             for expected in (1, 2):
                 for _ in range(2):
@@ -163,8 +163,8 @@ class TestConnections:
 
     def test_others_have_their_own(self) -> None:
         """Only OpenAI's client is known; a pocket model needs none."""
-        assert open_connections(Settings()) is None
-        assert open_connections(Settings(llm=ScriptedChatModel())) is None
+        assert open_http_client(Settings()) is None
+        assert open_http_client(Settings(llm=ScriptedChatModel())) is None
 
 
 def _draw(prompt: str, seed: int) -> Image.Image:

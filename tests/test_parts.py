@@ -181,7 +181,7 @@ async def test_an_images_server_that_fails_is_told() -> None:
 def test_a_chat_server_serves_one_loop_after_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Connections of a loop that ended are not used in the next one.
+    """PerLoopClient of a loop that ended are not used in the next one.
 
     Real servers keep connections open; this one must not wait for them for ever.
     """

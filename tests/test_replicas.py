@@ -41,7 +41,7 @@ from socratic_agents.core.errors import (
     UnknownWordError,
 )
 from socratic_agents.core.history import Candidate, Status
-from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.image_models import Voices
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.runtime.remote_models import _portable, open_replicas
@@ -554,7 +554,7 @@ class TestRay:
         voices = await asyncio.to_thread(
             open_replicas, _settings(), open_with=_opener()
         )
-        with metered(Meter()) as meter:
+        with using_meter(UsageMeter()) as meter:
             answers = await asyncio.gather(*(_through(voices, n) for n in range(12)))
         assert await _locally(range(12)) == answers
         assert 12 == meter.images

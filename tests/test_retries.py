@@ -24,10 +24,10 @@ from socratic_agents.core.errors import (
     CallError,
     ConfigurationError,
 )
-from socratic_agents.llm.failures import Kind, classify, server_hint
-from socratic_agents.llm.retry import Retries, single_attempt
-from socratic_agents.llm.structured import ask
-from socratic_agents.llm.usage import metered
+from socratic_agents.llm.failures import FailureKind, classify, server_hint
+from socratic_agents.llm.retry import RetryPolicy, single_attempt
+from socratic_agents.llm.structured import ask_structured
+from socratic_agents.llm.usage import using_meter
 from tests.fakes import TextModel
 from tests.loopback import (
     ERROR_OBJECT,
@@ -79,11 +79,11 @@ async def ask_at(
     """Ask the real client at an address, waiting for nothing."""
     from langchain_core.messages import HumanMessage
 
-    return await ask(
+    return await ask_structured(
         openai_model(url, timeout=limit),
         [HumanMessage("How well does it fit?")],
         Answer,
-        retries=Retries(sleep=Waits() if sleep is None else sleep, **patience),
+        retries=RetryPolicy(sleep=Waits() if sleep is None else sleep, **patience),
     )
 
 
@@ -94,7 +94,7 @@ class Row:
     reply: Reply
     raised: str
     """The class of what the client raises."""
-    kind: Kind
+    kind: FailureKind
     error: type[Exception]
     """What ``ask`` raises in the end."""
     requests: int
@@ -111,65 +111,108 @@ TEXT_ERROR = Reply('{"error": "the upstream is down"}')
 
 WIRE = {
     "400": Row(
-        error(400), "OpenAIInvalidRequestError", Kind.FATAL, CallError, 1, "settings"
+        error(400),
+        "OpenAIInvalidRequestError",
+        FailureKind.FATAL,
+        CallError,
+        1,
+        "settings",
     ),
     "content policy": Row(
         error(400, "content_policy_violation"),
         "OpenAIInvalidRequestError",
-        Kind.CONTENT,
+        FailureKind.CONTENT,
         AnswerError,
         1,
         "reword the user prompt",
     ),
     "401": Row(
-        error(401), "OpenAIAuthenticationError", Kind.FATAL, CallError, 1, "API key"
+        error(401),
+        "OpenAIAuthenticationError",
+        FailureKind.FATAL,
+        CallError,
+        1,
+        "API key",
     ),
     "403": Row(
-        error(403), "OpenAIPermissionDeniedError", Kind.FATAL, CallError, 1, "API key"
+        error(403),
+        "OpenAIPermissionDeniedError",
+        FailureKind.FATAL,
+        CallError,
+        1,
+        "API key",
     ),
     "404": Row(
-        error(404), "OpenAIModelNotFoundError", Kind.FATAL, CallError, 1, "name"
+        error(404), "OpenAIModelNotFoundError", FailureKind.FATAL, CallError, 1, "name"
     ),
-    "408": Row(error(408), "APIStatusError", Kind.RETRY, CallError, 6, "try again"),
-    "409": Row(error(409), "ConflictError", Kind.RETRY, CallError, 6, "try again"),
+    "408": Row(
+        error(408), "APIStatusError", FailureKind.RETRY, CallError, 6, "try again"
+    ),
+    "409": Row(
+        error(409), "ConflictError", FailureKind.RETRY, CallError, 6, "try again"
+    ),
     "422": Row(
-        error(422), "UnprocessableEntityError", Kind.FATAL, CallError, 1, "settings"
+        error(422),
+        "UnprocessableEntityError",
+        FailureKind.FATAL,
+        CallError,
+        1,
+        "settings",
     ),
     "429": Row(
-        error(429), "OpenAIRateLimitError", Kind.RETRY, CallError, 6, "try again"
+        error(429), "OpenAIRateLimitError", FailureKind.RETRY, CallError, 6, "try again"
     ),
     "429 quota": Row(
-        QUOTA, "OpenAIRateLimitError", Kind.FATAL, CallError, 1, "add credit"
+        QUOTA, "OpenAIRateLimitError", FailureKind.FATAL, CallError, 1, "add credit"
     ),
-    "500": Row(error(500), "OpenAIAPIError", Kind.RETRY, CallError, 6, "try again"),
-    "503": Row(error(503), "OpenAIAPIError", Kind.RETRY, CallError, 6, "try again"),
+    "500": Row(
+        error(500), "OpenAIAPIError", FailureKind.RETRY, CallError, 6, "try again"
+    ),
+    "503": Row(
+        error(503), "OpenAIAPIError", FailureKind.RETRY, CallError, 6, "try again"
+    ),
     "read timeout": Row(
-        STALL, "OpenAITimeoutError", Kind.RETRY, CallError, 6, "network", timeout=0.1
+        STALL,
+        "OpenAITimeoutError",
+        FailureKind.RETRY,
+        CallError,
+        6,
+        "network",
+        timeout=0.1,
     ),
-    "reset": Row(RESET, "OpenAIConnectionError", Kind.RETRY, CallError, 6, "network"),
+    "reset": Row(
+        RESET, "OpenAIConnectionError", FailureKind.RETRY, CallError, 6, "network"
+    ),
     # The line answered, but nobody there speaks the protocol.
     "200 HTML, called JSON": Row(
-        JSON_PAGE, "JSONDecodeError", Kind.RETRY, CallError, 6, "base URL"
+        JSON_PAGE, "JSONDecodeError", FailureKind.RETRY, CallError, 6, "base URL"
     ),
-    "200 HTML": Row(HTML, "AttributeError", Kind.RETRY, CallError, 6, "base URL"),
+    "200 HTML": Row(
+        HTML, "AttributeError", FailureKind.RETRY, CallError, 6, "base URL"
+    ),
     "200 no choices": Row(
-        NO_CHOICES, "IndexError", Kind.RETRY, CallError, 6, "base URL"
+        NO_CHOICES, "IndexError", FailureKind.RETRY, CallError, 6, "base URL"
     ),
     "200 error object": Row(
-        ERROR_OBJECT, "TypeError", Kind.RETRY, CallError, 6, "the upstream is down"
+        ERROR_OBJECT,
+        "TypeError",
+        FailureKind.RETRY,
+        CallError,
+        6,
+        "the upstream is down",
     ),
     "200 error text": Row(
-        TEXT_ERROR, "TypeError", Kind.RETRY, CallError, 6, "base URL"
+        TEXT_ERROR, "TypeError", FailureKind.RETRY, CallError, 6, "base URL"
     ),
     "200 error object, 401": Row(
-        REPORTED, "TypeError", Kind.FATAL, CallError, 1, "API key"
+        REPORTED, "TypeError", FailureKind.FATAL, CallError, 1, "API key"
     ),
-    # An answer, but none to use: one request if it is refused, two repairs if not.
+    # An answer, but none to use: one request if it is refused, two validation retries if not.
     # The client calls a refusal malformed; what it is stands in the message beside it.
     "refusal": Row(
         chat(None, refusal="no"),
         "OutputParserException",
-        Kind.MALFORMED,
+        FailureKind.MALFORMED,
         AnswerError,
         1,
         "refusal",
@@ -177,7 +220,7 @@ WIRE = {
     "content filter": Row(
         chat("", finish_reason="content_filter"),
         "ContentFilterFinishReasonError",
-        Kind.CONTENT,
+        FailureKind.CONTENT,
         AnswerError,
         1,
         "reword the user prompt",
@@ -185,7 +228,7 @@ WIRE = {
     "length": Row(
         chat('{"sc', finish_reason="length"),
         "LengthFinishReasonError",
-        Kind.MALFORMED,
+        FailureKind.MALFORMED,
         AnswerError,
         3,
         "cut off",
@@ -197,7 +240,7 @@ WIRE = {
 async def test_each_behaviour_ends_as_it_must(name: str) -> None:
     """The exact class, and the exact number of requests on the wire."""
     row = WIRE[name]
-    with Loopback(row.reply) as server, metered() as meter:
+    with Loopback(row.reply) as server, using_meter() as meter:
         with pytest.raises(row.error, match=re.escape(row.told)) as caught:
             await ask_at(server.base_url, limit=row.timeout)
         assert row.requests == len(server.requests)
@@ -229,7 +272,7 @@ async def test_what_the_client_raises_is_classified(name: str) -> None:
 async def test_a_bad_line_that_recovers_is_not_noticed(name: str) -> None:
     """Five bad replies and a good one are an answer, at the price of six requests."""
     row = WIRE[name]
-    with Loopback(*[row.reply] * 5, GOOD) as server, metered() as meter:
+    with Loopback(*[row.reply] * 5, GOOD) as server, using_meter() as meter:
         got = await ask_at(server.base_url, limit=max(row.timeout, 0.3))
         assert 6 == len(server.requests)
     assert Answer(score=3) == got
@@ -261,9 +304,9 @@ async def test_the_clients_own_retries_are_off(max_retries: int | None) -> None:
 
     with Loopback(error(503)) as server:
         llm = openai_model(server.base_url, max_retries=max_retries)
-        retries = Retries(sleep=Waits())
+        retries = RetryPolicy(sleep=Waits())
         with pytest.raises(CallError):
-            await ask(llm, [HumanMessage("?")], Answer, retries=retries)
+            await ask_structured(llm, [HumanMessage("?")], Answer, retries=retries)
         assert 6 == len(server.requests)
     assert max_retries == llm.max_retries  # type: ignore[attr-defined]
 
@@ -408,7 +451,7 @@ async def test_the_number_of_attempts_is_a_setting() -> None:
             await ask_at(server.base_url, attempts=1)
         assert 1 == len(server.requests)
     with pytest.raises(ConfigurationError, match="at least 1 attempt, got 0"):
-        Retries(attempts=0)
+        RetryPolicy(attempts=0)
 
 
 class Coded(Exception):  # noqa: N818 - as a client raises it
@@ -432,32 +475,32 @@ def _httpx_error() -> Exception:
 
 
 OTHERS = {
-    "a time limit": (TimeoutError, Kind.RETRY),
-    "asyncio's time limit": (asyncio.TimeoutError, Kind.RETRY),
-    "a reset": (ConnectionResetError, Kind.RETRY),
-    "a transport error": (_httpx_error, Kind.RETRY),
+    "a time limit": (TimeoutError, FailureKind.RETRY),
+    "asyncio's time limit": (asyncio.TimeoutError, FailureKind.RETRY),
+    "a reset": (ConnectionResetError, FailureKind.RETRY),
+    "a transport error": (_httpx_error, FailureKind.RETRY),
     "a stale connection": (
         lambda: RuntimeError("Event loop is closed"),
-        Kind.RETRY,
+        FailureKind.RETRY,
     ),
-    "a refusal": (_refusal, Kind.CONTENT),
-    "no JSON": (lambda: json.JSONDecodeError("no", "", 0), Kind.RETRY),
-    "a bug": (lambda: TypeError("no"), Kind.FATAL),
-    "a bug with an index": (lambda: IndexError("no"), Kind.FATAL),
-    "memory": (MemoryError, Kind.FATAL),
-    "too early": (lambda: Coded(425), Kind.RETRY),
-    "overloaded": (lambda: Coded(529), Kind.RETRY),
-    "gone": (lambda: Coded(410), Kind.FATAL),
+    "a refusal": (_refusal, FailureKind.CONTENT),
+    "no JSON": (lambda: json.JSONDecodeError("no", "", 0), FailureKind.RETRY),
+    "a bug": (lambda: TypeError("no"), FailureKind.FATAL),
+    "a bug with an index": (lambda: IndexError("no"), FailureKind.FATAL),
+    "memory": (MemoryError, FailureKind.FATAL),
+    "too early": (lambda: Coded(425), FailureKind.RETRY),
+    "overloaded": (lambda: Coded(529), FailureKind.RETRY),
+    "gone": (lambda: Coded(410), FailureKind.FATAL),
     "quota in the body": (
         lambda: Coded(429, {"error": {"type": "insufficient_quota"}}),
-        Kind.FATAL,
+        FailureKind.FATAL,
     ),
     "filter in the body": (
         lambda: Coded(400, {"code": "content_filter"}),
-        Kind.CONTENT,
+        FailureKind.CONTENT,
     ),
-    "a body of text": (lambda: Coded(400, "no"), Kind.FATAL),
-    "an error of text": (lambda: Coded(500, {"error": "no"}), Kind.RETRY),
+    "a body of text": (lambda: Coded(400, "no"), FailureKind.FATAL),
+    "an error of text": (lambda: Coded(500, {"error": "no"}), FailureKind.RETRY),
 }
 
 
@@ -474,7 +517,7 @@ async def test_an_index_error_of_ones_own_model_is_a_bug() -> None:
 
     llm = TextModel(script=[IndexError("list index out of range")])
     with pytest.raises(CallError) as caught:
-        await ask(llm, [HumanMessage("?")], Answer)
+        await ask_structured(llm, [HumanMessage("?")], Answer)
     assert 1 == caught.value.attempts
 
 

@@ -15,7 +15,7 @@ from socratic_agents.core.checklist import Answer, Checklist, Question, Said
 from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.lab.compare.shared_calls import WORK, Sharing
-from socratic_agents.llm.usage import Meter, current_meter, metered
+from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 from socratic_agents.runtime.image_models import Voices
 
 
@@ -103,9 +103,9 @@ async def test_everyone_is_charged_for_the_checklist() -> None:
     models = Models()
     sharing = models.shared()
     assert sharing.inquire is not None
-    meters = [Meter(), Meter()]
+    meters = [UsageMeter(), UsageMeter()]
     for meter in meters:
-        with metered(meter):
+        with using_meter(meter):
             await sharing.inquire("a dot")
 
     assert 1 == models.done["inquire"]
@@ -119,7 +119,7 @@ async def test_everyone_is_charged_for_an_image() -> None:
     voices = Models().shared().voices
 
     async def arm() -> int:
-        with metered() as meter:
+        with using_meter() as meter:
             await asyncio.gather(voices.generate("a dot", 1), voices.generate("a", 1))
             return meter.images
 
@@ -131,9 +131,9 @@ async def test_everyone_is_charged_for_what_failed() -> None:
     models = Models()
     sharing = models.shared()
     assert sharing.inquire is not None
-    meters = [Meter(), Meter()]
+    meters = [UsageMeter(), UsageMeter()]
     for meter in meters:
-        with metered(meter), pytest.raises(AnswerError, match="nothing to ask"):
+        with using_meter(meter), pytest.raises(AnswerError, match="nothing to ask"):
             await sharing.inquire("nothing")
 
     assert 1 == models.done["inquire"]
@@ -145,12 +145,12 @@ async def test_an_empty_purse_is_nobody_elses() -> None:
     models = Models()
     sharing = models.shared()
     assert sharing.inquire is not None
-    poor = Meter(budget=Budget(llm_calls=1))
-    with metered(poor):
+    poor = UsageMeter(budget=Budget(llm_calls=1))
+    with using_meter(poor):
         await sharing.inquire("a dot")
         with pytest.raises(BudgetError, match="1 of 1 llm_calls"):
             await sharing.inquire("two dots")
-    with metered() as rich:
+    with using_meter() as rich:
         checklist = await sharing.inquire("two dots")
 
     assert 1 == len(checklist.questions)

@@ -28,7 +28,7 @@ from socratic_agents.core.checklist import Answer, Checklist, Question, Said
 from socratic_agents.core.errors import AnswerError, CallError, NothingDrawnError
 from socratic_agents.core.history import History, Refinement, StopReason, Verdict
 from socratic_agents.core.loop import Agents, refine_prompt
-from socratic_agents.llm.usage import Meter, current_meter, metered
+from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 from socratic_agents.runtime.refiner import _speculates
 from tests.fakes import ScriptedChatModel
 from tests.strategies import Cast, Script, scripts
@@ -94,7 +94,7 @@ def test_the_same_images_are_bought(
     plain = Cast(script)
     expected = _run(plain, limit, speculate=False)
     ahead = Slow(script, judging=judging, writing=writing)
-    with metered() as meter:
+    with using_meter() as meter:
         got = _run(ahead, limit, speculate=True)
     assert expected.history == got.history
     if isinstance(expected, Refinement):
@@ -215,7 +215,7 @@ async def test_the_optimizer_is_dropped_when_the_judge_is_satisfied() -> None:
         selected.append(stage.ended.is_set())
         return 0
 
-    with metered() as meter:
+    with using_meter() as meter:
         refinement = await stage.play(rounds=3, select=select)
     assert [True] == selected
     assert (1, 1) == (refinement.usage.images, meter.llm_calls)
@@ -335,8 +335,8 @@ async def _never_ends(history: History) -> Verdict:
 async def test_a_budget_of_calls_holds() -> None:
     """What was begun in vain is paid like the rest, and the limit is never passed."""
     stage = Stage(NOT_YET, NOT_YET, SATISFIED)
-    meter = Meter(budget=Settings(budget="llm-calls=2").budget)
-    with metered(meter):
+    meter = UsageMeter(budget=Settings(budget="llm-calls=2").budget)
+    with using_meter(meter):
         refinement = await stage.play(rounds=5, spent=lambda: meter.spent() is not None)
     assert 2 == meter.llm_calls
     assert StopReason.BUDGET_SPENT is refinement.stop

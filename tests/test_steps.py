@@ -13,11 +13,11 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.checklist import Answer, Said
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
-from socratic_agents.llm.usage import metered
+from socratic_agents.llm.usage import using_meter
 from socratic_agents.runtime.cached_models import (
+    language_model_identity,
     model_identity,
     remembered,
-    speaker_identity,
 )
 from socratic_agents.runtime.image_models import Voices
 from socratic_agents.runtime.refiner import Refiner
@@ -124,7 +124,7 @@ async def test_each_input_is_a_step_of_its_own(tmp_path: Path) -> None:
 async def test_those_who_draw_the_same_at_once_share_it(tmp_path: Path) -> None:
     """It is charged to each as if it had been drawn for him alone."""
     models = Models()
-    with RunDirectory(tmp_path, settings={}) as run, metered() as meter:
+    with RunDirectory(tmp_path, settings={}) as run, using_meter() as meter:
         voices = kept(models, run)
         images = await asyncio.gather(*(voices.generate("a ball", 7) for _ in "abc"))
     assert images[0] is images[1] is images[2]
@@ -199,13 +199,15 @@ def test_a_model_is_told_by_what_decides_its_answers(tmp_path: Path) -> None:
 def test_a_speaker_is_told_by_model_server_and_temperature() -> None:
     """And by nothing secret."""
     settings = Settings(profile="local", api_key="secret")
-    known = speaker_identity(settings)
+    known = language_model_identity(settings)
     assert "secret" not in str(known)
-    assert known != speaker_identity(settings.but(temperature=0.5))
-    assert known != speaker_identity(settings.but(base_url="http://127.0.0.1:1/v1"))
-    assert known == speaker_identity(settings.but(seed=3))
+    assert known != language_model_identity(settings.but(temperature=0.5))
+    assert known != language_model_identity(
+        settings.but(base_url="http://127.0.0.1:1/v1")
+    )
+    assert known == language_model_identity(settings.but(seed=3))
     own = settings.but(llm=ScriptedChatModel(script=[]))
-    assert "ScriptedChatModel" == speaker_identity(own)["llm"]
+    assert "ScriptedChatModel" == language_model_identity(own)["llm"]
 
 
 async def test_a_refiner_is_told_of_its_run_before_it_opens(tmp_path: Path) -> None:

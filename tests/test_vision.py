@@ -25,7 +25,7 @@ from socratic_agents.agents.images import (
     BELOW,
     LARGEST,
     Preference,
-    sees,
+    accepts_images,
     vision_judge,
     vision_selector,
     with_images,
@@ -39,10 +39,10 @@ from socratic_agents.core.errors import (
     TemplateError,
 )
 from socratic_agents.core.history import Candidate, History, Round, Status, Verdict
-from socratic_agents.llm.retry import Retries
-from socratic_agents.llm.structured import ask
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.template_files import find_template
-from socratic_agents.llm.usage import metered
+from socratic_agents.llm.usage import using_meter
 from socratic_agents.pocket import PocketChatModel
 from tests.fakes import ScriptedChatModel, TextModel, drawn, failed, history
 from tests.loopback import Loopback, Reply, Request, chat, error
@@ -288,7 +288,7 @@ async def test_a_wrong_letter_is_shown() -> None:
     asked = with_images(
         [HumanMessage("Which?")], [("Image A:", grey(1)), ("Image B:", grey(2))]
     )
-    assert "A" == (await ask(llm, asked, Preference)).better
+    assert "A" == (await ask_structured(llm, asked, Preference)).better
     assert "better: Input should be 'A' or 'B'" in llm.last_question
     assert [1, 2] == [level(picture) for picture in pictures(llm.asked[1][0])]
 
@@ -365,11 +365,11 @@ def test_the_optimizer_is_shown_the_incumbent() -> None:
 
 def test_a_model_says_whether_it_sees() -> None:
     """By its profile; where there is none, or it is silent, nobody knows."""
-    assert sees(PocketChatModel()) is False
-    assert sees(TextModel(profile={"image_inputs": True})) is True
-    assert sees(TextModel(profile={"image_inputs": False})) is False
-    assert sees(TextModel(profile={"tool_calling": True})) is None
-    assert sees(TextModel()) is None
+    assert accepts_images(PocketChatModel()) is False
+    assert accepts_images(TextModel(profile={"image_inputs": True})) is True
+    assert accepts_images(TextModel(profile={"image_inputs": False})) is False
+    assert accepts_images(TextModel(profile={"tool_calling": True})) is None
+    assert accepts_images(TextModel()) is None
 
 
 def test_the_answer_is_fit_for_strict_schemas() -> None:
@@ -384,7 +384,7 @@ async def no_sleep(seconds: float) -> None:
     """Wait for nothing."""
 
 
-RETRIES = Retries(sleep=no_sleep)
+RETRIES = RetryPolicy(sleep=no_sleep)
 
 
 def openai_model(server: Loopback) -> BaseChatModel:
@@ -463,7 +463,7 @@ async def test_a_pair_is_sent_in_both_orders_at_once(
     better: Callable[[int, int], str], expected: int
 ) -> None:
     """An agreement replaces the incumbent, and a disagreement keeps it."""
-    with Loopback(viewer(better)) as server, metered() as meter:
+    with Loopback(viewer(better)) as server, using_meter() as meter:
         select = vision_selector(openai_model(server), SELECTOR, retries=RETRIES)
         assert expected == await select(gallery(10, 20))
     shown = [[level(picture) for _, picture in sent(r)] for r in server.requests]

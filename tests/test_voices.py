@@ -14,7 +14,7 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.checklist import Answer, Checklist, Question, Said
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Candidate
-from socratic_agents.llm.usage import metered
+from socratic_agents.llm.usage import using_meter
 from socratic_agents.pocket import weights_folder
 from socratic_agents.runtime.adapters import drawn
 from socratic_agents.runtime.build import cast_agents
@@ -191,7 +191,7 @@ async def test_what_is_asked_for_is_counted() -> None:
     async def grey(prompt: str, seed: int) -> Image.Image:
         return Image.new("L", (8, 8))
 
-    with metered() as meter:
+    with using_meter() as meter:
         assert "RGB" == (await drawn(grey)("a ball", 1)).mode
         assert IMAGE is await drawn(lambda *_: asyncio.sleep(0, IMAGE))("a ball", 1)
         with pytest.raises(LookupError):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.agents.checklist_writer import REPAIRS
+from socratic_agents.agents.checklist_writer import VALIDATION_RETRIES
 from socratic_agents.agents.images import BELOW, with_images
 from socratic_agents.core.checklist import Answer, Checklist, Said
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.core.history import Candidate
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
 __all__ = ("Answers", "captioner_answers", "vision_answers")
@@ -69,7 +69,7 @@ def captioner_answers(
 
 
 def vision_answers(
-    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
     """Return the voice that lets a language model look and answer all questions.
 
@@ -79,13 +79,15 @@ def vision_answers(
     Args:
         llm: A LangChain chat model that takes images.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no answerer's template.
     """
     template.expect("answerer")
-    ask = Asker(llm, Answers, repairs=REPAIRS, retries=retries)
+    ask = StructuredCaller(
+        llm, Answers, validation_retries=VALIDATION_RETRIES, retries=retries
+    )
 
     async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
         image, count = _image(candidate), len(checklist.questions)

@@ -14,7 +14,7 @@ from socratic_agents.core.checklist import Checklist, Question
 from socratic_agents.core.errors import AgentError, CandidateError
 from socratic_agents.core.history import Verdict
 from socratic_agents.core.text import printable_line
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.core.history import Candidate, History
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template
 
 __all__ = ("Questions", "checklist_judge", "checklist_writer")
@@ -39,7 +39,7 @@ YES_OR_NO = re.compile(
 Not "was": an image is asked about as it is, and in German that word means "what".
 """
 
-REPAIRS = 1
+VALIDATION_RETRIES = 1
 """How often a wrong list of questions or answers is shown to the model again."""
 
 
@@ -75,7 +75,7 @@ class Questions(BaseModel):
 
 
 def checklist_writer(
-    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[str], Awaitable[Checklist]]:
     """Return the writer of checklists: user prompt -> the questions about it.
 
@@ -87,7 +87,7 @@ def checklist_writer(
     Args:
         llm: Any LangChain chat model.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no checklist's template.
@@ -97,7 +97,9 @@ def checklist_writer(
         2024), section 3.
     """
     template.expect("checklist")
-    ask = Asker(llm, Questions, repairs=REPAIRS, retries=retries)
+    ask = StructuredCaller(
+        llm, Questions, validation_retries=VALIDATION_RETRIES, retries=retries
+    )
 
     async def write(user_prompt: str) -> Checklist:
         messages = template.filled({"user_prompt": user_prompt})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.core.text import printable_line
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from socratic_agents.core.history import History
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
 __all__ = ("Checks", "fidelity_guard")
@@ -42,7 +42,7 @@ class Checks(BaseModel):
 
 
 def fidelity_guard(
-    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]:
     """Return the guard: history, new prompts -> those that are faithful.
 
@@ -56,13 +56,13 @@ def fidelity_guard(
     Args:
         llm: Any LangChain chat model.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no guard's template.
     """
     template.expect("guard")
-    ask = Asker(llm, Checks, retries=retries)
+    ask = StructuredCaller(llm, Checks, retries=retries)
 
     async def check(history: History, prompts: Sequence[str]) -> dict[int, _Check]:
         questions = history.checklist.questions if history.checklist else ()

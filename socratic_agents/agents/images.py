@@ -14,7 +14,7 @@ from socratic_agents.agents.judges import Judgement, ask_verdict, earlier_verdic
 from socratic_agents.core.concurrency import run_together
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import Verdict
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.core.history import History
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
 __all__ = (
     "BELOW",
     "LARGEST",
     "Preference",
-    "sees",
+    "accepts_images",
     "vision_judge",
     "vision_selector",
     "with_images",
@@ -53,7 +53,7 @@ class Preference(BaseModel):
     better: Literal["A", "B"] = Field(description="The letter of the better image.")
 
 
-def sees(llm: BaseChatModel) -> bool | None:
+def accepts_images(llm: BaseChatModel) -> bool | None:
     """Return whether a language model takes images; ``None`` if it does not say."""
     return (llm.profile or {}).get("image_inputs")
 
@@ -74,7 +74,7 @@ def with_images(
 
 
 def vision_judge(
-    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[History], Awaitable[Verdict]]:
     """Return the judge that lets a language model look at the image.
 
@@ -85,15 +85,15 @@ def vision_judge(
     variables of ``caption_judge``.
 
     Args:
-        llm: A LangChain chat model that takes images; see ``sees``.
+        llm: A LangChain chat model that takes images; see ``accepts_images``.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no judge's template, or one that shows no image.
     """
     template.expect("judge", uses=("image",))
-    ask = Asker(llm, Judgement, retries=retries)
+    ask = StructuredCaller(llm, Judgement, retries=retries)
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent
@@ -121,7 +121,7 @@ def vision_selector(
     llm: BaseChatModel,
     template: Template,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
     finalists: int = 3,
 ) -> Callable[[History], Awaitable[int]]:
     """Return the selector that lets a language model compare the best images.
@@ -136,9 +136,9 @@ def vision_selector(
     may use ``user_prompt``.
 
     Args:
-        llm: A LangChain chat model that takes images; see ``sees``.
+        llm: A LangChain chat model that takes images; see ``accepts_images``.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
         finalists: How many of the best are compared, at least 1. Each one after the
             first costs two calls.
 
@@ -155,7 +155,7 @@ def vision_selector(
         message = f"expected at least 1 finalist, got {finalists}; give 1 or more"
         raise ConfigurationError(message)
     template.expect("selector", uses=("first", "second"), lacks=("candidates",))
-    ask = Asker(llm, Preference, retries=retries)
+    ask = StructuredCaller(llm, Preference, retries=retries)
 
     async def select(history: History) -> int:
         images = {

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from socratic_agents.agents.attempts import attempt, attempts
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import History, Verdict
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
 __all__ = (
@@ -56,7 +56,7 @@ class Judgement(BaseModel):
 
 
 def caption_judge(
-    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[History], Awaitable[Verdict]]:
     """Return the judge that lets a language model compare prompt and caption.
 
@@ -70,13 +70,13 @@ def caption_judge(
     Args:
         llm: Any LangChain chat model.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no judge's template, or one that shows the image.
     """
     template.expect("judge", lacks=("image",))
-    ask = Asker(llm, Judgement, retries=retries)
+    ask = StructuredCaller(llm, Judgement, retries=retries)
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent
@@ -127,7 +127,7 @@ async def never(history: History) -> Verdict:  # noqa: ARG001 - a judge is given
 
 
 async def ask_verdict(
-    ask: Asker[Judgement], messages: Sequence[BaseMessage]
+    ask: StructuredCaller[Judgement], messages: Sequence[BaseMessage]
 ) -> Verdict:
     """Ask a language model for a judgement, and return it as a verdict.
 

@@ -18,8 +18,8 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.few_shot import chosen_examples
-from socratic_agents.llm.retry import Retries
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -85,7 +85,7 @@ def optimizer(
     example_selector: Any = None,
     guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]
     | None = None,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Callable[[History], Awaitable[tuple[str, ...]]]:
     """Return the optimizer that writes with a language model from the incumbent.
 
@@ -110,7 +110,7 @@ def optimizer(
             ``select_examples``.
         guard: History, new prompts -> those that are faithful to the user prompt;
             ``None``: all are drawn. One that cannot answer holds nothing up.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         ConfigurationError: If a number is below 1.
@@ -135,8 +135,8 @@ def optimizer(
             f"{template.name!r}; use few_shot, or add {{{{#examples}}}} to it"
         )
         raise TemplateError(message)
-    retries = retries or Retries()
-    ask = Asker(llm, Rewrites, retries=retries)
+    retries = retries or RetryPolicy()
+    ask = StructuredCaller(llm, Rewrites, retries=retries)
 
     async def optimize(history: History) -> tuple[str, ...]:
         incumbent = history.incumbent
@@ -243,13 +243,13 @@ def _fresh(
 
 
 async def _chosen(
-    selector: Any, user_prompt: str, retries: Retries
+    selector: Any, user_prompt: str, retries: RetryPolicy
 ) -> list[dict[str, str]]:
     """Return the examples that a selector chooses for a user prompt."""
     query = {"user_prompt": user_prompt}
 
     async def request() -> Any:
-        # It may ask an embedding server, whose line may be bad like any other.
+        # It may ask an embedding server, whose network may fail like any other.
         if hasattr(selector, "aselect_examples"):
             return await selector.aselect_examples(query)
         return await asyncio.to_thread(selector.select_examples, query)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.agents.checklist_answerers import vision_answers
 from socratic_agents.agents.checklist_writer import checklist_judge, checklist_writer
 from socratic_agents.agents.guard import fidelity_guard
-from socratic_agents.agents.images import sees, vision_judge, vision_selector
+from socratic_agents.agents.images import accepts_images, vision_judge, vision_selector
 from socratic_agents.agents.judges import caption_judge, never, score_judge
 from socratic_agents.agents.optimizer import optimizer
 from socratic_agents.agents.selectors import (
@@ -20,7 +19,6 @@ from socratic_agents.agents.selectors import (
 )
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.text import error_line
 from socratic_agents.llm.template_files import find_template
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template
 
 __all__ = (
@@ -38,10 +36,8 @@ __all__ = (
     "guards",
     "inquires",
     "open_answerer",
-    "open_connections",
     "open_inquirer",
     "open_judge",
-    "open_language_model",
     "open_optimizer",
     "open_selector",
 )
@@ -93,7 +89,7 @@ def check_eyes(
     """
     looking = [role for role, one in templates.items() if "image" in one.variables]
     looking += ["selector"] if settings.selector == "vision" else []
-    if looking and llm is not None and sees(llm) is False:
+    if looking and llm is not None and accepts_images(llm) is False:
         message = (
             f"expected an llm that sees images for the {looking[0]}, got "
             f"{_shown(settings.llm)}, which takes none; choose another llm, or one that "
@@ -106,87 +102,13 @@ def _shown(llm: Any) -> str:
     return repr(llm) if isinstance(llm, str) else type(llm).__name__
 
 
-def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatModel:
-    """Return the language model that the settings name.
-
-    Args:
-        settings: Name it.
-        client: As from ``open_connections``.
-
-    Raises:
-        ConfigurationError: If it is of the wrong type, or cannot be opened.
-    """
-    from langchain_core.language_models import BaseChatModel
-
-    given = settings.llm
-    if isinstance(given, BaseChatModel):
-        return given
-    if not isinstance(given, str):
-        message = (
-            "expected llm to be 'pocket', a 'provider:model' name or a LangChain chat "
-            f"model, got {type(given).__name__}"
-        )
-        raise ConfigurationError(message)
-    if given == "pocket":
-        from socratic_agents.pocket import PocketChatModel
-
-        return cast("BaseChatModel", PocketChatModel(seed=settings.seed))
-    if ":" not in given:
-        # LangChain would guess a provider, and the key would be missed only later.
-        message = (
-            f"expected llm to be 'pocket' or a 'provider:model' name, got {given!r}; "
-            f"write 'openai:{given}', for example"
-        )
-        raise ConfigurationError(message)
-    from langchain.chat_models import init_chat_model
-
-    key: Any = settings.api_key
-    if settings.base_url and key is None and not os.environ.get("OPENAI_API_KEY"):
-        key = "none"  # a server of one's own asks for none, but the client does
-    options: dict[str, Any] = {
-        "temperature": settings.temperature,
-        "base_url": settings.base_url,
-        "api_key": key,
-    }
-    options = {name: value for name, value in options.items() if value is not None}
-    if client is not None:
-        options["http_async_client"] = client
-    try:
-        # Retrying is the chains' own matter; two layers would multiply.
-        return cast(
-            "BaseChatModel",
-            init_chat_model(given, max_retries=0, timeout=settings.timeout, **options),
-        )
-    except Exception as problem:
-        message = (
-            f"expected a language model such as 'openai:gpt-5-mini', got {given!r}, "
-            f"which cannot be opened ({error_line(problem)}); check the name and the key, "
-            "and that its integration is installed"
-        )
-        raise ConfigurationError(message) from problem
-
-
-def open_connections(settings: Settings) -> Any:
-    """Return the client for the language model, or ``None`` where it has its own.
-
-    LangChain's would be shared by the whole program, and keep connections of event
-    loops that have ended.
-    """
-    named = isinstance(settings.llm, str) and settings.llm.startswith("openai:")
-    if not named:
-        return None
-    from socratic_agents.llm.http_clients import Connections
-
-    return Connections(timeout=settings.timeout)
-
-
 def open_judge(
     settings: Settings,
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     look: Any = None,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Any:
     """Return who judges: a name's judge, or the callable itself.
 
@@ -195,7 +117,7 @@ def open_judge(
         templates: As from ``find_templates``.
         llm: The language model, if there is one.
         look: Image, open question -> answer, for the checklist's judge.
-        retries: How patiently the model is asked, and at what pace.
+        retries: How often a failed request is sent again, and at what rate.
 
     Raises:
         ConfigurationError: If a callable cannot be awaited.
@@ -217,7 +139,7 @@ def open_selector(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Any:
     """Return who selects: a name's selector, or the callable itself.
 
@@ -239,7 +161,7 @@ def open_optimizer(
     llm: BaseChatModel | None,
     max_tokens: int | None,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Any:
     """Return who optimizes: the language model, or the callable itself.
 
@@ -270,7 +192,7 @@ def open_inquirer(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Any:
     """Return who writes the checklists, or ``None`` where there are none."""
     if not inquires(settings):
@@ -283,7 +205,7 @@ def open_answerer(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Any:
     """Return the language model that answers checklists, or ``None`` if none does."""
     if "answerer" not in templates:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.core.errors import AnswerError
-from socratic_agents.llm.structured import Asker
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from socratic_agents.core.history import History
-    from socratic_agents.llm.retry import Retries
+    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
 __all__ = ("Choice", "caption_selector", "checklist", "clip", "first", "last")
@@ -33,7 +33,7 @@ class Choice(BaseModel):
 
 
 def caption_selector(
-    llm: BaseChatModel, template: Template, *, retries: Retries | None = None
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[History], Awaitable[int]]:
     """Return the selector that lets a language model choose by the captions.
 
@@ -46,13 +46,13 @@ def caption_selector(
     Args:
         llm: Any LangChain chat model.
         template: Its words; see ``find_template``.
-        retries: How patiently a failed request is sent again.
+        retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no selector's template, or one that compares two images.
     """
     template.expect("selector", uses=("candidates",), lacks=("first", "second"))
-    ask = Asker(llm, Choice, retries=retries)
+    ask = StructuredCaller(llm, Choice, retries=retries)
 
     async def select(history: History) -> int:
         indices = [

@@ -1,7 +1,7 @@
-"""Recall: what a language model said once, it need not be asked again.
+"""The response cache: what a language model answered once is not asked again.
 
-Its message is kept as it came, before anybody reads it: what was paid for outlives a
-crash, and a mistake of ours in reading it costs nothing when it is mended.
+A message is journaled as it came, before it is parsed: what was paid for outlives a
+crash, and fixing a bug in our parser costs no further request.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ if TYPE_CHECKING:
 
     from socratic_agents.storage.journal import Journal
 
-__all__ = ("Recall", "current_recall", "recalling")
+__all__ = ("ResponseCache", "current_cache", "using_cache")
 
 FACTS = (
     *("finish_reason", "stop_reason", "model_name", "system_fingerprint"),
     "socratic_made",
 )
-"""What is kept of all that a provider says about its answer."""
+"""What is kept of all that a provider says about its response."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recall:
-    """Where answers are kept, and whose they are."""
+class ResponseCache:
+    """Responses in a journal, and which model they are of."""
 
     journal: Journal
-    speaker: Mapping[str, Any]
-    """What tells this language model's answers from another's, as JSON."""
-    only: bool = False
-    """Whether nobody is asked what is not known."""
+    model_identity: Mapping[str, Any]
+    """What tells this language model's responses from another's, as JSON."""
+    replay_only: bool = False
+    """Refuse what is not cached instead of asking."""
 
-    def key(self, form: str, talk: list[BaseMessage]) -> str:
-        """Return the name of an answer.
+    def key(self, form: str, messages: list[BaseMessage]) -> str:
+        """Return the journal's key of a response.
 
         Args:
-            form: What the model is held to: the schema, and the way it is given.
-            talk: What it is asked.
+            form: Method and schema, as of a ``StructuredMethod``.
+            messages: What the model is asked.
         """
-        said = [[message.type, message.content] for message in talk]
-        return key_of("llm", dict(self.speaker), form, said)
+        asked = [[message.type, message.content] for message in messages]
+        return key_of("llm", dict(self.model_identity), form, asked)
 
     async def message(
         self,
@@ -58,15 +58,15 @@ class Recall:
         *,
         count: Callable[[], object],
     ) -> AIMessage:
-        """Return the known answer, or what is said now.
+        """Return the cached response, or ask for it and cache it.
 
         Args:
             key: As from ``key``.
             ask: Asks the model.
-            count: Called in its place where the answer is known.
+            count: Called in its place where the response is cached.
 
         Raises:
-            MissingError: If it is not known, and only what is known is wanted.
+            MissingError: If it is not cached, with ``replay_only``.
         """
         journal = self.journal
         async with journal.alone(key):
@@ -75,7 +75,7 @@ class Recall:
                 count()
                 journal.known["llm"] += 1
                 return _message(value)
-            if self.only:
+            if self.replay_only:
                 raise MissingError({"llm": 1})
             message = await ask()
             await journal.paid("llm", key, _value(message))
@@ -83,13 +83,13 @@ class Recall:
 
 
 def _value(message: AIMessage) -> dict[str, Any]:
-    told = message.response_metadata
+    facts = message.response_metadata
     value = {
         "content": message.content,
         "tool_calls": message.tool_calls,
         "invalid_tool_calls": message.invalid_tool_calls,
         "usage_metadata": message.usage_metadata,
-        "response_metadata": {name: told[name] for name in FACTS if name in told},
+        "response_metadata": {name: facts[name] for name in FACTS if name in facts},
         "refusal": message.additional_kwargs.get("refusal"),
     }
     # Whatever a provider's client puts into its messages.
@@ -105,19 +105,19 @@ def _message(value: Mapping[str, Any]) -> AIMessage:
     return AIMessage(**fields, additional_kwargs=refusal)
 
 
-_RECALL: ContextVar[Recall | None] = ContextVar("socratic_recall", default=None)
+_CACHE: ContextVar[ResponseCache | None] = ContextVar("socratic_cache", default=None)
 
 
-def current_recall() -> Recall | None:
-    """Return what answers are recalled from, if anything."""
-    return _RECALL.get()
+def current_cache() -> ResponseCache | None:
+    """Return the response cache in force, if any."""
+    return _CACHE.get()
 
 
 @contextmanager
-def recalling(recall: Recall | None) -> Iterator[None]:
-    """Take the answers to all that is asked inside from where they are known."""
-    token = _RECALL.set(recall)
+def using_cache(cache: ResponseCache | None) -> Iterator[None]:
+    """Take the responses to all requests inside from a cache, where it has them."""
+    token = _CACHE.set(cache)
     try:
         yield
     finally:
-        _RECALL.reset(token)
+        _CACHE.reset(token)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ("Kind", "advice", "classify", "describe", "redact", "server_hint")
+__all__ = ("FailureKind", "advice", "classify", "describe", "redact", "server_hint")
 
 _AGAIN = frozenset(
     {
@@ -36,11 +36,11 @@ _REFUSALS = frozenset({"OpenAIRefusalError", "ContentFilterFinishReasonError"})
 _MISTAKES = frozenset({"LengthFinishReasonError", "OutputParserException"})
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What an exception of a language model's client means for the next step."""
 
     RETRY = "retry"
-    """The line was bad or the server busy: the same request may succeed."""
+    """A network error or a busy server: the same request may succeed."""
     FATAL = "fatal"
     """The same request will fail again."""
     CONTENT = "content"
@@ -49,7 +49,7 @@ class Kind(StrEnum):
     """The model answered, but not in the form that was asked for."""
 
 
-def classify(problem: BaseException) -> Kind:
+def classify(problem: BaseException) -> FailureKind:
     """Return what an exception means.
 
     LangChain's own mark ``is_retryable`` counts, but comes third: it is wrong for a
@@ -58,23 +58,23 @@ def classify(problem: BaseException) -> Kind:
     names = {cls.__name__ for cls in type(problem).__mro__}
     codes = set(_codes(problem))
     if codes & _QUOTA:
-        return Kind.FATAL
+        return FailureKind.FATAL
     if codes & _POLICY or names & _REFUSALS:
-        return Kind.CONTENT
+        return FailureKind.CONTENT
     if names & _MISTAKES or isinstance(problem, ValidationError):
-        return Kind.MALFORMED
+        return FailureKind.MALFORMED
     retryable = getattr(problem, "is_retryable", None)
     if retryable is not None:
-        return Kind.RETRY if retryable else Kind.FATAL
+        return FailureKind.RETRY if retryable else FailureKind.FATAL
     status = _status(problem)
     if status is None:
         lost = isinstance(problem, (TimeoutError, ConnectionError))
         lost = lost or "TransportError" in names or _stumbled(problem)
         # A connection that was kept from an event loop which has ended since.
         lost = lost or "Event loop is closed" in str(problem)
-        return Kind.RETRY if lost else Kind.FATAL
+        return FailureKind.RETRY if lost else FailureKind.FATAL
     again = status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return Kind.RETRY if again else Kind.FATAL
+    return FailureKind.RETRY if again else FailureKind.FATAL
 
 
 def server_hint(problem: BaseException, *, now: float | None = None) -> float | None:
@@ -139,7 +139,7 @@ def advice(problem: BaseException) -> str:
     """Return what a person can do about a call that failed for good."""
     if set(_codes(problem)) & _QUOTA:
         return "the quota is spent: add credit or use another model"
-    if classify(problem) is Kind.FATAL:
+    if classify(problem) is FailureKind.FATAL:
         match _status(problem):
             case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
                 return "check the API key and what it may use"

@@ -1,4 +1,4 @@
-"""Connections to a provider that are kept, each in the event loop that opened it.
+"""HTTP connections to a provider that are kept, each in the event loop that opened it.
 
 Importing this loads OpenAI's client; who needs it does so late.
 """
@@ -13,14 +13,14 @@ import openai
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-__all__ = ("Connections",)
+__all__ = ("PerLoopClient",)
 
 KEPT = 4.0
 """Seconds that an idle connection is kept: less than the 5 s after which common servers
 hang up, for a request that meets the hanging up is lost."""
 
 
-class Connections(openai.DefaultAsyncHttpxClient):
+class PerLoopClient(openai.DefaultAsyncHttpxClient):
     """A client that can be used from any event loop, and keeps connections in each.
 
     A connection belongs to the loop that opened it, and fails or hangs in another. So
@@ -33,7 +33,7 @@ class Connections(openai.DefaultAsyncHttpxClient):
     def __init__(self, *, timeout: float) -> None:
         self._options: dict[str, Any] = {
             "timeout": timeout,
-            # How many there are is the pace's matter.
+            # How many there are is the rate limiter's matter.
             "limits": type(openai.DEFAULT_CONNECTION_LIMITS)(keepalive_expiry=KEPT),
         }
         self._clients: dict[

@@ -1,8 +1,7 @@
-"""Ways to ask a language model, and to read what it says.
+"""Structured-output methods: how a language model is held to a JSON schema.
 
-With a JSON schema where the model's client knows how, and else with the schema in
-words. What comes back is read apart from the asking, so that an answer that is known
-already is read like one that has just come.
+By the client's structured output where it has one, else by instructions in the prompt.
+A response is parsed apart from the request, so that a cached one is parsed alike.
 """
 
 from __future__ import annotations
@@ -27,12 +26,19 @@ if TYPE_CHECKING:
     Send: TypeAlias = Callable[[list[BaseMessage]], Awaitable[AIMessage]]
     Read: TypeAlias = Callable[[AIMessage], "Reply"]
 
-__all__ = ("SHOWN", "Reply", "Way", "in_one_line", "in_words", "with_schema")
+__all__ = (
+    "SHOWN",
+    "Reply",
+    "StructuredMethod",
+    "in_one_line",
+    "json_in_prompt",
+    "with_schema",
+)
 
 SHOWN = 4_000
 """Characters of a wrong answer that are shown to the model again."""
 MADE = "socratic_made"
-"""Under this name a message carries what a chain made of it."""
+"""Under this name a message carries what a chain parsed it to."""
 FILTERED = frozenset({"content_filter", "refusal", "SAFETY"})
 """How providers say that a filter withheld the answer."""
 
@@ -54,22 +60,22 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to ask a model and to read what it says."""
+class StructuredMethod:
+    """How a request is sent, and how its response is read."""
 
-    form: str
-    """What the model is held to, for telling answers apart."""
+    cache_form: str
+    """Method and schema, as part of the key of a cached response."""
     send: Send
     read: Read
 
 
-def with_schema(llm: BaseChatModel, answer: type[BaseModel]) -> Way | None:
-    """Return how to ask a model with structured output; ``None`` if it has none."""
+def with_schema(llm: BaseChatModel, answer: type[BaseModel]) -> StructuredMethod | None:
+    """Return the method of a client with structured output; ``None`` if it has none."""
     # The schema and not the class: given the class, clients raise on a wrong answer
     # and lose what the model wrote.
     schema = answer.model_json_schema()
-    ways: list[dict[str, Any]] = [{"method": "json_schema", "strict": True}, {}]
-    for options in ways:
+    variants: list[dict[str, Any]] = [{"method": "json_schema", "strict": True}, {}]
+    for options in variants:
         try:
             chain = llm.with_structured_output(schema, **options)
             whole = llm.with_structured_output(schema, include_raw=True, **options)
@@ -81,10 +87,12 @@ def with_schema(llm: BaseChatModel, answer: type[BaseModel]) -> Way | None:
     return None
 
 
-def _direct(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way | None:
-    """Return how to call a chain's model and its parser bare, if it is just these.
+def _direct(
+    chain: Runnable[Any, Any], schema: dict[str, Any]
+) -> StructuredMethod | None:
+    """Return a method that calls a chain's model and parser bare, if it is just these.
 
-    LangChain's own way to keep the raw message runs five runnables and a thread, which
+    LangChain's own means to keep the raw message runs five runnables and a thread, which
     takes as long as the rest of the call.
     """
     from langchain_core.output_parsers import BaseLLMOutputParser
@@ -98,8 +106,8 @@ def _direct(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way | None:
     if len(rest) > 1 or not isinstance(parser, BaseLLMOutputParser):
         return None
 
-    async def send(talk: list[BaseMessage]) -> AIMessage:
-        message: AIMessage = await model.ainvoke(talk)
+    async def send(messages: list[BaseMessage]) -> AIMessage:
+        message: AIMessage = await model.ainvoke(messages)
         return message
 
     def read(raw: AIMessage) -> Reply:
@@ -109,17 +117,17 @@ def _direct(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way | None:
             parsed, error = None, in_one_line(problem)
         return _reply(raw, parsed, error)
 
-    return Way(_form("schema", schema), send, read)
+    return StructuredMethod(_cache_form("schema", schema), send, read)
 
 
-def _through(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way:
-    """Return how to ask through a chain of whatever make that keeps the raw message."""
+def _through(chain: Runnable[Any, Any], schema: dict[str, Any]) -> StructuredMethod:
+    """Return a method for a chain of any other make that keeps the raw message."""
 
-    async def send(talk: list[BaseMessage]) -> AIMessage:
-        result = await chain.ainvoke(talk)
+    async def send(messages: list[BaseMessage]) -> AIMessage:
+        result = await chain.ainvoke(messages)
         raw: AIMessage = result["raw"]
         error = result["parsing_error"]
-        # Only this chain knows how it reads: what it made of the message goes with it.
+        # Only this chain knows how it parses: the result goes with the message.
         made = {
             "parsed": result["parsed"],
             "error": in_one_line(error) if error else "",
@@ -132,18 +140,18 @@ def _through(chain: Runnable[Any, Any], schema: dict[str, Any]) -> Way:
         made = raw.response_metadata[MADE]
         return _reply(raw, made["parsed"], made["error"])
 
-    return Way(_form("chain", schema), send, read)
+    return StructuredMethod(_cache_form("chain", schema), send, read)
 
 
-def in_words(llm: BaseChatModel, answer: type[BaseModel]) -> Way:
-    """Return how to ask a model that only writes text: the words hold the schema."""
+def json_in_prompt(llm: BaseChatModel, answer: type[BaseModel]) -> StructuredMethod:
+    """Return the method for a model without structured output: schema in the prompt."""
     from langchain_core.output_parsers import PydanticOutputParser
 
     parser: Any = PydanticOutputParser(pydantic_object=answer)
     instructions = parser.get_format_instructions()
 
-    async def send(talk: list[BaseMessage]) -> AIMessage:
-        *earlier, last = talk
+    async def send(messages: list[BaseMessage]) -> AIMessage:
+        *earlier, last = messages
         content = last.content
         if isinstance(content, str):
             content = f"{content}\n\n{instructions}"
@@ -155,20 +163,20 @@ def in_words(llm: BaseChatModel, answer: type[BaseModel]) -> Way:
     def read(raw: AIMessage) -> Reply:
         return _reply(raw, parsed={}, error="")
 
-    return Way(_form("text", answer.model_json_schema()), send, read)
+    return StructuredMethod(_cache_form("text", answer.model_json_schema()), send, read)
 
 
-def _form(way: str, schema: dict[str, Any]) -> str:
-    return json.dumps([way, schema], sort_keys=True)
+def _cache_form(method: str, schema: dict[str, Any]) -> str:
+    return json.dumps([method, schema], sort_keys=True)
 
 
 def _reply(raw: AIMessage, parsed: Any, error: str) -> Reply:
-    """Return what a message says, with its cost counted."""
+    """Return what a message says, and count its tokens."""
     current_meter().add_tokens(raw.usage_metadata)
     calls = [*raw.tool_calls, *raw.invalid_tool_calls]
     written = [call["args"] for call in calls]
-    said = [args if isinstance(args, str) else json.dumps(args) for args in written]
-    text = "\n".join([*filter(None, [raw.text]), *filter(None, said)])
+    parts = [args if isinstance(args, str) else json.dumps(args) for args in written]
+    text = "\n".join([*filter(None, [raw.text]), *filter(None, parts)])
     facts = raw.response_metadata
     finish = str(facts.get("finish_reason") or facts.get("stop_reason") or "")
     refusal = str(raw.additional_kwargs.get("refusal") or "")

@@ -1,7 +1,7 @@
-"""Pace: how many requests are on their way to a provider, and how many a minute.
+"""The rate limiter: concurrent requests to a provider, and requests a minute.
 
-Whoever asks waits his turn here, before the request is sent and before its clock
-starts. One pace serves all threads and event loops of a refiner.
+A request waits its turn here, before it is sent and before its timeout starts. One
+limiter serves all threads and event loops of a refiner.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from socratic_agents.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ("Pace",)
+__all__ = ("RateLimiter",)
 
 
-class Pace:
-    """Lets requests out in the order in which they came, and none too soon.
+class RateLimiter:
+    """Lets requests through in order of arrival, none too soon.
 
     Args:
-        concurrency: Requests on their way at the same time, at least 1.
+        concurrency: Concurrent requests, at least 1.
         rate: Requests a minute, above 0. They are evenly spaced, since providers count
             in shorter spans too: 60 a minute are one a second. ``None``: no limit.
         clock: Seconds from any time on, never going back.
@@ -53,63 +53,63 @@ class Pace:
             )
             raise ConfigurationError(message)
         self._clock, self._sleep = clock, sleep
-        self._places, self._turnstile = _Gate(concurrency), _Gate(1)
+        self._slots, self._turnstile = _FairSemaphore(concurrency), _FairSemaphore(1)
         self._interval = 60 / rate if rate else 0.0
         self._next = clock()
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[float]:
-        """Wait for a turn, and keep a place until the reply is there.
+        """Wait for a turn, and keep a slot until the response is there.
 
-        Yields how long the wait was, in seconds. Who is cancelled in the line leaves
+        Yields how long the wait was, in seconds. Who is cancelled in the queue leaves
         it, and nobody waits longer for that.
         """
         came = self._clock()
-        async with self._places:
+        async with self._slots:
             if self._interval:
                 async with self._turnstile:
                     await self._until_due()
             yield self._clock() - came
 
     async def _until_due(self) -> None:
-        """Wait until the next request may go out; only the first in line does."""
+        """Wait until the next request may go out; only the first in the queue does."""
         while (wait := self._next - self._clock()) > 0:
             await self._sleep(wait)  # a timer may be early by its resolution
-        # After the wait: who leaves the line takes no time from those behind him.
+        # After the wait: who leaves the queue takes no time from those behind him.
         self._next = max(self._next, self._clock()) + self._interval
 
 
-class _Gate:
-    """So many may be inside; the others enter in order, from any event loop."""
+class _FairSemaphore:
+    """A semaphore that is first in, first out, across event loops."""
 
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._line = deque[asyncio.Future[None]]()
+    def __init__(self, slots: int) -> None:
+        self._free = slots
+        self._queue = deque[asyncio.Future[None]]()
         self._lock = threading.Lock()
 
     async def __aenter__(self) -> None:
         with self._lock:
-            if self._free:  # then nobody stands in line
+            if self._free:  # then nobody waits
                 self._free -= 1
                 return
             turn = asyncio.get_running_loop().create_future()
-            self._line.append(turn)
+            self._queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             with self._lock:
-                waited = turn in self._line
+                waited = turn in self._queue
                 if waited:
-                    self._line.remove(turn)
+                    self._queue.remove(turn)
             if not waited:
-                await self.__aexit__()  # the place had just been handed over
+                await self.__aexit__()  # the slot had just been handed over
             raise
 
     async def __aexit__(self, *_: object) -> None:
         with self._lock:
-            while self._line:
-                turn = self._line.popleft()
-                # The event loop of one that still stands here may have ended.
+            while self._queue:
+                turn = self._queue.popleft()
+                # The event loop of one that still waits may have ended.
                 with contextlib.suppress(RuntimeError):
                     turn.get_loop().call_soon_threadsafe(_open, turn)
                     return

@@ -1,6 +1,6 @@
-"""The line was bad: the one place where a request is sent again.
+"""Network errors: the one place where a request is sent again.
 
-A wrong answer is another matter; ``ask`` shows it to the model. Clients must not
+A wrong answer is another matter; see ``structured``. Clients must not
 retry by themselves: their attempts would multiply with these.
 """
 
@@ -14,7 +14,7 @@ import tenacity
 
 from socratic_agents.core.errors import CallError, ConfigurationError
 from socratic_agents.llm.failures import (
-    Kind,
+    FailureKind,
     advice,
     classify,
     describe,
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
 
-    from socratic_agents.llm.rate_limit import Pace
+    from socratic_agents.llm.rate_limit import RateLimiter
 
-__all__ = ("Retries", "single_attempt")
+__all__ = ("RetryPolicy", "single_attempt")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retries:
-    """How patiently a request is sent again. Calling it with a request does it."""
+class RetryPolicy:
+    """How often a request is sent again. Calling it with a request sends it."""
 
     attempts: int = 6
     """Requests at most, at least 1."""
@@ -46,7 +46,7 @@ class Retries:
     """A server that asks to wait longer, in seconds, is not waited for."""
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     """Waits; the tests give one that does not."""
-    pace: Pace | None = None
+    rate_limiter: RateLimiter | None = None
     """Where each attempt waits its turn, which is no part of ``seconds``."""
 
     def __post_init__(self) -> None:
@@ -75,9 +75,9 @@ class Retries:
 
         async def attempt() -> T:
             nonlocal waited
-            if self.pace is None:
+            if self.rate_limiter is None:
                 return await request()
-            async with self.pace.turn() as seconds:
+            async with self.rate_limiter.turn() as seconds:
                 waited += seconds
                 return await request()
 
@@ -94,7 +94,7 @@ class Retries:
             # Everything: a client of any make may raise anything, and no failure
             # of one call may end a run.
             redact(problem)
-            if classify(problem) in {Kind.CONTENT, Kind.MALFORMED}:
+            if classify(problem) in {FailureKind.CONTENT, FailureKind.MALFORMED}:
                 raise
             attempts = int(retrying.statistics["attempt_number"])
             message = f"expected an answer of the language model, {self._story(problem, attempts)}"
@@ -102,7 +102,7 @@ class Retries:
 
     def _worth_it(self, problem: BaseException) -> bool:
         hint = server_hint(problem) or 0.0
-        return classify(problem) is Kind.RETRY and hint <= self.longest_hint
+        return classify(problem) is FailureKind.RETRY and hint <= self.longest_hint
 
     @staticmethod
     def _wait(state: tenacity.RetryCallState) -> float:
@@ -121,7 +121,7 @@ class Retries:
     def _story(self, problem: Exception, attempts: int) -> str:
         """Return what came and what to do, for a call that failed for good."""
         what, remedy = describe(problem), advice(problem)
-        if classify(problem) is Kind.FATAL:
+        if classify(problem) is FailureKind.FATAL:
             return f"got {what}; {remedy}"
         hint = server_hint(problem) or 0.0
         if hint > self.longest_hint:

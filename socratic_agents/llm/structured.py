@@ -1,7 +1,8 @@
-"""Asking a language model for a typed answer: the only place where one is called.
+"""Structured calls of a language model: the only place where one is called.
 
-Two remedies with two names. A wrong answer is shown to the model together with what
-is wrong with it; that is done here. A bad line is the matter of ``retries``.
+Two remedies with two names. A wrong answer is a validation retry: it is shown to the
+model together with what is wrong with it, here. A network error is the matter of
+``retry``.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from socratic_agents.core.errors import (
     CallError,
     SocraticError,
 )
-from socratic_agents.llm.cache import current_recall
-from socratic_agents.llm.failures import Kind, classify, describe
+from socratic_agents.llm.cache import current_cache
+from socratic_agents.llm.failures import FailureKind, classify, describe
 from socratic_agents.llm.methods import (
     SHOWN,
     Reply,
-    Way,
+    StructuredMethod,
     in_one_line,
-    in_words,
+    json_in_prompt,
     with_schema,
 )
-from socratic_agents.llm.retry import Retries, single_attempt
+from socratic_agents.llm.retry import RetryPolicy, single_attempt
 from socratic_agents.llm.usage import current_meter
 
 if TYPE_CHECKING:
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
 
-__all__ = ("Asker", "ask")
+__all__ = ("StructuredCaller", "ask_structured")
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
-REPAIRS = 2
+VALIDATION_RETRIES = 2
 """How often a wrong answer is shown to the model again."""
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 """How providers say that an answer was cut off."""
 
 
-class Asker(Generic[AnswerT]):
-    """Asks a language model for answers of one kind; made once, asked often.
+class StructuredCaller(Generic[AnswerT]):
+    """Calls a language model for answers of one type; made once, called often.
 
     A model with structured output is given the JSON schema; any other one reads it
     in the last message. A client that retries on its own is kept from doing so.
@@ -57,9 +58,9 @@ class Asker(Generic[AnswerT]):
         llm: Any LangChain chat model.
         answer: The pydantic model of the answer. Its JSON schema is sent, so it has
             no defaults and forbids extra fields.
-        repairs: How often, at least 0, a wrong answer is shown to the model with
+        validation_retries: How often, at least 0, a wrong answer is shown to the model with
             what is wrong, and asked for again.
-        retries: How patiently a failed request is sent again, and at what pace.
+        retries: How often a failed request is sent again, and at what rate.
     """
 
     def __init__(
@@ -67,11 +68,14 @@ class Asker(Generic[AnswerT]):
         llm: BaseChatModel,
         answer: type[AnswerT],
         *,
-        repairs: int = REPAIRS,
-        retries: Retries | None = None,
+        validation_retries: int = VALIDATION_RETRIES,
+        retries: RetryPolicy | None = None,
     ) -> None:
         self._given, self._answer = llm, answer
-        self._repairs, self._retries = repairs, retries or Retries()
+        self._validation_retries, self._retries = (
+            validation_retries,
+            retries or RetryPolicy(),
+        )
         self._refused = False  # whether the server turned the schema down
 
     async def __call__(
@@ -92,8 +96,8 @@ class Asker(Generic[AnswerT]):
                 what it wrote last.
             CallError: If the call itself failed for good.
             BudgetError: If the budget of the meter in force has no room for a
-                request, be it the first one, a repair or a repetition; it is not
-                sent.
+                request, be it the first one, a validation retry or a repetition; it is
+                not sent.
 
         Source:
             Showing a model its own output with the error is what the retrying chat
@@ -101,21 +105,21 @@ class Asker(Generic[AnswerT]):
         """
         from langchain_core.messages import AIMessage, HumanMessage
 
-        talk, repairs = list(messages), self._repairs
+        sent, left = list(messages), self._validation_retries
         while True:
-            reply = await self._reply(talk)
+            reply = await self._reply(sent)
             try:
                 return _read(reply, self._answer, check)
             except _Mistake as mistake:
-                if repairs <= 0:
+                if left <= 0:
                     message = (
                         f"expected {self._answer.__name__} of the language model, got "
                         f"an answer that stayed wrong ({mistake}); use a more capable "
                         "model or a simpler template"
                     )
                     raise AnswerError(message, raw=reply.text) from mistake
-                repairs -= 1
-                talk += [
+                left -= 1
+                sent += [
                     # Some providers refuse a message without text.
                     AIMessage(reply.text[:SHOWN] or "(empty)"),
                     HumanMessage(
@@ -124,18 +128,18 @@ class Asker(Generic[AnswerT]):
                     ),
                 ]
 
-    async def _reply(self, talk: list[BaseMessage]) -> Reply:
-        """Return what comes back, by the means that this server knows."""
+    async def _reply(self, messages: list[BaseMessage]) -> Reply:
+        """Return the reply, by the method that this server supports."""
         structured = None if self._refused else self._structured
         if structured is not None:
             try:
-                return await _sent(structured, talk, self._retries)
+                return await _sent(structured, messages, self._retries)
             except CallError as problem:
                 if not _schema_refused(problem):
                     raise
                 # The client knows schemas, but the server behind it does not.
                 self._refused = True
-        return await _sent(self._plain, talk, self._retries)
+        return await _sent(self._plain, messages, self._retries)
 
     # Built when first asked: a schema takes longer than all else that we do for a call.
 
@@ -144,25 +148,27 @@ class Asker(Generic[AnswerT]):
         return single_attempt(self._given)
 
     @cached_property
-    def _structured(self) -> Way | None:
+    def _structured(self) -> StructuredMethod | None:
         return with_schema(self._llm, self._answer)
 
     @cached_property
-    def _plain(self) -> Way:
-        return in_words(self._llm, self._answer)
+    def _plain(self) -> StructuredMethod:
+        return json_in_prompt(self._llm, self._answer)
 
 
-async def ask(
+async def ask_structured(
     llm: BaseChatModel,
     messages: Sequence[BaseMessage],
     answer: type[AnswerT],
     *,
     check: Callable[[AnswerT], object] | None = None,
-    repairs: int = REPAIRS,
-    retries: Retries | None = None,
+    validation_retries: int = VALIDATION_RETRIES,
+    retries: RetryPolicy | None = None,
 ) -> AnswerT:
-    """Ask a language model once and return its answer; see ``Asker`` for the terms."""
-    asker = Asker(llm, answer, repairs=repairs, retries=retries)
+    """Ask a language model once for a typed answer; see ``StructuredCaller``."""
+    asker = StructuredCaller(
+        llm, answer, validation_retries=validation_retries, retries=retries
+    )
     return await asker(messages, check=check)
 
 
@@ -170,17 +176,19 @@ class _Mistake(Exception):  # noqa: N818 - the model's, not ours
     """What is wrong with an answer, in words for the model that wrote it."""
 
 
-async def _sent(way: Way, talk: list[BaseMessage], retries: Retries) -> Reply:
+async def _sent(
+    method: StructuredMethod, messages: list[BaseMessage], retries: RetryPolicy
+) -> Reply:
     """Send a request, count it, and return the reply, a wrong one included.
 
-    One whose answer is known is counted alike, and not sent.
+    One whose answer is cached is counted alike, and not sent.
     """
-    meter, recall = current_meter(), current_recall()
+    meter, cache = current_meter(), current_cache()
 
     async def request() -> AIMessage:
         # Before it is sent: what fails on the way may be billed all the same.
         meter.add_call()
-        return await way.send(talk)
+        return await method.send(messages)
 
     async def wait(seconds: float) -> None:
         meter.expect_room(within=seconds)
@@ -190,11 +198,11 @@ async def _sent(way: Way, talk: list[BaseMessage], retries: Retries) -> Reply:
         return await replace(retries, sleep=wait)(request)
 
     try:
-        if recall is None:
+        if cache is None:
             message = await ask()
         else:
-            key = recall.key(way.form, talk)
-            message = await recall.message(key, ask, count=meter.add_call)
+            key = cache.key(method.cache_form, messages)
+            message = await cache.message(key, ask, count=meter.add_call)
     except SocraticError as problem:
         if isinstance(problem.__cause__, BudgetError):
             # The retries take it for a failed call, but nothing was sent.
@@ -212,11 +220,11 @@ async def _sent(way: Way, talk: list[BaseMessage], retries: Retries) -> Reply:
         choices = getattr(completion, "choices", None)
         written = choices[0].message.content if choices else None
         text = written or getattr(problem, "llm_output", None) or ""
-        if classify(problem) is Kind.CONTENT:
+        if classify(problem) is FailureKind.CONTENT:
             raise _refused(describe(problem), text) from problem
         finish = "length" if "LengthFinish" in type(problem).__name__ else ""
         return Reply(text, error=in_one_line(problem), finish=finish)
-    return way.read(message)
+    return method.read(message)
 
 
 def _read(
@@ -251,6 +259,6 @@ def _refused(cause: str, raw: str) -> AnswerError:
 def _schema_refused(problem: CallError) -> bool:
     """Return whether the server turned down the schema and not the question."""
     status = getattr(problem.__cause__, "status_code", None)
-    told = str(problem.__cause__)
-    named = "response_format" in told or "json_schema" in told
+    text = str(problem.__cause__)
+    named = "response_format" in text or "json_schema" in text
     return status in {400, 422} and named

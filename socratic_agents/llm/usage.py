@@ -1,4 +1,4 @@
-"""Counting what the work costs, without passing a counter everywhere."""
+"""Usage meters: what the work costs, without passing a counter everywhere."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.budget import Prices
 
-__all__ = ("Meter", "current_meter", "metered")
+__all__ = ("UsageMeter", "current_meter", "using_meter")
 
 
 @dataclass(kw_only=True, eq=False)
-class Meter:
+class UsageMeter:
     """What one refinement costs, or a run of many, and whether there is room for more.
 
-    Tasks started inside ``metered`` count too. All meters of a run share one lock, so
+    Tasks started inside ``using_meter`` count too. All meters of a run share one lock, so
     that refinements in other threads and event loops count right.
 
     Raises:
@@ -35,7 +35,7 @@ class Meter:
     """What may be spent here."""
     prices: Prices | None = None
     """What things cost; ``None``: nobody knows."""
-    parent: Meter | None = None
+    parent: UsageMeter | None = None
     """The run's meter, in which all is counted as well, and whose budget counts too."""
     clock: Callable[[], float] = time.perf_counter
     """Seconds from any time on, never going back."""
@@ -149,9 +149,9 @@ class Meter:
         ]
         return min(left, default=None)
 
-    def _upward(self) -> Iterator[Meter]:
+    def _upward(self) -> Iterator[UsageMeter]:
         """Yield this meter and those that it is counted in."""
-        meter: Meter | None = self
+        meter: UsageMeter | None = self
         while meter is not None:
             yield meter
             meter = meter.parent
@@ -163,22 +163,22 @@ def _tokens(reported: object) -> int:
     return min(max(reported, 0), MOST) if isinstance(reported, int) else 0
 
 
-_METER: ContextVar[Meter | None] = ContextVar("socratic_meter", default=None)
+_METER: ContextVar[UsageMeter | None] = ContextVar("socratic_meter", default=None)
 
 
-def current_meter() -> Meter:
-    """Return the meter in force, or one that nobody reads."""
-    return _METER.get() or Meter()
+def current_meter() -> UsageMeter:
+    """Return the usage meter in force, or one that nobody reads."""
+    return _METER.get() or UsageMeter()
 
 
 @contextmanager
-def metered(meter: Meter | None = None) -> Iterator[Meter]:
+def using_meter(meter: UsageMeter | None = None) -> Iterator[UsageMeter]:
     """Count all calls made inside into one meter.
 
     Args:
         meter: Count on in this one; a fresh one by default.
     """
-    meter = meter if meter is not None else Meter()
+    meter = meter if meter is not None else UsageMeter()
     token = _METER.set(meter)
     try:
         yield meter

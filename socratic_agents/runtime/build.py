@@ -11,20 +11,19 @@ from socratic_agents.agents.checklist_answerers import captioner_answers
 from socratic_agents.agents.registry import (
     check_eyes,
     open_answerer,
-    open_connections,
     open_inquirer,
     open_judge,
-    open_language_model,
     open_optimizer,
     open_selector,
 )
 from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
-from socratic_agents.llm.rate_limit import Pace
-from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.rate_limit import RateLimiter
+from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.runtime.cached_models import remembered
 from socratic_agents.runtime.generators import OPENAI, images_server
+from socratic_agents.runtime.language_model import open_http_client, open_language_model
 from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.runtime.remote_models import open_replicas
 
@@ -52,8 +51,8 @@ class Parts:
     agents: Agents
     voices: Voices
     llm: BaseChatModel | None
-    retries: Retries = field(default_factory=Retries)
-    """How the language model is asked, by all roles at one pace."""
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    """How requests to the language model are repeated, and at what rate."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
     """To be awaited when the parts are not needed any more."""
 
@@ -109,11 +108,11 @@ def open_parts(
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
     # The language model first: what is wrong with it is found soon.
-    client = open_connections(settings) if templates else None
+    client = open_http_client(settings) if templates else None
     llm = open_language_model(settings, client=client) if templates else None
     check_eyes(settings, templates, llm)
-    pace = Pace(concurrency=settings.llm_concurrency, rate=settings.llm_rate)
-    retries = Retries(pace=pace)
+    limiter = RateLimiter(concurrency=settings.llm_concurrency, rate=settings.llm_rate)
+    retries = RetryPolicy(rate_limiter=limiter)
     workers: tuple[Worker, ...] = (worker,)
     if settings.workers:
         voices = open_replicas(settings)
@@ -137,7 +136,7 @@ def cast_agents(
     llm: BaseChatModel | None,
     voices: Voices,
     *,
-    retries: Retries | None = None,
+    retries: RetryPolicy | None = None,
 ) -> Agents:
     """Give the roles that the settings name to a language model and some voices.
 
@@ -146,7 +145,7 @@ def cast_agents(
         templates: As from ``find_templates``.
         llm: The language model, if there is one.
         voices: What the image models do.
-        retries: How patiently the language model is asked, and at what pace.
+        retries: How often a failed request is sent again, and at what rate.
 
     Raises:
         ConfigurationError: If a role cannot be played by who is there.
@@ -186,7 +185,7 @@ def _answer(
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
     voices: Voices,
-    retries: Retries | None,
+    retries: RetryPolicy | None,
 ) -> Any:
     """Return who answers the checklist, or ``None`` where nobody asks."""
     if not settings.checks:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from socratic_agents.storage.journal import Journal
     from socratic_agents.storage.objects import Gallery
 
-__all__ = ("max_tokens_of", "model_identity", "remembered", "speaker_identity")
+__all__ = ("language_model_identity", "max_tokens_of", "model_identity", "remembered")
 
 DRAWN = (
     *("image_model", "steps", "guidance_scale", "width", "height", "dtype"),
@@ -54,7 +54,7 @@ def model_identity(settings: Settings, part: str) -> dict[str, Any]:
     return facts | _whose(getattr(settings, part))
 
 
-def speaker_identity(settings: Settings) -> dict[str, Any]:
+def language_model_identity(settings: Settings) -> dict[str, Any]:
     """Return what tells one language model's answers from another's, as JSON."""
     shown = settings.public()
     names = ("llm", "base_url", "temperature")

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.agents.checklist_writer import REPAIRS as CHECKLIST_REPAIRS
+from socratic_agents.agents.checklist_writer import (
+    VALIDATION_RETRIES as CHECKLIST_RETRIES,
+)
 from socratic_agents.agents.registry import guards, inquires
 from socratic_agents.core.budget import Budget, Prices
-from socratic_agents.llm.structured import REPAIRS
+from socratic_agents.llm.structured import VALIDATION_RETRIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Forecast", "worst_case")
 
-ASKED = 1 + REPAIRS
-"""Requests of one question to the language model, all repairs included."""
-CHECKLIST_ASKED = 1 + CHECKLIST_REPAIRS
+ASKED = 1 + VALIDATION_RETRIES
+"""Requests of one question to the language model, validation retries included."""
+CHECKLIST_ASKED = 1 + CHECKLIST_RETRIES
 """The same of a question that writes or answers a checklist."""
 GUARDED = 2
 """Questions of the guard about one round: mended prompts are looked at again."""
@@ -42,8 +44,8 @@ class Forecast:
 
     images: int
     llm_calls: int
-    """Requests to the language model with all repairs, without those that are sent
-    again because the line was bad or the server takes no schema."""
+    """Requests to the language model with validation retries, without those that are sent
+    again because of network errors or the server takes no schema."""
     tokens: int | None = None
     money: float | None = None
     """In the currency of the prices."""
@@ -109,7 +111,7 @@ class Forecast:
         budgets = {kind for kind, limit in self.limited_by.items() if limit in BUDGETS}
         drawn = self.images * (self.prices.image if self.prices else 0)
         notes = {
-            "requests that are sent again because the line was bad come on top": (
+            "requests that are repeated after network errors come on top": (
                 self.llm_calls and "llm_calls" not in budgets
             ),
             "work in flight when a limit of the budget is reached comes on top": (

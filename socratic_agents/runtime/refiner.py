@@ -25,10 +25,10 @@ from socratic_agents.core.errors import (
 from socratic_agents.core.history import Failure, Refinement
 from socratic_agents.core.loop import refine_prompt
 from socratic_agents.core.prompts import checked
-from socratic_agents.llm.cache import Recall, recalling
-from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.llm.cache import ResponseCache, using_cache
+from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import check_keys, open_parts
-from socratic_agents.runtime.cached_models import speaker_identity
+from socratic_agents.runtime.cached_models import language_model_identity
 from socratic_agents.runtime.receipt import draw_receipt
 from socratic_agents.runtime.sync_bridge import Bridge
 from socratic_agents.scheduler.cost_model import Calibration, cache_file
@@ -100,8 +100,8 @@ class Refiner(Runnable[str, Refinement]):
         self._closed = False
         self._calibration = Calibration(cache_file())
         self._directory: RunDirectory | None = None
-        self._recall: Recall | None = None
-        self._run = Meter(budget=settings.run_budget, prices=settings.prices)
+        self._response_cache: ResponseCache | None = None
+        self._run = UsageMeter(budget=settings.run_budget, prices=settings.prices)
 
     async def __aenter__(self) -> Self:
         try:
@@ -130,9 +130,11 @@ class Refiner(Runnable[str, Refinement]):
                     "an open refiner; call remember first"
                 )
                 raise ConfigurationError(message)
-            speaker = speaker_identity(self.settings)
+            identity = language_model_identity(self.settings)
             self._directory = run
-            self._recall = Recall(journal=run.journal, speaker=speaker)
+            self._response_cache = ResponseCache(
+                journal=run.journal, model_identity=identity
+            )
         return self
 
     async def agents(self) -> Agents:
@@ -232,8 +234,10 @@ class Refiner(Runnable[str, Refinement]):
         if limit := self._run.spent():
             message = f"expected room in the budget of the run, got {limit}; raise it"
             raise BudgetError(message)
-        meter = Meter(budget=settings.budget, prices=settings.prices, parent=self._run)
-        with metered(meter), recalling(self._recall), worker.loop():
+        meter = UsageMeter(
+            budget=settings.budget, prices=settings.prices, parent=self._run
+        )
+        with using_meter(meter), using_cache(self._response_cache), worker.loop():
             most = [n for n in (settings.max_images, meter.images_left()) if n]
             refinement = await refine_prompt(
                 user_prompt,
@@ -421,7 +425,7 @@ def refine_sync(
         return bridge.run(refine(prompt, settings, on_event=on_event, **overrides))
 
 
-def _usage(refinement: Refinement, meter: Meter) -> Usage:
+def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
     return replace(
         refinement.usage,
         llm_calls=meter.llm_calls,

@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from pydantic import SecretStr
 
-from socratic_agents.agents.registry import find_templates, open_language_model
+from socratic_agents.agents.registry import find_templates
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError, MissingError, SocraticError
 from socratic_agents.core.history import Failure, History, Refinement, Round, StopReason
 from socratic_agents.core.loop import assessed, chosen, verdict_on
-from socratic_agents.llm.cache import Recall, recalling
-from socratic_agents.llm.usage import metered
+from socratic_agents.llm.cache import ResponseCache, using_cache
+from socratic_agents.llm.usage import using_meter
 from socratic_agents.runtime.build import cast_agents
 from socratic_agents.runtime.cached_models import (
+    language_model_identity,
     max_tokens_of,
     remembered,
-    speaker_identity,
 )
 from socratic_agents.runtime.image_models import Voices, score_name
+from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.storage.results import read_outcomes
 from socratic_agents.storage.run_directory import CONFIG, RunDirectory
 
@@ -128,9 +129,11 @@ async def replay(folder: Path, settings: Settings) -> AsyncGenerator[Replayed, N
     run = RunDirectory(folder, settings=settings_of(folder).public())
     with run:
         agents = _agents(run, settings)
-        speaker = speaker_identity(settings)
-        recall = Recall(journal=run.journal, speaker=speaker, only=True)
-        with recalling(recall):
+        identity = language_model_identity(settings)
+        cache = ResponseCache(
+            journal=run.journal, model_identity=identity, replay_only=True
+        )
+        with using_cache(cache):
             for outcome in before:
                 yield await _decided(outcome, agents, settings, run)
 
@@ -143,7 +146,7 @@ async def _decided(
         index=outcome.index, user_prompt=outcome.user_prompt, before=path
     )
     try:
-        with metered() as meter:
+        with using_meter() as meter:
             refinement = await _refined(outcome, agents, settings, run)
     except MissingError as problem:
         return replace(replayed, needs=problem.needs)

@@ -24,8 +24,8 @@ from socratic_agents.agents.judges import caption_judge
 from socratic_agents.agents.optimizer import optimizer
 from socratic_agents.core.errors import AnswerError, CallError
 from socratic_agents.core.history import Verdict
-from socratic_agents.llm.failures import Kind
-from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.failures import FailureKind
+from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.runtime.sync_bridge import Bridge
 from tests.fakes import ScriptedChatModel, TextModel, drawn, history
@@ -52,7 +52,7 @@ REWRITTEN = {"reason": "so", "prompts": [{"aim": "whole", "prompt": "one dog"}]}
 
 def role(name: str, llm: BaseChatModel) -> Callable[[], Coroutine[Any, Any, Any]]:
     """Return a role's call."""
-    retries = Retries(sleep=Waits())
+    retries = RetryPolicy(sleep=Waits())
     judge: Any
     rewrite: Any
     if name == "judge":
@@ -76,7 +76,7 @@ async def test_each_fault_in_each_place_ends_as_it_must(
     row, before = WIRE[fault], PLACES[place]
     good = chat(json.dumps(JUDGED if name == "judge" else REWRITTEN))
     replies = [*[error(503)] * before, row.reply, good]
-    again = row.kind is Kind.RETRY and place != "last"
+    again = row.kind is FailureKind.RETRY and place != "last"
     with Loopback(*replies) as server:
         limit = 1.0 if fault == "read timeout" else row.timeout
         call = role(name, openai_model(server.base_url, timeout=limit))
@@ -137,7 +137,7 @@ async def test_the_server_says_how_long_to_wait(form: str) -> None:
     with Loopback(busy, chat(json.dumps(JUDGED))) as server:
         llm = openai_model(server.base_url)
         template = find_template("judge", "default")
-        judge = caption_judge(llm, template, retries=Retries(sleep=waits))
+        judge = caption_judge(llm, template, retries=RetryPolicy(sleep=waits))
         assert (await judge(FRESH)).satisfied
     (waited,) = waits
     assert hint.least <= waited <= hint.most

@@ -25,13 +25,13 @@ from PIL import Image
 from pydantic import SecretStr
 
 from socratic_agents.agents.judges import Judgement
-from socratic_agents.agents.registry import open_language_model
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import AgentError, CandidateError
-from socratic_agents.llm.retry import Retries
-from socratic_agents.llm.structured import ask
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import ask_structured
 from socratic_agents.models.images_api import ImagesAPI
+from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.runtime.refiner import Refiner
 from tests.loopback import NO_CHOICES, RESET, STALL, Loopback, Reply, error
 
@@ -164,11 +164,11 @@ async def nowait(seconds: float) -> None:
 
 def errors_of(settings: Settings, url: str) -> dict[str, str]:
     """Return the errors of those who use the parts by themselves."""
-    llm, retries = open_language_model(settings), Retries(attempts=2, sleep=nowait)
+    llm, retries = open_language_model(settings), RetryPolicy(attempts=2, sleep=nowait)
 
     async def asked() -> BaseException:
         with pytest.raises(AgentError) as problem:
-            await ask(llm, [HumanMessage("?")], Judgement, retries=retries)
+            await ask_structured(llm, [HumanMessage("?")], Judgement, retries=retries)
         return problem.value
 
     async def drawn() -> BaseException:

@@ -24,7 +24,7 @@ import pytest
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.history import Status
-from socratic_agents.llm.retry import Retries
+from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.runtime import build as parts
 from socratic_agents.runtime.refiner import Refiner
@@ -42,7 +42,7 @@ AT_ONCE = 5
 PROMPTS = 20
 ROUNDS = 3
 ATTEMPTS = 6
-REPAIRS = 2
+VALIDATION_RETRIES = 2
 TIMEOUT = 3.0
 """Seconds: enough for an honest answer on a busy machine."""
 CAP = 60.0
@@ -205,7 +205,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
         assert 0 <= seconds <= 120
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(parts, "Retries", partial(Retries, sleep=no_time))
+    monkeypatch.setattr(parts, "RetryPolicy", partial(RetryPolicy, sleep=no_time))
 
 
 async def storm(
@@ -232,7 +232,7 @@ async def test_a_storm_loses_and_invents_nothing(tmp_path: Path, trial: int) -> 
     # Each question is sent so often at most, and only so many can be asked.
     assert max(weather.asked.values()) <= ATTEMPTS
     asks = AT_ONCE * PROMPTS * (ROUNDS + ROUNDS - 1)
-    assert len(weather.asked) <= asks * (1 + REPAIRS)
+    assert len(weather.asked) <= asks * (1 + VALIDATION_RETRIES)
     # A known answer is counted, and not sent; of a failed prompt nothing is told.
     counted = sum(one["usage"]["llm_calls"] for one in records if "usage" in one)
     assert counted <= weather.asked.total() + sum(known for _, known in batches)

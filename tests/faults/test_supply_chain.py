@@ -26,7 +26,7 @@ from socratic_agents.agents.judges import Judgement
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import Candidate, Failure
-from socratic_agents.llm.structured import ask
+from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
@@ -274,7 +274,12 @@ async def test_an_answer_is_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
     """What LangChain would make an object of stays a wrong answer, and reads no key."""
     text = json.dumps(SERIALISED)
     with pytest.raises(AnswerError) as problem:
-        await ask(TextModel(script=[text]), [HumanMessage("?")], Judgement, repairs=0)
+        await ask_structured(
+            TextModel(script=[text]),
+            [HumanMessage("?")],
+            Judgement,
+            validation_retries=0,
+        )
     assert text == problem.value.raw
     assert "sk-sentinel" not in f"{problem.value!r} {problem.value.raw}"
 

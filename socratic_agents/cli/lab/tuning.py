@@ -138,8 +138,8 @@ def _evolve(  # noqa: PLR0913 - an option each
 
 def _writer(plan: Plan, name: str) -> Callable[[str], str]:
     """Return the language model that reflects: text in, text out."""
-    from socratic_agents.agents.registry import open_language_model
     from socratic_agents.runtime.build import check_keys
+    from socratic_agents.runtime.language_model import open_language_model
 
     if name == "pocket":
         message = (

@@ -19,7 +19,7 @@ from socratic_agents.lab.compare.policies import find_policies
 from socratic_agents.lab.compare.result import Arm, Comparison, Step, Trial
 from socratic_agents.lab.compare.shared_calls import WORK, Sharing
 from socratic_agents.lab.metrics.open import open_metric
-from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import cast_agents, check_keys, open_parts
 from socratic_agents.runtime.refiner import seed_bank
 from socratic_agents.scheduler.worker import Worker
@@ -209,8 +209,8 @@ async def _trial(
 ) -> Trial:
     """Run one arm on one prompt; what fails is left out, and says why."""
     settings = one.settings
-    meter = Meter(budget=settings.budget, prices=settings.prices)
-    with metered(meter):
+    meter = UsageMeter(budget=settings.budget, prices=settings.prices)
+    with using_meter(meter):
         try:
             refinement = await refine_prompt(
                 user_prompt,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 
 from socratic_agents.core.errors import SocraticError
-from socratic_agents.llm.usage import Meter, current_meter, metered
+from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -79,7 +79,7 @@ class Sharing:
 class _Outcome:
     """What came of some work, good or bad, and what it cost."""
 
-    cost: Meter
+    cost: UsageMeter
     answer: Any = None
     problem: SocraticError | None = None
 
@@ -101,7 +101,7 @@ async def _done(
     call: Callable[..., Awaitable[Any]], inputs: tuple[Any, ...]
 ) -> _Outcome:
     """Do the work on a meter of its own: one arm's budget is not the others'."""
-    with metered(Meter()) as cost:
+    with using_meter(UsageMeter()) as cost:
         try:
             return _Outcome(cost=cost, answer=await call(*inputs))
         except SocraticError as problem:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from socratic_agents.core.budget import MOST, Budget, Prices
 from socratic_agents.core.errors import BudgetError, ConfigurationError
-from socratic_agents.llm.usage import Meter, current_meter, metered
+from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,13 +33,13 @@ class Clock:
         return self.now
 
 
-def used(meter: Meter) -> tuple[int, int, int, int]:
+def used(meter: UsageMeter) -> tuple[int, int, int, int]:
     return meter.images, meter.llm_calls, meter.input_tokens, meter.output_tokens
 
 
 def test_a_meter_without_a_budget_only_counts() -> None:
     """Calls, images and tokens add up, and nothing is ever spent."""
-    meter = Meter()
+    meter = UsageMeter()
     meter.add_call()
     meter.add_images(3)
     meter.add_images()
@@ -63,14 +63,14 @@ def test_what_is_not_reported_is_not_counted(
     usage: dict[str, object] | None,
 ) -> None:
     """A reply that says nothing of its tokens, or nonsense, changes nothing."""
-    meter = Meter()
+    meter = UsageMeter()
     meter.add_tokens(usage)
     assert (0, 0, 0, 0) == used(meter)
 
 
 def test_an_impossible_number_breaks_no_sum() -> None:
     """A server may report anything; what it says is bounded, and money finite."""
-    meter = Meter(prices=Prices(input_tokens=1), budget=Budget(money=MOST))
+    meter = UsageMeter(prices=Prices(input_tokens=1), budget=Budget(money=MOST))
     meter.add_tokens({"input_tokens": 10**400})
     assert MOST == meter.input_tokens
     assert 1e9 == meter.money
@@ -82,9 +82,9 @@ def test_each_limit_is_told_in_words() -> None:
     clock = Clock()
     prices = Prices(image=0.25, input_tokens=1, output_tokens=2)
 
-    def meter(**limits: float) -> Meter:
+    def meter(**limits: float) -> UsageMeter:
         budget = Budget.parse(limits)
-        meter = Meter(budget=budget, prices=prices, clock=clock)
+        meter = UsageMeter(budget=budget, prices=prices, clock=clock)
         for _ in range(20):
             meter.llm_calls += 1
         meter.add_images(2)
@@ -111,7 +111,7 @@ def test_each_limit_is_told_in_words() -> None:
 
 def test_a_wait_may_go_past_the_end() -> None:
     """Looking ahead says whether a wait is worth it; only time passes in it."""
-    meter = Meter(budget=Budget(llm_calls=1, seconds=60), clock=Clock())
+    meter = UsageMeter(budget=Budget(llm_calls=1, seconds=60), clock=Clock())
     meter.expect_room(within=59)
     with pytest.raises(BudgetError) as caught:
         meter.expect_room(within=90)
@@ -124,7 +124,7 @@ def test_a_wait_may_go_past_the_end() -> None:
 
 def test_the_last_call_is_made_and_the_next_is_not() -> None:
     """A limit of two calls lets two through; a refused one is not counted."""
-    meter = Meter(budget=Budget(llm_calls=2))
+    meter = UsageMeter(budget=Budget(llm_calls=2))
     meter.add_call()
     meter.add_call()
     with pytest.raises(BudgetError, match="got 2 of 2 llm_calls; raise the budget"):
@@ -134,9 +134,9 @@ def test_the_last_call_is_made_and_the_next_is_not() -> None:
 
 def test_the_runs_limits_count_too() -> None:
     """A refinement's own limit is named first, then the run's, as the run's."""
-    run = Meter(budget=Budget(llm_calls=3, images=5))
-    one = Meter(parent=run, budget=Budget(llm_calls=2, images=4))
-    other = Meter(parent=run)
+    run = UsageMeter(budget=Budget(llm_calls=3, images=5))
+    one = UsageMeter(parent=run, budget=Budget(llm_calls=2, images=4))
+    other = UsageMeter(parent=run)
     one.add_call()
     one.add_call()
     assert ("2 of 2 llm_calls", None) == (one.spent(), other.spent())
@@ -151,8 +151,8 @@ def test_the_runs_limits_count_too() -> None:
 
 def test_images_left_are_the_fewest_that_any_limit_leaves() -> None:
     """Own limit and the run's count, and never less than none is left."""
-    run = Meter(budget=Budget(images=5))
-    one, other = Meter(parent=run, budget=Budget(images=4)), Meter(parent=run)
+    run = UsageMeter(budget=Budget(images=5))
+    one, other = UsageMeter(parent=run, budget=Budget(images=4)), UsageMeter(parent=run)
     assert (4, 5, 5) == (one.images_left(), other.images_left(), run.images_left())
     other.add_images(2)
     assert (3, 3) == (one.images_left(), other.images_left())
@@ -163,25 +163,25 @@ def test_images_left_are_the_fewest_that_any_limit_leaves() -> None:
 def test_money_without_prices_is_refused() -> None:
     """A limit that could never be reached is no limit."""
     with pytest.raises(ConfigurationError, match="expected prices"):
-        Meter(budget=Budget(money=1))
+        UsageMeter(budget=Budget(money=1))
 
 
 def test_the_run_may_have_prices_of_its_own() -> None:
     """Each meter knows what its own counts cost."""
-    run = Meter(prices=Prices(image=0.5), budget=Budget(money=1))
-    one = Meter(parent=run)
+    run = UsageMeter(prices=Prices(image=0.5), budget=Budget(money=1))
+    one = UsageMeter(parent=run)
     one.add_images(2)
     assert (None, 1.0) == (one.money, run.money)
     assert "1 of 1 money of the run" == one.spent()
 
 
 def test_the_meter_in_force_is_the_innermost() -> None:
-    """Inside ``metered`` the meter is found; outside, one that nobody reads."""
+    """Inside ``using_meter`` the meter is found; outside, one that nobody reads."""
     outside = current_meter()
-    with metered() as outer:
+    with using_meter() as outer:
         assert outer is current_meter()
-        inner = Meter(parent=outer)
-        with metered(inner) as same:
+        inner = UsageMeter(parent=outer)
+        with using_meter(inner) as same:
             current_meter().add_call()
         assert inner is same
         assert outer is current_meter()
@@ -198,9 +198,10 @@ def test_counts_never_exceed_a_call_limit_and_add_up(
     steps: list[tuple[int, str]], shared: int | None, own: list[int | None]
 ) -> None:
     """Whatever is asked in whatever order, limits hold and the run is the sum."""
-    run = Meter(budget=Budget(llm_calls=shared, images=shared))
+    run = UsageMeter(budget=Budget(llm_calls=shared, images=shared))
     children = [
-        Meter(parent=run, budget=Budget(llm_calls=limit, images=limit)) for limit in own
+        UsageMeter(parent=run, budget=Budget(llm_calls=limit, images=limit))
+        for limit in own
     ]
     for number, step in steps:
         child = children[number]
@@ -234,11 +235,11 @@ def busy() -> Iterator[None]:
 @pytest.mark.usefixtures("busy")
 def test_threads_count_right_and_share_a_limit_exactly() -> None:
     """Refinements in other threads lose no count, and pass no limit together."""
-    run, threads = Meter(budget=Budget(llm_calls=1_000)), 8
+    run, threads = UsageMeter(budget=Budget(llm_calls=1_000)), 8
     start = threading.Barrier(threads)
 
-    def work() -> Meter:
-        meter = Meter(parent=run)
+    def work() -> UsageMeter:
+        meter = UsageMeter(parent=run)
         start.wait()
         for _ in range(500):
             meter.add_images()

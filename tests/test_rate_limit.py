@@ -1,4 +1,4 @@
-"""The pace: requests go out in order, not too many at a time, and none too soon.
+"""The rate limiter: requests go out in order, not too many at a time, and none too soon.
 
 Invariants, over requests of any length and cancellations at any moment:
 
@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from socratic_agents import Refiner
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.llm.rate_limit import Pace
-from socratic_agents.llm.retry import Retries
-from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.llm.rate_limit import RateLimiter
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.usage import UsageMeter, using_meter
 from tests.fakes import ScriptedChatModel
 from tests.test_refiner import FAKES
 
@@ -49,14 +49,14 @@ class Clock:
 class Requests:
     """Requests that take some steps of the event loop, and a note of what they saw."""
 
-    def __init__(self, pace: Pace, clock: Clock) -> None:
-        self.pace, self.clock = pace, clock
+    def __init__(self, limiter: RateLimiter, clock: Clock) -> None:
+        self.limiter, self.clock = limiter, clock
         self.begun: list[int] = []
         self.times: list[float] = []
         self.running = self.most = 0
 
     async def __call__(self, number: int, steps: int) -> None:
-        async with self.pace.turn():
+        async with self.limiter.turn():
             self.begun.append(number)
             self.times.append(self.clock.now)
             self.running += 1
@@ -98,7 +98,7 @@ def test_places_are_kept_and_nobody_is_forgotten(
 
     async def play() -> None:
         clock = Clock()
-        requests = Requests(Pace(concurrency=places), clock)
+        requests = Requests(RateLimiter(concurrency=places), clock)
         gone = await _play(requests, steps, cancelled)
         assert requests.most <= places
         assert sorted(requests.begun) == requests.begun
@@ -119,8 +119,8 @@ def test_no_minute_has_more_than_the_rate(
 
     async def play() -> None:
         clock = Clock()
-        pace = Pace(rate=rate, clock=clock, sleep=clock.sleep)
-        requests = Requests(pace, clock)
+        limiter = RateLimiter(rate=rate, clock=clock, sleep=clock.sleep)
+        requests = Requests(limiter, clock)
         await _play(requests, steps, cancelled)
         times = requests.times
         gaps = [after - before for before, after in itertools.pairwise(times)]
@@ -133,8 +133,8 @@ def test_no_minute_has_more_than_the_rate(
 async def test_a_timer_that_is_early_is_no_excuse() -> None:
     """Timers have a resolution; who wakes too soon sleeps again."""
     clock = Clock(short=0.2)
-    pace = Pace(rate=60, clock=clock, sleep=clock.sleep)
-    requests = Requests(pace, clock)
+    limiter = RateLimiter(rate=60, clock=clock, sleep=clock.sleep)
+    requests = Requests(limiter, clock)
     await _play(requests, [0] * 4)
     assert requests.times == pytest.approx([100, 101, 102, 103], abs=0.002)
 
@@ -142,7 +142,7 @@ async def test_a_timer_that_is_early_is_no_excuse() -> None:
 async def test_time_that_nobody_used_is_not_saved_up() -> None:
     """After a pause requests are spaced as before: there is no burst."""
     clock = Clock()
-    requests = Requests(Pace(rate=60, clock=clock, sleep=clock.sleep), clock)
+    requests = Requests(RateLimiter(rate=60, clock=clock, sleep=clock.sleep), clock)
     await requests(0, 0)
     clock.now += 600
     await _play(requests, [0, 0, 0])
@@ -152,19 +152,19 @@ async def test_time_that_nobody_used_is_not_saved_up() -> None:
 async def test_who_waits_is_told_how_long() -> None:
     """The turn says how much of the time was waiting."""
     clock = Clock()
-    pace = Pace(rate=6, clock=clock, sleep=clock.sleep)
+    limiter = RateLimiter(rate=6, clock=clock, sleep=clock.sleep)
     for expected in (0.0, 10.0):
-        async with pace.turn() as waited:
+        async with limiter.turn() as waited:
             assert expected == pytest.approx(waited)
 
 
 def test_threads_share_one_pace() -> None:
     """Event loops in other threads stand in the same line, and wake each other."""
-    pace, lock, running, most = Pace(concurrency=2), threading.Lock(), 0, 0
+    limiter, lock, running, most = RateLimiter(concurrency=2), threading.Lock(), 0, 0
 
     async def request() -> None:
         nonlocal running, most
-        async with pace.turn():
+        async with limiter.turn():
             with lock:
                 running += 1
                 most = max(most, running)
@@ -185,14 +185,14 @@ def test_threads_share_one_pace() -> None:
 
 def test_a_loop_that_ended_is_not_waited_for() -> None:
     """Who stood in line in a loop that is gone does not keep his place."""
-    pace = Pace(concurrency=1)
+    limiter = RateLimiter(concurrency=1)
 
     async def enter() -> None:
-        async with pace.turn():
+        async with limiter.turn():
             pass
 
     async def hold(others: asyncio.AbstractEventLoop) -> None:
-        async with pace.turn():
+        async with limiter.turn():
             waiting = others.create_task(enter())
             await asyncio.to_thread(others.run_until_complete, asyncio.sleep(0))
             others.close()
@@ -216,7 +216,7 @@ def test_a_pace_at_which_nothing_moves_is_refused(
 ) -> None:
     """Numbers under which a request would wait for ever are errors."""
     with pytest.raises(ConfigurationError, match=message):
-        Pace(**wrong)  # type: ignore[arg-type]
+        RateLimiter(**wrong)  # type: ignore[arg-type]
 
 
 class TestRetries:
@@ -233,8 +233,8 @@ class TestRetries:
         async def no_wait(seconds: float) -> None:
             await asyncio.sleep(0)
 
-        pace = Pace(rate=30, clock=clock, sleep=clock.sleep)
-        retries = Retries(pace=pace, sleep=no_wait)
+        limiter = RateLimiter(rate=30, clock=clock, sleep=clock.sleep)
+        retries = RetryPolicy(rate_limiter=limiter, sleep=no_wait)
         assert "there" == await retries(request)
         assert [100, 102, 104] == pytest.approx(sent)
 
@@ -249,11 +249,11 @@ class TestRetries:
             upcoming_sleep=1.0,
             attempt_number=1,
         )
-        assert enough == Retries()._enough(state, waited)
+        assert enough == RetryPolicy()._enough(state, waited)
 
     async def test_a_wait_between_attempts_keeps_no_place(self) -> None:
         """Others are served while a failed request waits to be sent again."""
-        pace, order = Pace(concurrency=1), list[str]()
+        limiter, order = RateLimiter(concurrency=1), list[str]()
 
         async def failing() -> None:
             order.append("fails")
@@ -264,9 +264,9 @@ class TestRetries:
             order.append("other")
 
         async def meanwhile(seconds: float) -> None:
-            await Retries(pace=pace)(other)
+            await RetryPolicy(rate_limiter=limiter)(other)
 
-        await Retries(pace=pace, sleep=meanwhile)(failing)
+        await RetryPolicy(rate_limiter=limiter, sleep=meanwhile)(failing)
         assert ["fails", "other", "fails"] == order
 
 
@@ -309,17 +309,19 @@ class TestRefiner:
 
     async def test_a_cancelled_wait_costs_nothing(self) -> None:
         """Who leaves the line has sent nothing, and his meter shows it."""
-        pace, meter = Pace(concurrency=1), Meter()
+        limiter, meter = RateLimiter(concurrency=1), UsageMeter()
 
         async def request() -> None:
             meter.add_call()
 
-        async with pace.turn():
-            with metered(meter):
-                waiting = asyncio.create_task(Retries(pace=pace)(request))
+        async with limiter.turn():
+            with using_meter(meter):
+                waiting = asyncio.create_task(
+                    RetryPolicy(rate_limiter=limiter)(request)
+                )
             await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.wait([waiting])
         assert 0 == meter.llm_calls
-        await Retries(pace=pace)(request)
+        await RetryPolicy(rate_limiter=limiter)(request)
         assert 1 == meter.llm_calls

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import AgentError, AnswerError, BudgetError, CallError
-from socratic_agents.llm.retry import Retries
-from socratic_agents.llm.structured import ask
-from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import ask_structured
+from socratic_agents.llm.usage import UsageMeter, using_meter
 from tests.fakes import ScriptedChatModel, TextModel
 from tests.loopback import Loopback, Reply, chat, error
 
@@ -58,8 +58,8 @@ def openai_model(server: Loopback, **settings: Any) -> BaseChatModel:
 
 
 async def asked(server: Loopback, answer: type[BaseModel] = Answer) -> BaseModel:
-    retries = Retries(sleep=no_sleep)
-    return await ask(openai_model(server), QUESTION, answer, retries=retries)
+    retries = RetryPolicy(sleep=no_sleep)
+    return await ask_structured(openai_model(server), QUESTION, answer, retries=retries)
 
 
 async def test_the_schema_is_sent_strictly() -> None:
@@ -94,7 +94,7 @@ WRONG = {
 async def test_a_wrong_answer_is_shown_with_what_is_wrong(case: str) -> None:
     """The second request holds the model's own words and the error; it may mend."""
     reply, told = WRONG[case]
-    with Loopback(reply, chat(GOOD)) as server, metered() as meter:
+    with Loopback(reply, chat(GOOD)) as server, using_meter() as meter:
         assert Answer(reason="it fits", score=3) == await asked(server)
     first, second = (request.body["messages"] for request in server.requests)
     assert first == second[:1]
@@ -107,7 +107,7 @@ async def test_a_wrong_answer_is_shown_with_what_is_wrong(case: str) -> None:
 
 @pytest.mark.parametrize("case", WRONG)
 async def test_what_stays_wrong_is_an_error_with_the_raw_answer(case: str) -> None:
-    """After two repairs, three requests in all, the error keeps the last words."""
+    """After two validation retries, three requests in all, the error keeps the last words."""
     reply, told = WRONG[case]
     with Loopback(reply) as server, pytest.raises(AnswerError) as caught:
         await asked(server)
@@ -179,7 +179,7 @@ async def test_another_bad_request_of_a_plain_model_is_fatal() -> None:
 async def test_a_function_calling_model_is_used_as_it_can() -> None:
     """A model that only calls functions gives the same answer."""
     llm = ScriptedChatModel(script=[{"reason": "r", "score": 3}])
-    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+    assert Answer(reason="r", score=3) == await ask_structured(llm, QUESTION, Answer)
 
 
 BROKEN_CALL = AIMessage(
@@ -204,7 +204,7 @@ BROKEN_CALL = AIMessage(
 async def test_no_call_is_a_failure(said: Any, shown: str) -> None:
     """A function-calling model that calls nothing has not answered; it is told so."""
     llm = ScriptedChatModel(script=[said, {"reason": "r", "score": 3}])
-    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+    assert Answer(reason="r", score=3) == await ask_structured(llm, QUESTION, Answer)
     assert shown == llm.asked[1][1].text
     assert "cannot be used" in llm.last_question
 
@@ -216,13 +216,15 @@ async def test_a_call_that_was_cut_off_is_a_failure(reason: str) -> None:
     facts = {"stop_reason": reason}
     cut = AIMessage("", tool_calls=[call], response_metadata=facts)
     llm = ScriptedChatModel(script=[cut, {"reason": "r", "score": 3}])
-    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+    assert Answer(reason="r", score=3) == await ask_structured(llm, QUESTION, Answer)
 
 
 async def test_a_model_that_only_writes_gets_the_schema_in_words() -> None:
     """Without tools the form is described, and the answer is validated the same."""
     llm = TextModel(script=["it fits", GOOD])
-    assert Answer(reason="it fits", score=3) == await ask(llm, QUESTION, Answer)
+    assert Answer(reason="it fits", score=3) == await ask_structured(
+        llm, QUESTION, Answer
+    )
     assert "Here is the output schema" in llm.asked[0][0].text
     assert "cannot be used" in llm.last_question
     assert "Here is the output schema" in llm.last_question
@@ -232,7 +234,9 @@ async def test_a_model_that_only_writes_gets_the_schema_in_words() -> None:
 async def test_a_question_with_parts_keeps_them() -> None:
     """The description of the form becomes one more part of the last message."""
     llm = TextModel(script=[GOOD])
-    await ask(llm, [HumanMessage([{"type": "text", "text": "How well?"}])], Answer)
+    await ask_structured(
+        llm, [HumanMessage([{"type": "text", "text": "How well?"}])], Answer
+    )
     content = llm.asked[0][0].content
     assert isinstance(content, list)
     first, second = content
@@ -261,9 +265,11 @@ class StubbornModel(TextModel):
 async def test_a_model_with_a_narrow_signature_is_used_as_it_can() -> None:
     """What a model's structured output does not take is not insisted on."""
     narrow = NarrowModel(script=[{"reason": "r", "score": 3}])
-    assert Answer(reason="r", score=3) == await ask(narrow, QUESTION, Answer)
+    assert Answer(reason="r", score=3) == await ask_structured(narrow, QUESTION, Answer)
     stubborn = StubbornModel(script=[GOOD])
-    assert Answer(reason="it fits", score=3) == await ask(stubborn, QUESTION, Answer)
+    assert Answer(reason="it fits", score=3) == await ask_structured(
+        stubborn, QUESTION, Answer
+    )
 
 
 async def test_errors_of_validation_that_escape_are_mistakes() -> None:
@@ -275,7 +281,7 @@ async def test_errors_of_validation_that_escape_are_mistakes() -> None:
     parser = OutputParserException("no JSON", llm_output="it fits")
     good = {"reason": "r", "score": 3}
     llm = ScriptedChatModel(script=[caught.value, parser, good])
-    assert Answer(reason="r", score=3) == await ask(llm, QUESTION, Answer)
+    assert Answer(reason="r", score=3) == await ask_structured(llm, QUESTION, Answer)
     talk = [message.text for message in llm.asked[2]]
     assert ["(empty)", "it fits"] == talk[1::2]
     assert "no JSON" in talk[4]
@@ -291,7 +297,7 @@ async def test_a_check_of_the_caller_is_shown_too() -> None:
 
     even, good = {"reason": "r", "score": 4}, {"reason": "r", "score": 3}
     llm = ScriptedChatModel(script=[even, good])
-    got = await ask(llm, QUESTION, Answer, check=odd)
+    got = await ask_structured(llm, QUESTION, Answer, check=odd)
     assert 3 == got.score
     assert "expected an odd score" in llm.last_question
 
@@ -300,7 +306,7 @@ async def test_a_long_wrong_answer_is_shown_in_part() -> None:
     """A megabyte is not sent back; the error keeps it whole."""
     llm = ScriptedChatModel(script=["x" * 1_000_000] * 2)
     with pytest.raises(AnswerError) as caught:
-        await ask(llm, QUESTION, Answer, repairs=1)
+        await ask_structured(llm, QUESTION, Answer, validation_retries=1)
     assert 4_000 == len(llm.asked[1][1].text)
     assert 1_000_000 == len(caught.value.raw)
 
@@ -308,8 +314,11 @@ async def test_a_long_wrong_answer_is_shown_in_part() -> None:
 async def test_a_broken_model_is_a_failed_call() -> None:
     """Whatever a model raises ends in our tree, with the cause kept, after one try."""
     llm = ScriptedChatModel(script=[RuntimeError("out of memory")])
-    with metered() as meter, pytest.raises(CallError, match="out of memory") as caught:
-        await ask(llm, QUESTION, Answer)
+    with (
+        using_meter() as meter,
+        pytest.raises(CallError, match="out of memory") as caught,
+    ):
+        await ask_structured(llm, QUESTION, Answer)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert (1, 1) == (caught.value.attempts, meter.llm_calls)
 
@@ -318,7 +327,7 @@ async def test_a_cut_off_description_of_an_error_is_one_line() -> None:
     """An error's words are bounded and on one line."""
     llm = ScriptedChatModel(script=[RuntimeError("a\nb" * 1_000)])
     with pytest.raises(CallError) as caught:
-        await ask(llm, QUESTION, Answer)
+        await ask_structured(llm, QUESTION, Answer)
     assert "\n" not in str(caught.value)
     assert 400 > len(str(caught.value))
 
@@ -327,13 +336,13 @@ async def test_calls_in_tasks_count_into_the_same_meter() -> None:
     """Tasks started inside count; calls outside do not."""
     good = {"reason": "r", "score": 3}
     llm = ScriptedChatModel(script=[good] * 4)
-    with metered() as meter:
+    with using_meter() as meter:
         async with asyncio.TaskGroup() as group:
             for _ in range(3):
-                group.create_task(ask(llm, QUESTION, Answer))
-    await ask(llm, QUESTION, Answer)
+                group.create_task(ask_structured(llm, QUESTION, Answer))
+    await ask_structured(llm, QUESTION, Answer)
     assert 3 == meter.llm_calls
-    with metered(meter) as same:
+    with using_meter(meter) as same:
         assert meter is same
 
 
@@ -348,7 +357,7 @@ async def test_a_cancelled_call_is_cancelled() -> None:
             await asyncio.Event().wait()
 
     llm = Hanging()
-    task = asyncio.create_task(ask(llm, QUESTION, Answer))
+    task = asyncio.create_task(ask_structured(llm, QUESTION, Answer))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -368,7 +377,7 @@ async def test_other_providers_refuse_in_their_own_ways(facts: dict[str, Any]) -
     """However a provider says it, a refusal is not asked again."""
     llm = ScriptedChatModel(script=[AIMessage("", **facts)])
     with pytest.raises(AnswerError, match="got a refusal"):
-        await ask(llm, QUESTION, Answer)
+        await ask_structured(llm, QUESTION, Answer)
     assert 1 == len(llm.asked)
 
 
@@ -386,11 +395,11 @@ async def test_a_request_without_room_is_not_sent(case: str) -> None:
     """With two calls left two requests go out; then the error says which limit."""
     script, most = SENT[case]
     llm = ScriptedChatModel(script=script)
-    meter = Meter(budget=Budget(llm_calls=3))
+    meter = UsageMeter(budget=Budget(llm_calls=3))
     for _ in range(3 - most):
         meter.add_call()
-    with metered(meter), pytest.raises(BudgetError) as caught:
-        await ask(llm, QUESTION, Answer)
+    with using_meter(meter), pytest.raises(BudgetError) as caught:
+        await ask_structured(llm, QUESTION, Answer)
     assert (most, 3) == (len(llm.asked), meter.llm_calls)
     assert str(caught.value) == (
         "expected room in the budget for another request to the language model, got "
@@ -406,16 +415,16 @@ async def test_a_repetition_needs_room_too() -> None:
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    retries, meter = Retries(sleep=sleep), Meter(budget=Budget(llm_calls=2))
-    with Loopback(error(503)) as server, metered(meter), pytest.raises(BudgetError):
-        await ask(openai_model(server), QUESTION, Answer, retries=retries)
+    retries, meter = RetryPolicy(sleep=sleep), UsageMeter(budget=Budget(llm_calls=2))
+    with Loopback(error(503)) as server, using_meter(meter), pytest.raises(BudgetError):
+        await ask_structured(openai_model(server), QUESTION, Answer, retries=retries)
     assert (2, 2, 1) == (len(server.requests), meter.llm_calls, len(waits))
 
 
 async def test_the_way_around_a_schema_needs_room_too() -> None:
     """The request in words is one more request."""
     refusal = error(400, message="This response_format type is unavailable now")
-    one = metered(Meter(budget=Budget(llm_calls=1)))
+    one = using_meter(UsageMeter(budget=Budget(llm_calls=1)))
     with Loopback(refusal, chat(GOOD)) as server, one, pytest.raises(BudgetError):
         await asked(server)
     assert 1 == len(server.requests)
@@ -438,12 +447,12 @@ async def test_a_wait_past_the_end_of_the_budget_is_not_begun(
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
-    retries = Retries(sleep=sleep, attempts=2)
-    meter = Meter(budget=Budget(seconds=seconds), clock=lambda: 0.0)
-    with Loopback(error(429, retry_after="50")) as server, metered(meter):
+    retries = RetryPolicy(sleep=sleep, attempts=2)
+    meter = UsageMeter(budget=Budget(seconds=seconds), clock=lambda: 0.0)
+    with Loopback(error(429, retry_after="50")) as server, using_meter(meter):
         llm = openai_model(server)
         with pytest.raises(AgentError, match=told) as caught:
-            await ask(llm, QUESTION, Answer, retries=retries)
+            await ask_structured(llm, QUESTION, Answer, retries=retries)
     assert (not waited) is isinstance(caught.value, BudgetError)
     assert (waited, 1 + len(waited)) == (waits, len(server.requests))
 
@@ -465,22 +474,24 @@ async def test_calls_in_flight_are_finished() -> None:
             return result
 
     llm = Waiting(script=[reply, reply])
-    run = Meter(budget=Budget(tokens=100))
-    with metered(Meter(parent=run)) as meter:
-        tasks = [asyncio.create_task(ask(llm, QUESTION, Answer)) for _ in range(2)]
+    run = UsageMeter(budget=Budget(tokens=100))
+    with using_meter(UsageMeter(parent=run)) as meter:
+        tasks = [
+            asyncio.create_task(ask_structured(llm, QUESTION, Answer)) for _ in range(2)
+        ]
         await both.wait()
         answer.set()
         assert ["it fits", "it fits"] == [(await task).reason for task in tasks]
         with pytest.raises(BudgetError, match="200 of 100 tokens of the run"):
-            await ask(llm, QUESTION, Answer)
+            await ask_structured(llm, QUESTION, Answer)
     assert (2, 200) == (meter.llm_calls, run.input_tokens + run.output_tokens)
 
 
 async def test_a_budget_lets_exactly_as_many_requests_out() -> None:
     """Many questions at once send as many requests as the limit allows, no more."""
     llm = ScriptedChatModel(script=[{"reason": "r", "score": 3}] * 20)
-    with metered(Meter(budget=Budget(llm_calls=20))) as meter:
-        questions = [ask(llm, QUESTION, Answer) for _ in range(30)]
+    with using_meter(UsageMeter(budget=Budget(llm_calls=20))) as meter:
+        questions = [ask_structured(llm, QUESTION, Answer) for _ in range(30)]
         outcomes = await asyncio.gather(*questions, return_exceptions=True)
     assert 10 == sum(isinstance(outcome, BudgetError) for outcome in outcomes)
     assert (20, 20) == (len(llm.asked), meter.llm_calls)

@@ -1,4 +1,4 @@
-"""Recall: an answer that is known is not paid for again, whatever it was."""
+"""ResponseCache: an answer that is known is not paid for again, whatever it was."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import AnswerError, BudgetError
-from socratic_agents.llm.cache import Recall, current_recall, recalling
-from socratic_agents.llm.structured import ask
-from socratic_agents.llm.usage import Meter, metered
+from socratic_agents.llm.cache import ResponseCache, current_cache, using_cache
+from socratic_agents.llm.structured import ask_structured
+from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.storage.journal import Journal
 from tests.fakes import TextModel
 
@@ -33,25 +33,25 @@ def said(text: str, **more: Any) -> AIMessage:
     return AIMessage(text, usage_metadata=usage, **more)
 
 
-def speaker(*script: Any) -> TextModel:
+def model(*script: Any) -> TextModel:
     return TextModel(script=list(script))
 
 
 async def asked(
     folder: Path, llm: TextModel, question: str = "why ?", **who: Any
-) -> tuple[Reply, Meter]:
+) -> tuple[Reply, UsageMeter]:
     """Ask once, in a process of its own as it were."""
     with (
         Journal(folder) as journal,
-        recalling(Recall(journal=journal, speaker=who)),
-        metered() as meter,
+        using_cache(ResponseCache(journal=journal, model_identity=who)),
+        using_meter() as meter,
     ):
-        return await ask(llm, [HumanMessage(question)], Reply), meter
+        return await ask_structured(llm, [HumanMessage(question)], Reply), meter
 
 
 async def test_a_known_answer_is_not_asked_for_again(tmp_path: Path) -> None:
     """It is read, and counted, as if it had just been said."""
-    llm = speaker(said('{"word": "so"}'))
+    llm = model(said('{"word": "so"}'))
     for _ in range(2):
         reply, meter = await asked(tmp_path, llm)
         assert "so" == reply.word
@@ -61,7 +61,7 @@ async def test_a_known_answer_is_not_asked_for_again(tmp_path: Path) -> None:
 
 async def test_a_wrong_answer_is_known_too(tmp_path: Path) -> None:
     """It was paid for: its repair is shown the same mistake, and is known as well."""
-    llm = speaker(said("what ?"), said('{"word": "so"}'))
+    llm = model(said("what ?"), said('{"word": "so"}'))
     for _ in range(2):
         reply, meter = await asked(tmp_path, llm)
         assert ("so", 2) == (reply.word, meter.llm_calls)
@@ -71,7 +71,7 @@ async def test_a_wrong_answer_is_known_too(tmp_path: Path) -> None:
 async def test_a_refusal_is_known_too(tmp_path: Path) -> None:
     """And told alike."""
     no = said("", additional_kwargs={"refusal": "I will not"})
-    llm = speaker(no)
+    llm = model(no)
     for _ in range(2):
         with pytest.raises(AnswerError, match="I will not"):
             await asked(tmp_path, llm)
@@ -81,16 +81,16 @@ async def test_a_refusal_is_known_too(tmp_path: Path) -> None:
 async def test_an_answer_that_was_cut_off_stays_one(tmp_path: Path) -> None:
     """What the provider says about it is kept with it."""
     cut = said('{"word": "s', response_metadata={"finish_reason": "length"})
-    llm = speaker(cut, cut, cut)
+    llm = model(cut, cut, cut)
     for _ in range(2):
         with pytest.raises(AnswerError, match="cut off"):
             await asked(tmp_path, llm)
     assert 3 == len(llm.asked)
 
 
-async def test_other_questions_and_speakers_are_asked(tmp_path: Path) -> None:
+async def test_other_questions_and_models_are_asked(tmp_path: Path) -> None:
     """An answer belongs to one model and one question."""
-    llm = speaker(*[said('{"word": "so"}')] * 3)
+    llm = model(*[said('{"word": "so"}')] * 3)
     await asked(tmp_path, llm)
     await asked(tmp_path, llm, "how ?")
     await asked(tmp_path, llm, model="another")
@@ -99,21 +99,21 @@ async def test_other_questions_and_speakers_are_asked(tmp_path: Path) -> None:
 
 async def test_a_budget_holds_for_known_answers(tmp_path: Path) -> None:
     """So a run that is gone on with decides as if nothing had happened."""
-    llm = speaker(said('{"word": "so"}'))
+    llm = model(said('{"word": "so"}'))
     await asked(tmp_path, llm)
     with (
         Journal(tmp_path) as journal,
-        recalling(Recall(journal=journal, speaker={})),
-        metered(Meter(budget=Budget(llm_calls=1))) as meter,
+        using_cache(ResponseCache(journal=journal, model_identity={})),
+        using_meter(UsageMeter(budget=Budget(llm_calls=1))) as meter,
     ):
         meter.add_call()
         with pytest.raises(BudgetError):
-            await ask(llm, [HumanMessage("why ?")], Reply)
+            await ask_structured(llm, [HumanMessage("why ?")], Reply)
 
 
-def test_nothing_is_recalled_outside(tmp_path: Path) -> None:
-    """Who does not say where from, recalls nothing."""
-    recall = Recall(journal=Journal(tmp_path), speaker={})
-    with recalling(recall):
-        assert recall is current_recall()
-    assert current_recall() is None
+def test_nothing_is_cached_outside(tmp_path: Path) -> None:
+    """Without a cache in force there is none."""
+    cache = ResponseCache(journal=Journal(tmp_path), model_identity={})
+    with using_cache(cache):
+        assert cache is current_cache()
+    assert current_cache() is None
