@@ -47,7 +47,7 @@ async def main() -> None:
                     lasted = await seconds(refiner, prompts, where)
                     if repeat:  # the first warms everything up
                         taken[name].append(lasted)
-        steps = sum(run.journal.done.values())
+        steps = sum(run.journal.added.values())
     ratios = [b / a for a, b in zip(taken["without"], taken["with"], strict=True)]
     told = {
         **{name: [round(one, 2) for one in values] for name, values in taken.items()},

@@ -10,7 +10,7 @@ from PIL import Image
 
 from socratic_agents.lab.survey.design import plan_survey
 from socratic_agents.lab.survey.sources import read_arms
-from socratic_agents.storage.run_directory import write_object
+from socratic_agents.storage.objects import write_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ def compared(folder: Path, *, prompts: int = 8, alike: int = 0) -> Path:
                 "user_prompt": f"prompt {number}",
                 "reported": green / 255,
                 "selection": {"clip": 1 - green / 255, "checklist": 0.5},
-                "image": write_object(folder, image),
+                "image": write_image(folder, image),
             }
             lines.append(json.dumps(trial))
     (folder / "trials.jsonl").write_text("\n".join(lines) + "\n", "utf-8")

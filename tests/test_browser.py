@@ -36,7 +36,7 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.report.html import embedded_json, policy_hash
 from socratic_agents.report.run_browser import Row, browser_html, is_large, run_html
-from socratic_agents.storage.objects import Objects
+from socratic_agents.storage.objects import ObjectStore
 from tests.strategies import refinements
 
 if TYPE_CHECKING:
@@ -365,7 +365,7 @@ def test_the_command_decides_by_size(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a word the size decides; with one, the word does."""
-    paths = [Objects(tmp_path).add(png(number)) for number in range(2)]
+    paths = [ObjectStore(tmp_path).add(png(number)) for number in range(2)]
     lines = [json.dumps(outcome(index, paths).to_json()) for index in range(2)]
     (tmp_path / "results.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     page = tmp_path / "report.html"

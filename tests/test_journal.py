@@ -89,7 +89,7 @@ def test_the_last_answer_of_a_step_counts(tmp_path: Path) -> None:
 
 
 def test_a_torn_tail_costs_its_step_alone(tmp_path: Path) -> None:
-    """Wherever the writer was killed; what was torn is put aside."""
+    """Wherever the writer was killed; what was torn goes to quarantine."""
     whole = filled(tmp_path)
     first = whole.rindex(b"\n", 0, -1) + 1
     for cut in range(first, len(whole), 5):
@@ -104,7 +104,7 @@ def test_a_torn_tail_costs_its_step_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", range(4))
 def test_a_spoilt_line_costs_its_step_alone(tmp_path: Path, line: int) -> None:
-    """The others stay, and so does what was written about the spoilt one."""
+    """The others stay, and so does what was written about the corrupt one."""
     lines = filled(tmp_path).splitlines(keepends=True)
     lines[line] = lines[line].replace(b"a", b"A", 1)
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines))
@@ -142,20 +142,21 @@ async def test_a_known_step_is_not_done_again(tmp_path: Path) -> None:
     for number in range(2):
         with Journal(tmp_path) as journal:
             for _ in range(2):
-                do = answers({"text": "a ball"}, asked)
-                assert {"text": "a ball"} == await journal.step("look", KEYS[0], do)
-            assert 1 - number == journal.done["look"]
-            assert 1 + number == journal.known["look"]
+                call = answers({"text": "a ball"}, asked)
+                value = await journal.cached_call("look", KEYS[0], call)
+                assert {"text": "a ball"} == value
+            assert 1 - number == journal.added["look"]
+            assert 1 + number == journal.reused["look"]
     assert [1] == asked
 
 
 async def test_those_who_ask_at_once_wait_for_the_first(tmp_path: Path) -> None:
-    """The step is done once."""
+    """The call is made once."""
     asked: list[int] = []
     with Journal(tmp_path) as journal:
-        step = journal.step
-        do = answers({"text": "a ball"}, asked)
-        values = await asyncio.gather(*(step("look", KEYS[0], do) for _ in range(9)))
+        call = answers({"text": "a ball"}, asked)
+        calls = [journal.cached_call("look", KEYS[0], call) for _ in range(9)]
+        values = await asyncio.gather(*calls)
     assert [{"text": "a ball"}] * 9 == values
     assert [1] == asked
 
@@ -174,9 +175,9 @@ async def test_a_step_that_failed_is_done_by_the_next(tmp_path: Path) -> None:
         raise AssertionError
 
     with Journal(tmp_path) as journal:
-        first = asyncio.create_task(journal.step("look", KEYS[0], fail))
-        second = asyncio.create_task(journal.step("look", KEYS[0], never))
-        third = journal.step("look", KEYS[0], answers({"text": "a ball"}, asked))
+        first = asyncio.create_task(journal.cached_call("look", KEYS[0], fail))
+        second = asyncio.create_task(journal.cached_call("look", KEYS[0], never))
+        third = journal.cached_call("look", KEYS[0], answers({"text": "a ball"}, asked))
         last = asyncio.create_task(third)
         with pytest.raises(LookupError):
             await first
@@ -196,9 +197,9 @@ async def test_what_was_paid_for_is_on_the_disk(tmp_path: Path) -> None:
         return {"object": "there"}
 
     with Journal(tmp_path) as journal:
-        journal.later("generate", KEYS[1], encode)
-        do = answers({"text": "yes"}, [])
-        task = asyncio.create_task(journal.step("llm", KEYS[0], do, paid=True))
+        journal.put_async("generate", KEYS[1], encode)
+        put = journal.put_durable("llm", KEYS[0], {"text": "yes"})
+        task = asyncio.create_task(put)
         for _ in range(5):
             await asyncio.sleep(0)
         assert not task.done()
@@ -245,9 +246,8 @@ async def test_a_disk_that_fails_is_told_and_loses_nothing(
 
     with Journal(tmp_path) as journal:
         monkeypatch.setattr(faults, "hook", hook)
-        do = answers({"text": "yes"}, [])
         with pytest.raises(ConfigurationError, match=f"write in {tmp_path}, got: no"):
-            await journal.step("llm", KEYS[3], do, paid=True)
+            await journal.put_durable("llm", KEYS[3], {"text": "yes"})
         monkeypatch.setattr(faults, "hook", None)
         with pytest.raises(ConfigurationError, match="no luck"):
             journal.put("llm", KEYS[3], {"text": "yes"})
@@ -263,7 +263,7 @@ def test_an_image_that_cannot_be_kept_is_told_soon(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     with Journal(tmp_path) as journal:
-        journal.later("generate", KEYS[0], fail)
+        journal.put_async("generate", KEYS[0], fail)
         with pytest.raises(ConfigurationError, match="full"):
             journal.flush()
         with pytest.raises(ConfigurationError, match="full"):
@@ -285,7 +285,7 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
     with journal:
         pass
     with pytest.raises(ClosedError):
-        journal.later("look", KEYS[0], dict)
+        journal.put_async("look", KEYS[0], dict)
 
 
 async def test_a_cache_serves_another_folder(tmp_path: Path) -> None:
@@ -297,9 +297,9 @@ async def test_a_cache_serves_another_folder(tmp_path: Path) -> None:
         cache.put("generate", KEYS[1], {"object": gone})
     run = tmp_path / "run"
     with Journal(run, cache=Journal(tmp_path / "cache", shared=True)) as journal:
-        assert {"object": path} == journal.recall("generate", KEYS[0])
+        assert {"object": path} == journal.get_or_copy_from_cache("generate", KEYS[0])
         assert b"png" == journal.objects.get(path)
-        assert journal.recall("generate", KEYS[1]) is None
+        assert journal.get_or_copy_from_cache("generate", KEYS[1]) is None
         journal.put("look", KEYS[2], {"text": "x"})
     with Journal(run) as journal:
         assert {"object": path} == journal.get(KEYS[0])

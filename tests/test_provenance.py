@@ -26,7 +26,7 @@ from socratic_agents.storage.provenance import (
     CALL,
     MAX_TEXT,
     Provenance,
-    encoded,
+    encode_png,
     provenance_of,
     read_provenance,
 )
@@ -94,9 +94,9 @@ def told(**changes: Any) -> bytes:
 @given(provenances)
 def test_what_is_written_is_read_back(provenance: Provenance) -> None:
     """Every provenance comes back as it was, and its bytes are always the same."""
-    data = encoded(PICTURE, provenance)
+    data = encode_png(PICTURE, provenance)
     assert provenance == read_provenance(data)
-    assert data == encoded(PICTURE.copy(), replace(provenance))
+    assert data == encode_png(PICTURE.copy(), replace(provenance))
     assert json.loads(json.dumps(provenance.to_json())) == provenance.to_json()
 
 
@@ -105,18 +105,18 @@ def test_the_pixels_are_the_pixels() -> None:
     noted = PICTURE.copy()
     noted.info |= {"transparency": (0, 0, 0), "secret": "of mine", "dpi": (72, 72)}
     for provenance in (None, PLAIN):
-        data = encoded(noted, provenance)
+        data = encode_png(noted, provenance)
         with Image.open(io.BytesIO(data)) as image:
             assert PICTURE.tobytes() == image.tobytes()
             named = {"socratic_agents"} if provenance else set()
             assert named == set(image.info)
-        assert encoded(PICTURE, provenance) == data
+        assert encode_png(PICTURE, provenance) == data
     assert "of mine" in noted.info.values()
 
 
 def test_the_text_is_readable_to_others() -> None:
     """Any program that knows PNG shows what is in it: JSON in UTF-8."""
-    data = encoded(PICTURE, replace(PLAIN, prompt="ein grüner Würfel 🎲"))
+    data = encode_png(PICTURE, replace(PLAIN, prompt="ein grüner Würfel 🎲"))
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         assert (
@@ -128,7 +128,7 @@ def test_the_text_is_readable_to_others() -> None:
 
 def test_bytes_are_the_same_in_every_release_of_today() -> None:
     """What decides the name of an object does not change without anybody noticing."""
-    data = encoded(PICTURE, PLAIN)
+    data = encode_png(PICTURE, PLAIN)
     start = data.index(b"iTXt")
     length = struct.unpack(">I", data[start - 4 : start])[0]
     text = data[start + 4 : start + 4 + length]
@@ -139,22 +139,22 @@ def test_bytes_are_the_same_in_every_release_of_today() -> None:
     assert expected == text
     assert (
         hashlib.sha256(data).digest()
-        == hashlib.sha256(encoded(PICTURE, PLAIN)).digest()
+        == hashlib.sha256(encode_png(PICTURE, PLAIN)).digest()
     )
 
 
 def test_a_provenance_has_bounds() -> None:
     """What is too long to be read is not written."""
     with pytest.raises(ConfigurationError, match="expected a provenance of at most"):
-        encoded(PICTURE, replace(PLAIN, prompt="ü" * MAX_TEXT))
+        encode_png(PICTURE, replace(PLAIN, prompt="ü" * MAX_TEXT))
     longest = replace(PLAIN, prompt="\x01" * 10_000)
-    assert longest == read_provenance(encoded(PICTURE, longest))
+    assert longest == read_provenance(encode_png(PICTURE, longest))
 
 
 def test_it_is_read_from_a_file(tmp_path: Path) -> None:
     """A path does as well as bytes."""
     path = tmp_path / "image.png"
-    path.write_bytes(encoded(PICTURE, PLAIN))
+    path.write_bytes(encode_png(PICTURE, PLAIN))
     assert PLAIN == read_provenance(path) == read_provenance(str(path))
 
 
@@ -183,7 +183,7 @@ def test_settings_tell_what_decides_the_image() -> None:
     }
     said = {k: v for k, v in found.to_json().items() if k in CALL}
     assert expected == said
-    assert found == read_provenance(encoded(PICTURE, found))
+    assert found == read_provenance(encode_png(PICTURE, found))
 
 
 def test_every_setting_of_the_call_is_a_setting() -> None:
@@ -229,7 +229,7 @@ def test_no_path_and_no_secret_is_told(
     found = provenance_of(settings, {}, prompt="a cat", seed=0)
     assert found is not None
     assert (model, kind) == (found.model, found.kind)
-    data = encoded(PICTURE, found)
+    data = encode_png(PICTURE, found)
     assert b"S3CRET" not in data
     assert str(tmp_path).encode() not in data
 
@@ -244,13 +244,13 @@ def test_what_cannot_be_written_down_is_left_out(prompt: str) -> None:
 def test_a_truncated_file_is_refused(place: int) -> None:
     """Wherever a file breaks off, it is not taken for whole."""
     with pytest.raises(ConfigurationError, match="PNG file"):
-        read_provenance(encoded(PICTURE, PLAIN)[:place])
+        read_provenance(encode_png(PICTURE, PLAIN)[:place])
 
 
 @given(st.integers(33, 33 + 12 + 120), st.integers(0, 7))
 def test_a_flipped_bit_is_noticed(place: int, bit: int) -> None:
     """A changed bit in our chunk is never read as something else."""
-    data = bytearray(encoded(PICTURE, PLAIN))
+    data = bytearray(encode_png(PICTURE, PLAIN))
     data[place] ^= 1 << bit
     with pytest.raises(ConfigurationError):
         read_provenance(bytes(data))

@@ -16,7 +16,7 @@ from socratic_agents.cli.app import main
 from socratic_agents.cli.show import command_again, shell_words
 from socratic_agents.config.settings import Settings
 from socratic_agents.runtime.refiner import refine_sync
-from socratic_agents.storage.provenance import Provenance, encoded, provenance_of
+from socratic_agents.storage.provenance import Provenance, encode_png, provenance_of
 
 PICTURE = Image.new("RGB", (16, 16), "red")
 PLAIN = Provenance(prompt="a red circle", seed=7, model="pocket", version="0.1.0")
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shown(provenance: Provenance | None, *options: str) -> int:
     """Write an image into the working directory and show it."""
-    Path("image.png").write_bytes(encoded(PICTURE, provenance))
+    Path("image.png").write_bytes(encode_png(PICTURE, provenance))
     return main(["show", "image.png", *options])
 
 
@@ -49,7 +49,7 @@ def test_the_command_draws_the_same_image_again(
         settings, refinement.templates, prompt=candidate.prompt, seed=candidate.seed
     )
     assert told is not None
-    Path("image.png").write_bytes(encoded(candidate.image, told))
+    Path("image.png").write_bytes(encode_png(candidate.image, told))
 
     assert 0 == main(["show", "image.png", "--json"])
     command = json.loads(capfd.readouterr().out)["command"]

@@ -73,7 +73,7 @@ SETTINGS = Settings()
 
 
 def kept(models: Models, run: RunDirectory, settings: Settings = SETTINGS) -> Voices:
-    return remembered(models.voices(), run.journal, settings, gallery=run.gallery)
+    return remembered(models.voices(), run.journal, settings, gallery=run.images)
 
 
 async def everything(voices: Voices, prompt: str = "a ball") -> list[Any]:
@@ -142,7 +142,7 @@ async def test_a_spoilt_image_is_drawn_again(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with RunDirectory(tmp_path, settings={}) as run:
         assert before == await everything(kept(models, run))
-        assert 1 == run.spoilt
+        assert 1 == run.quarantined
     assert 2 == models.asked.pop("generate")
     assert {1} == set(models.asked.values())
     with RunDirectory(tmp_path, settings={}) as run:
@@ -233,9 +233,9 @@ async def test_a_refinement_comes_out_of_its_journal(tmp_path: Path) -> None:
             outcomes.append(refinement.to_json())
             outcomes[-1]["usage"].pop("seconds")
             if len(outcomes) > 1:
-                assert 0 == run.journal.done.total()
-                assert 5 == run.journal.known["generate"]
-                assert 3 == run.journal.known["llm"]
+                assert 0 == run.journal.added.total()
+                assert 5 == run.journal.reused["generate"]
+                assert 3 == run.journal.reused["llm"]
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert 5 == outcomes[0]["usage"]["images"]
     assert 3 == outcomes[0]["usage"]["llm_calls"]

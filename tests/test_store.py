@@ -32,12 +32,10 @@ from socratic_agents.core.history import (
     Verdict,
 )
 from socratic_agents.storage import failpoints as faults
-from socratic_agents.storage.objects import write_whole
-from socratic_agents.storage.run_directory import (
-    RunDirectory,
-    read_object,
-    read_outcomes,
-)
+from socratic_agents.storage.files import write_atomic
+from socratic_agents.storage.objects import ObjectStore
+from socratic_agents.storage.results import read_outcomes
+from socratic_agents.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,11 +88,11 @@ def opened(path: Path, **changes: Any) -> RunDirectory:
 
 
 def job(path: Path, **changes: Any) -> RunDirectory:
-    """Return a directory of one job that is gone on with."""
-    options: dict[str, Any] = {"templates": {"optimizer": "a"}, "accept": False}
+    """Return a directory of one run that can be resumed."""
+    options: dict[str, Any] = {"templates": {"optimizer": "a"}, "accept_changes": False}
     options |= {name: changes.pop(name) for name in [*options] if name in changes}
     settings = SETTINGS | changes
-    return RunDirectory(path, settings=settings, going_on=True, **options)
+    return RunDirectory(path, settings=settings, resume=True, **options)
 
 
 def names(folder: Path) -> set[str]:
@@ -189,7 +187,7 @@ def test_the_image_of_a_receipt_is_kept(tmp_path: Path) -> None:
     assert path is not None
     data = (tmp_path / path).read_bytes()
     assert f"objects/{hashlib.sha256(data).hexdigest()}.png" == path
-    assert data == read_object(tmp_path, path)
+    assert data == ObjectStore(tmp_path).get(path)
     with Image.open(tmp_path / path) as image:
         assert (0, 7, 0) == image.getpixel((0, 0))
     (read,) = read_outcomes(tmp_path)
@@ -238,17 +236,17 @@ def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["{", "[]", "7", '{"status": "ok"}', "null"])
-def test_a_line_that_was_not_written_is_put_aside(tmp_path: Path, line: str) -> None:
+def test_a_line_that_was_not_written_is_quarantined(tmp_path: Path, line: str) -> None:
     """It is told, not believed, and not thrown away."""
     with opened(tmp_path) as run:
         run.save(refinement())
-        assert 0 == run.spoilt
+        assert 0 == run.quarantined
     good = (tmp_path / "results.jsonl").read_text()
     (tmp_path / "results.jsonl").write_text(f"{line}\n{good}")
     with pytest.raises(ConfigurationError, match=r"every line of .* got 1 other"):
         read_outcomes(tmp_path)
     with opened(tmp_path) as run:
-        assert 1 == run.spoilt
+        assert 1 == run.quarantined
         assert run.finished(0, "a red ball") is not None
     assert good == (tmp_path / "results.jsonl").read_text()
     (aside,) = (tmp_path / "quarantine").iterdir()
@@ -292,29 +290,29 @@ def test_a_flipped_bit_costs_its_prompt_alone(tmp_path: Path) -> None:
 
 
 def test_a_spoilt_image_costs_its_prompt_alone(tmp_path: Path) -> None:
-    """It is put aside and drawn again."""
+    """It is quarantined and drawn again."""
     with opened(tmp_path) as run:
         saved = run.save(refinement())
     path = tmp_path / str(saved.best.path)
     path.write_bytes(path.read_bytes()[:-7])
     with opened(tmp_path) as run:
         assert run.finished(0, "a red ball") is None
-        assert 1 == run.spoilt
+        assert 1 == run.quarantined
         assert not path.exists()
         run.save(refinement())
         assert run.finished(0, "a red ball") is not None
 
 
 @pytest.mark.parametrize(
-    "spoilt", [b"{", b"{}", b"[]", b'{"schema": 2, "settings": {}, "sha256": "0"}']
+    "corrupt", [b"{", b"{}", b"[]", b'{"schema": 2, "settings": {}, "sha256": "0"}']
 )
-def test_a_spoilt_config_is_written_anew(tmp_path: Path, spoilt: bytes) -> None:
+def test_a_corrupt_config_is_written_anew(tmp_path: Path, corrupt: bytes) -> None:
     """Nothing that it says is believed."""
     with opened(tmp_path) as run:
         run.save(refinement())
-    (tmp_path / "config.json").write_bytes(spoilt)
+    (tmp_path / "config.json").write_bytes(corrupt)
     with job(tmp_path) as run:
-        assert 1 == run.spoilt
+        assert 1 == run.quarantined
         assert run.finished(0, "a red ball") is not None
     config = json.loads((tmp_path / "config.json").read_text())
     assert SETTINGS == config["settings"]
@@ -326,7 +324,7 @@ def test_other_settings_of_a_job_are_refused(tmp_path: Path) -> None:
         run.save(refinement())
     problem = (
         r'got other ones \(optimizer template: "a" -> "b", rounds: 2 -> 9\); use the same, '
-        "choose another folder, or take --continue-with"
+        "choose another folder, or use --continue-with"
     )
     with (
         pytest.raises(ConfigurationError, match=problem),
@@ -350,7 +348,7 @@ def test_other_settings_can_be_accepted(tmp_path: Path) -> None:
     """For the rest: what is finished stays, and is not done again later either."""
     with job(tmp_path) as run:
         run.save(refinement())
-    with job(tmp_path, accept=True, rounds=9) as run:
+    with job(tmp_path, accept_changes=True, rounds=9) as run:
         assert run.finished(0, "a red ball") is not None
         assert run.finished(1, "a red ball") is None
         run.save(refinement(index=1))
@@ -431,7 +429,7 @@ def test_a_line_that_cannot_be_written_leaves_none(
         assert before == (tmp_path / "results.jsonl").read_bytes()
     monkeypatch.setattr(faults, "hook", None)
     with opened(tmp_path) as run:
-        assert 0 == run.spoilt
+        assert 0 == run.quarantined
         run.save(refinement(index=1))
     assert 2 == len(read_outcomes(tmp_path))
 
@@ -498,7 +496,7 @@ def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
     """A file that cannot be put into place leaves nothing behind."""
     (tmp_path / "taken").mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_whole(tmp_path / "taken", b"x")
+        write_atomic(tmp_path / "taken", b"x")
     assert {"taken"} == names(tmp_path)
 
 
@@ -513,11 +511,11 @@ def test_a_changed_image_is_not_read(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         path = run.save(refinement()).best.path
     assert path is not None
-    assert read_object(tmp_path, path) is not None
+    assert ObjectStore(tmp_path).get(path) is not None
     (tmp_path / path).write_bytes(b"other")
-    assert read_object(tmp_path, path) is None
+    assert ObjectStore(tmp_path).get(path) is None
     (tmp_path / path).unlink()
-    assert read_object(tmp_path, path) is None
+    assert ObjectStore(tmp_path).get(path) is None
 
 
 @pytest.mark.parametrize(
@@ -527,7 +525,7 @@ def test_no_other_file_is_read(tmp_path: Path, path: str) -> None:
     """A path that is no object's is refused: results may come from somebody else."""
     with opened(tmp_path) as run:
         run.save(refinement())
-    assert read_object(tmp_path, path) is None
+    assert ObjectStore(tmp_path).get(path) is None
 
 
 @settings(max_examples=25)

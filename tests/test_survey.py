@@ -39,11 +39,8 @@ from socratic_agents.lab.compare.run import compare
 from socratic_agents.lab.survey.design import plan_survey, read_key
 from socratic_agents.lab.survey.page import survey_html
 from socratic_agents.lab.survey.sources import Shown, read_arms
-from socratic_agents.storage.run_directory import (
-    RunDirectory,
-    read_object,
-    write_object,
-)
+from socratic_agents.storage.objects import ObjectStore, write_image
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.fakes import ScriptedChatModel
 from tests.surveys import compared, planned
 from tests.test_report import EVIL
@@ -152,7 +149,7 @@ def test_images_are_encoded_anew(tmp_path: Path) -> None:
     """A large image becomes a smaller one, and what its file tells is left behind."""
     folder = compared(tmp_path, prompts=2)
     survey = planned(folder, pairs=1, catch=0)
-    large = write_object(folder, Image.effect_noise((1200, 800), 40))
+    large = write_image(folder, Image.effect_noise((1200, 800), 40))
     first, second = survey.key.items[0].images
     images = {
         **survey.images,
@@ -259,9 +256,9 @@ def small(keep: Callable[[Image.Image], str]) -> list[Trial]:
 
 def test_a_comparison_keeps_what_a_survey_shows(tmp_path: Path) -> None:
     """The image that an arm returns lies where its trial says."""
-    (trial,) = small(partial(write_object, tmp_path))
+    (trial,) = small(partial(write_image, tmp_path))
     assert trial.image == trial.to_json()["image"]
-    data = read_object(tmp_path, str(trial.image))
+    data = ObjectStore(tmp_path).get(str(trial.image))
     assert data is not None
     with Image.open(io.BytesIO(data)) as image:
         assert (8, 8) == image.size
@@ -270,7 +267,7 @@ def test_a_comparison_keeps_what_a_survey_shows(tmp_path: Path) -> None:
 def test_a_full_disk_does_not_end_a_comparison(tmp_path: Path) -> None:
     """The trial keeps its figures; that the disk is full is told when they are kept."""
     (tmp_path / "objects").write_text("no folder", "utf-8")
-    (trial,) = small(partial(write_object, tmp_path))
+    (trial,) = small(partial(write_image, tmp_path))
     assert trial.image is None
     assert trial.reported is not None
 

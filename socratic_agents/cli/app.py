@@ -6,7 +6,6 @@ prompts failed, 2 wrong usage or configuration, 130 interrupted, 143 terminated.
 
 from __future__ import annotations
 
-import functools
 import shlex
 import sys
 import warnings
@@ -144,20 +143,19 @@ def _report(
     """Write one page about a run that opens offline: DIR/report.html."""
     from socratic_agents.report.html import report_html
     from socratic_agents.report.run_browser import is_large, run_html
-    from socratic_agents.storage.run_directory import (
-        read_object,
-        read_outcomes,
-        write_page,
-    )
+    from socratic_agents.storage.files import write_files
+    from socratic_agents.storage.objects import ObjectStore
+    from socratic_agents.storage.results import read_outcomes
 
     outcomes = read_outcomes(directory)
     if is_large(directory, outcomes) if linked is None else linked:
         html = run_html(outcomes)
     else:
-        read = functools.partial(read_object, directory)
-        html = report_html(outcomes, read=read)
-    page = write_page(directory, html)
-    sys.stderr.write(f"report: {printable(str(page.resolve()))}\n")
+        html = report_html(outcomes, read=ObjectStore(directory).get)
+    # Half a surrogate pair is no character; it is shown as a question mark.
+    write_files(directory, {"report.html": html.encode("utf-8", "replace")})
+    page = directory.resolve() / "report.html"
+    sys.stderr.write(f"report: {printable(str(page))}\n")
     return 0
 
 

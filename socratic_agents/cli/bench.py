@@ -137,7 +137,7 @@ def _bench(  # noqa: PLR0913 - an option each
     )
     _check(workload, options)
     if out is not None:
-        from socratic_agents.storage.run_directory import write_files
+        from socratic_agents.storage.files import write_files
 
         write_files(out, {})  # before time is spent on what cannot be kept
     with redirect_stdout(sys.stderr):  # libraries may print

@@ -137,7 +137,9 @@ def _batch(  # noqa: PLR0913 - an option each
     if dry_run:
         good = sum(line.error is None for line in lines)
         return _forecast(settings, prompts=good, as_json=as_json)
-    job = run_directory(out, settings, cache=cache, going_on=True, accept=continue_with)
+    job = run_directory(
+        out, settings, cache=cache, resume=True, accept_changes=continue_with
+    )
     with job as run:
         failures = _refine_all(ctx.obj, settings, lines, run, as_json=as_json)
     return 1 if failures else 0
@@ -185,8 +187,8 @@ def _refine_all(
             with suppress(KeyboardInterrupt):
                 context.interruption.run(work)
     progress.say(f"{done} of {len(lines)} done, in {out}")
-    if run.spoilt:
-        progress.say(f"{run.spoilt} spoilt files put aside, in {out}/quarantine")
+    if run.quarantined:
+        progress.say(f"{run.quarantined} corrupt files moved to {out}/quarantine")
     for failure in sorted(failures, key=lambda one: one.index):
         shown = printable(failure.user_prompt, longest=60)
         progress.say(f"failed: prompt {failure.index + 1} ({shown}): {failure.error}")

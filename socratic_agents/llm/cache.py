@@ -69,16 +69,16 @@ class ResponseCache:
             MissingError: If it is not cached, with ``replay_only``.
         """
         journal = self.journal
-        async with journal.alone(key):
-            value = journal.recall("llm", key)
+        async with journal.single_flight(key):
+            value = journal.get_or_copy_from_cache("llm", key)
             if value is not None:
                 count()
-                journal.known["llm"] += 1
+                journal.reused["llm"] += 1
                 return _message(value)
             if self.replay_only:
                 raise MissingError({"llm": 1})
             message = await ask()
-            await journal.paid("llm", key, _value(message))
+            await journal.put_durable("llm", key, _value(message))
             return message
 
 

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.report.view_models import Change, outcome_view, word_changes
-from socratic_agents.storage.safe_png import read_picture
+from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -172,7 +172,7 @@ def _picture(
         return _encoded(candidate.image)
     data = read(candidate.path) if candidate.path else None
     # A run directory may come from somebody else.
-    image = None if data is None else read_picture(data)
+    image = None if data is None else decode_png(data)
     return None if image is None else _encoded(image)
 
 

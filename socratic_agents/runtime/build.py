@@ -119,7 +119,7 @@ def open_parts(
     else:
         voices, workers = open_devices(settings, worker, calibration=calibration)
     if run is not None:
-        voices = remembered(voices, run.journal, settings, gallery=run.gallery)
+        voices = remembered(voices, run.journal, settings, gallery=run.images)
     agents = cast_agents(settings, templates, llm, voices, retries=retries)
     return Parts(
         agents=_announced(agents, workers),

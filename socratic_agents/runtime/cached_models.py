@@ -18,7 +18,7 @@ from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.checklist import Answer
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.storage.journal import key_of
-from socratic_agents.storage.safe_png import read_picture
+from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.image_models import Voices
     from socratic_agents.storage.journal import Journal
-    from socratic_agents.storage.objects import Gallery
+    from socratic_agents.storage.objects import ImageStore
 
 __all__ = ("language_model_identity", "max_tokens_of", "model_identity", "remembered")
 
@@ -72,7 +72,7 @@ def remembered(
     journal: Journal,
     settings: Settings,
     *,
-    gallery: Gallery,
+    gallery: ImageStore,
 ) -> Voices:
     """Return voices that do no step again that a journal knows.
 
@@ -105,7 +105,7 @@ def remembered(
 class _Steps:
     """Each voice as steps of one journal."""
 
-    def __init__(self, journal: Journal, gallery: Gallery) -> None:
+    def __init__(self, journal: Journal, gallery: ImageStore) -> None:
         self._journal, self._gallery = journal, gallery
         self._drawn: WeakValueDictionary[str, Image.Image] = WeakValueDictionary()
         self._pixels: dict[int, str] = {}
@@ -121,17 +121,19 @@ class _Steps:
 
         async def generate(prompt: str, seed: int) -> Image.Image:
             key = key_of("generate", who, prompt, seed)
-            async with journal.alone(key):
+            async with journal.single_flight(key):
                 # While it lives it need not be decoded, nor be on the disk already.
                 image = self._drawn.get(key) or self._read(journal, key)
                 if image is not None:
-                    journal.known["generate"] += 1
+                    journal.reused["generate"] += 1
                     current_meter().add_images()  # it belongs to this refinement, too
                 else:
                     image = await draw(prompt, seed)
                     if journal.get(opened) is None:
                         journal.put("opened", opened, {"max_tokens": reads})
-                    journal.later("generate", key, self._writing(image, prompt, seed))
+                    journal.put_async(
+                        "generate", key, self._writing(image, prompt, seed)
+                    )
                 self._drawn[key] = image
                 return image
 
@@ -145,7 +147,7 @@ class _Steps:
                 return {"text": await say(image)}
 
             key = key_of("caption", who, self._of(image))
-            text: str = (await self._journal.step("caption", key, do))["text"]
+            text: str = (await self._journal.cached_call("caption", key, do))["text"]
             return text
 
         return caption
@@ -160,7 +162,7 @@ class _Steps:
                 return (await ask(image, question)).to_json()
 
             key = key_of("decide", who, self._of(image), question)
-            return Answer.from_json(await self._journal.step("decide", key, do))
+            return Answer.from_json(await self._journal.cached_call("decide", key, do))
 
         return decide
 
@@ -172,7 +174,7 @@ class _Steps:
                 return {"text": await ask(image, question)}
 
             key = key_of("look", who, self._of(image), question)
-            text: str = (await self._journal.step("look", key, do))["text"]
+            text: str = (await self._journal.cached_call("look", key, do))["text"]
             return text
 
         return look
@@ -187,32 +189,32 @@ class _Steps:
                 return {"score": float(await rate(text, image))}
 
             key = key_of("score", who, text, self._of(image))
-            value: float = (await self._journal.step("score", key, do))["score"]
+            value: float = (await self._journal.cached_call("score", key, do))["score"]
             return value
 
         return score
 
     def _read(self, journal: Journal, key: str) -> Image.Image | None:
         """Return a known image, if it is still as it was written."""
-        value = journal.recall("generate", key)
+        value = journal.get_or_copy_from_cache("generate", key)
         if value is None:
             return None
         data = journal.objects.get(value["object"])
         if data is None:
-            journal.objects.sound(value["object"])  # puts it aside
+            journal.objects.verify(value["object"])  # moves it to quarantine
             return None
-        image = read_picture(data)
+        image = decode_png(data)
         if image is None:  # a cache may be anybody's, and its images of any size
             return None
         image.info["truncated_tokens"] = value["truncated_tokens"]
-        self._gallery.note(image, value["object"])
+        self._gallery.register(image, value["object"])
         return image
 
     def _writing(
         self, image: Image.Image, prompt: str, seed: int
     ) -> Callable[[], dict[str, Any]]:
         def write() -> dict[str, Any]:
-            path = self._gallery.keep(image, prompt=prompt, seed=seed)
+            path = self._gallery.add(image, prompt=prompt, seed=seed)
             tokens = image.info.get("truncated_tokens", 0)
             return {"object": path, "truncated_tokens": tokens}
 

@@ -31,7 +31,8 @@ from socratic_agents.runtime.cached_models import (
 from socratic_agents.runtime.image_models import Voices, score_name
 from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.storage.results import read_outcomes
-from socratic_agents.storage.run_directory import CONFIG, RunDirectory
+from socratic_agents.storage.run_config import CONFIG
+from socratic_agents.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -216,7 +217,7 @@ def _agents(run: RunDirectory, settings: Settings) -> Agents:
         score_name=score_name(settings),
         max_tokens=max_tokens_of(run.journal, settings),
     )
-    voices = remembered(silent, run.journal, settings, gallery=run.gallery)
+    voices = remembered(silent, run.journal, settings, gallery=run.images)
     templates = find_templates(settings)
     # It is opened, for how it is asked belongs to the question, but never asked.
     keyed = settings.but(api_key=settings.api_key or SecretStr("none"))

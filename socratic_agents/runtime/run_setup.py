@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.agents.registry import find_templates
-from socratic_agents.storage.provenance import encoded, provenance_of
+from socratic_agents.storage.provenance import encode_png, provenance_of
 from socratic_agents.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run_directory(
         source = None
         if settings.metadata:
             source = provenance_of(settings, templates, prompt=prompt, seed=seed)
-        return encoded(image, source)
+        return encode_png(image, source)
 
     return RunDirectory(
         path,

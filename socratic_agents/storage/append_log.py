@@ -1,8 +1,7 @@
-"""The appender: lines of a file, written together and synced once.
+"""The group-commit log: lines that are appended to a file together and synced once.
 
-Lines that come while others are being written wait for the next write, in a thread of
-the appender's own. A write that fails leaves the file as it was, and nothing is
-written after it.
+Lines that arrive during a write wait for the next one, in a thread of the log's own. A
+write that fails leaves the file as it was, and nothing is written after it.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ClosedError
-from socratic_agents.storage.failpoints import reached
+from socratic_agents.storage.failpoints import failpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-__all__ = ("Appender",)
+__all__ = ("GroupCommitLog",)
 
 
-class Appender:
-    """Appends lines to a file.
+class GroupCommitLog:
+    """A file to which lines are appended.
 
     Args:
         path: The file; made if it is not there.
@@ -45,7 +44,7 @@ class Appender:
             self._file = stack.enter_context(self._path.open("ab", buffering=0))
             self._closing = False
             writer = threading.Thread(
-                target=self._write, name="socratic-appender", daemon=True
+                target=self._write, name="socratic-journal", daemon=True
             )
             writer.start()
             stack.callback(self._stop, writer)
@@ -53,14 +52,14 @@ class Appender:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what waits, and close."""
+        """Write what is queued, and close."""
         self._stack.close()
 
     def append(self, line: bytes) -> Future[int]:
-        """Append a line; the answer, where it begins, is there when it is on the disk.
+        """Append a line; the future's result, where it begins, is set once it is on disk.
 
         Raises:
-            ClosedError: If the appender is closed.
+            ClosedError: If the log is closed.
             BaseException: What an earlier write raised.
         """
         written: Future[int] = Future()
@@ -77,7 +76,7 @@ class Appender:
             self._check()
 
     def fail(self, problem: BaseException) -> None:
-        """Write nothing any more, for something that belongs to the lines is lost."""
+        """Refuse further writes, since something that the lines refer to is lost."""
         with self._changed:
             self._broken = self._broken or problem
 
@@ -102,33 +101,33 @@ class Appender:
             if not batch:
                 return
             try:
-                place = self._append(b"".join(line for line, _ in batch))
-            except BaseException as problem:  # noqa: BLE001 - it is told to all who wait
+                offset = self._append(b"".join(line for line, _ in batch))
+            except BaseException as problem:  # noqa: BLE001 - it is reported to all who wait
                 self.fail(problem)
                 for _, written in batch:
                     written.set_exception(problem)
                 continue
             for line, written in batch:
-                written.set_result(place)
-                place += len(line)
+                written.set_result(offset)
+                offset += len(line)
 
     def _append(self, data: bytes) -> int:
         """Write lines whole, or leave the file as it was; return where they begin."""
         if self._broken is not None:
             raise self._broken
         end = os.fstat(self._file.fileno()).st_size
-        reached("journal:append")
+        failpoint("journal:append")
         try:
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
-            reached("journal:sync")
+            failpoint("journal:sync")
             os.fsync(self._file.fileno())
         except BaseException:
             if not self._shared:
                 with suppress(OSError):
                     self._file.truncate(end)
             raise
-        reached("journal:synced")
+        failpoint("journal:synced")
         # Others may have appended, too, but a write of ours is whole.
         return self._file.tell() - len(data)

@@ -1,4 +1,4 @@
-"""Records: lines of JSON that tell whether they are as they were written."""
+"""Lines of JSON with a checksum, so that a corrupt one is recognised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def record_line(record: dict[str, Any]) -> bytes:
 
 
 def record_of(line: bytes) -> dict[str, Any] | None:
-    """Return what a line says; ``None`` if it is not as it was written."""
+    """Return the record of a line; ``None`` if the line is corrupt."""
     head = len(_START) + CHECKED
     check, text = line[len(_START) : head], b"{" + line[head + len(_MIDDLE) : -1]
     if line != b"".join((_START, check, _MIDDLE, text[1:], b"\n")):

@@ -1,4 +1,4 @@
-"""Fault points: named places where tests let things go wrong."""
+"""Failpoints: named places in the code where tests inject faults."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("reached",)
+__all__ = ("failpoint",)
 
 hook: Callable[[str], None] | None = None
-"""Told of every point that is reached; ``None``, as always but in tests: nobody is."""
+"""Called with the name of every failpoint; ``None`` except in tests."""
 
 
-def reached(point: str) -> None:
-    """Tell the hook, if there is one, that the program is at this point.
+def failpoint(name: str) -> None:
+    """Call the hook, if there is one.
 
     Args:
-        point: Its name, such as ``journal:append``.
+        name: Of the place, such as ``journal:append``.
     """
     if hook is not None:
-        hook(point)
+        hook(name)

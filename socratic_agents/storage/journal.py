@@ -1,12 +1,12 @@
-"""The journal: every finished step, so that none is done again.
+"""The journal: the answer of every finished call, so that none is made twice.
 
-``journal.jsonl`` is only ever appended to, one line a step: what decides its answer, as
-a hash (the key), and the answer. Lines carry a checksum of their own, so a torn tail, a
-flipped bit or a foreign line is never read as an answer; it is put aside, and that step
-alone is done again.
+``journal.jsonl`` is append-only, one line a call: the hash of what decides its answer
+(the key), and the answer. Each line has a checksum, so that a torn tail, a flipped bit
+or a foreign line is never read as an answer: it goes to quarantine, and that call alone
+is made again.
 
-Lines are written together and synced once (``appender``). Whoever pays for a step waits until it is on the disk;
-nobody else does.
+Lines are written together and synced once (``append_log``). Only who pays for a call
+waits until its line is on disk.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.storage.append_log import Appender
+from socratic_agents.storage.append_log import GroupCommitLog
 from socratic_agents.storage.checksum_lines import record_line, record_of
-from socratic_agents.storage.objects import Objects, writable, write_aside, write_whole
+from socratic_agents.storage.files import quarantine_bytes, wrap_os_errors, write_atomic
+from socratic_agents.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from pathlib import Path
     from typing import Self
 
-__all__ = ("FILE", "Journal", "key_of", "steps_of")
+__all__ = ("FILE", "Journal", "key_of", "read_keys")
 
 FILE = "journal.jsonl"
 SCHEMA = 1
@@ -42,10 +43,10 @@ ENCODERS = 2
 
 
 def key_of(kind: str, *decisive: Any) -> str:
-    """Return the name of a step: the hash of all that decides its answer.
+    """Return the key of a call: the hash of all that decides its answer.
 
     Args:
-        kind: Of the step.
+        kind: Of the call.
         decisive: JSON values.
     """
     text = json.dumps([kind, *decisive], sort_keys=True, allow_nan=False)
@@ -53,13 +54,13 @@ def key_of(kind: str, *decisive: Any) -> str:
 
 
 class Journal:
-    """The finished steps of a folder, and the images that belong to them.
+    """The finished calls of a folder, and the images that belong to them.
 
     Args:
         folder: Where it is kept; made if it is not there.
-        cache: Another folder's, which is asked too, and told too.
+        cache: Another folder's journal, which is read and written too.
         shared: Whether others may append to it at the same time, as to a cache. Then
-            nothing of it is ever mended or put aside.
+            nothing of it is ever repaired or moved to quarantine.
 
     Raises:
         ConfigurationError: When opened, if the folder cannot be written, or if the
@@ -69,105 +70,107 @@ class Journal:
     def __init__(
         self, folder: Path, *, cache: Journal | None = None, shared: bool = False
     ) -> None:
-        self.folder, self.objects = folder, Objects(folder)
-        self.known: Counter[str] = Counter()
-        """Steps that were not done again, by kind."""
-        self.done: Counter[str] = Counter()
-        """Steps that were done, by kind."""
+        self.folder, self.objects = folder, ObjectStore(folder)
+        self.reused: Counter[str] = Counter()
+        """Calls whose answer was known, by kind."""
+        self.added: Counter[str] = Counter()
+        """Calls whose answer was added, by kind."""
         self._path, self._cache, self._shared = folder / FILE, cache, shared
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._fresh: dict[bytes, dict[str, Any]] = {}
+        self._locations: dict[bytes, tuple[int, int]] = {}
+        self._unwritten: dict[bytes, dict[str, Any]] = {}
         self._pending: set[Future[Any]] = set()
         self._flights: WeakKeyDictionary[
             AbstractEventLoop, dict[str, asyncio.Future[None]]
         ] = WeakKeyDictionary()
-        self._appender = Appender(self._path, shared=shared)
-        self._reading = threading.Lock()
+        self._log = GroupCommitLog(self._path, shared=shared)
+        self._read_lock = threading.Lock()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack, writable(self.folder):
+        with ExitStack() as stack, wrap_os_errors(self.folder):
             if self._cache is not None:
                 stack.enter_context(self._cache)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._read()
-            stack.enter_context(self._appender)
+            stack.enter_context(self._log)
             self._reader = stack.enter_context(self._path.open("rb", buffering=0))
             if not self._path.stat().st_size:
-                self._enqueue(b"", record_line({"journal": SCHEMA}))
+                self._append(b"", record_line({"journal": SCHEMA}))
             encoders = ThreadPoolExecutor(ENCODERS, "socratic-encoder")
             self._encoders = stack.enter_context(encoders)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what is on its way, and close; an error of the disk was told before."""
+        """Write what is queued, and close; an error of the disk was reported before."""
         self._stack.close()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return a step's answer; ``None``: it has not been done, or is not whole."""
+        """Return a call's answer; ``None`` if there is none, or it is corrupt."""
         name = bytes.fromhex(key)
-        value = self._fresh.get(name)
-        if value is None and (place := self._places.get(name)) is not None:
-            with self._reading:
-                self._reader.seek(place[0])
-                step = record_of(self._reader.read(place[1]))
-            # It was whole when it was read at first; the disk may have lost it since.
-            value = step["value"] if step and step.get("key") == key else None
+        value = self._unwritten.get(name)
+        if value is None and (location := self._locations.get(name)) is not None:
+            with self._read_lock:
+                self._reader.seek(location[0])
+                record = record_of(self._reader.read(location[1]))
+            # It was valid when the journal was opened; the disk may have lost it since.
+            value = record["value"] if record and record.get("key") == key else None
         return value
 
     def put(self, kind: str, key: str, value: dict[str, Any]) -> Future[int]:
-        """Append a finished step, and return what is done when it is on the disk.
+        """Append a finished call; the future is done when it is on disk.
 
         Raises:
             ConfigurationError: If an earlier one could not be written.
             ClosedError: If the journal is closed.
         """
         line = record_line({"kind": kind, "key": key, "value": value})
-        self.done[kind] += 1
-        self._fresh[bytes.fromhex(key)] = value
+        self.added[kind] += 1
+        self._unwritten[bytes.fromhex(key)] = value
         if self._cache is not None:
             data = self.objects.get(value.get("object", ""))
             if data is not None:
                 self._cache.objects.add(data)
             self._cache.put(kind, key, value)
-        return self._enqueue(bytes.fromhex(key), line)
+        return self._append(bytes.fromhex(key), line)
 
-    async def paid(self, kind: str, key: str, value: dict[str, Any]) -> None:
-        """Append a step that cost money, and wait until it cannot be lost any more.
+    async def put_durable(self, kind: str, key: str, value: dict[str, Any]) -> None:
+        """Append a call that cost money, and wait until it is on disk.
 
-        Images that were drawn before are on the disk then, too: after a crash the
+        Images that were generated before it are on disk then, too: after a crash the
         same images lead to the same questions.
         """
-        with writable(self.folder):
+        with wrap_os_errors(self.folder):
             for earlier in list(self._pending):
-                # Who waits may be cancelled; what he waits for is written all the same.
+                # The caller may be cancelled; what it waits for is written all the same.
                 await asyncio.shield(asyncio.wrap_future(earlier))
             await asyncio.wrap_future(self.put(kind, key, value))
 
-    def later(self, kind: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
-        """Append a step whose answer takes work to write down, in a thread beside.
+    def put_async(
+        self, kind: str, key: str, work: Callable[[], dict[str, Any]]
+    ) -> None:
+        """Append a call whose answer takes work to encode, in another thread.
 
         Args:
-            kind: Of the step.
-            key: Of the step.
+            kind: Of the call.
+            key: Of the call.
             work: Returns the answer.
 
         Raises:
             ConfigurationError: If an earlier one could not be written.
             ClosedError: If the journal is closed.
         """
-        with writable(self.folder):
-            self._appender.check()
-        job = self._encoders.submit(self._worked, kind, key, work)
+        with wrap_os_errors(self.folder):
+            self._log.check()
+        job = self._encoders.submit(self._encode_and_put, kind, key, work)
         self._pending.add(job)
         job.add_done_callback(self._pending.discard)
 
-    def recall(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Return a step's answer; one that only the cache knows is kept here, too."""
+    def get_or_copy_from_cache(self, kind: str, key: str) -> dict[str, Any] | None:
+        """Return a call's answer; one that only the cache has is copied here."""
         value = self.get(key)
         if value is None and self._cache is not None:
             value = self._cache.get(key)
@@ -178,42 +181,33 @@ class Journal:
                     return None
                 self.objects.add(data)
             if value is not None:
-                self._fresh[bytes.fromhex(key)] = value
+                self._unwritten[bytes.fromhex(key)] = value
                 line = record_line({"kind": kind, "key": key, "value": value})
-                self._enqueue(bytes.fromhex(key), line)
+                self._append(bytes.fromhex(key), line)
         return value
 
-    async def step(
-        self,
-        kind: str,
-        key: str,
-        do: Callable[[], Any],
-        *,
-        paid: bool = False,
+    async def cached_call(
+        self, kind: str, key: str, call: Callable[[], Awaitable[dict[str, Any]]]
     ) -> dict[str, Any]:
-        """Return a step's answer: the known one, or what is done for it now.
+        """Return a call's answer: the known one, or else make the call.
 
         Args:
-            kind: Of the step.
-            key: Its name, as from ``key_of``.
-            do: A coroutine function that returns the answer, a JSON object.
-            paid: Whether to wait until the answer is on the disk.
+            kind: Of the call.
+            key: As from ``key_of``.
+            call: A coroutine function that returns the answer, a JSON object.
         """
-        async with self.alone(key):
-            value = self.recall(kind, key)
+        async with self.single_flight(key):
+            value = self.get_or_copy_from_cache(kind, key)
             if value is not None:
-                self.known[kind] += 1
-                return value
-            value = cast("dict[str, Any]", await do())
-            if paid:
-                await self.paid(kind, key, value)
+                self.reused[kind] += 1
             else:
+                value = await call()
                 self.put(kind, key, value)
             return value
 
     @asynccontextmanager
-    async def alone(self, key: str) -> AsyncGenerator[None, None]:
-        """Wait while somebody else does this step: it may be known then."""
+    async def single_flight(self, key: str) -> AsyncGenerator[None, None]:
+        """Wait while the same call is in flight: its answer is known then."""
         loop = asyncio.get_running_loop()
         flights = self._flights.setdefault(loop, {})
         while (flight := flights.get(key)) is not None:
@@ -233,69 +227,71 @@ class Journal:
         """
         for job in list(self._pending):
             job.exception()
-        with writable(self.folder):
-            self._enqueue(b"", b"").result()
+        with wrap_os_errors(self.folder):
+            self._append(b"", b"").result()
 
-    def _worked(self, kind: str, key: str, work: Callable[[], dict[str, Any]]) -> None:
+    def _encode_and_put(
+        self, kind: str, key: str, work: Callable[[], dict[str, Any]]
+    ) -> None:
         try:
             self.put(kind, key, work())
         except BaseException as problem:
-            self._appender.fail(problem)
+            self._log.fail(problem)
             raise
 
-    def _enqueue(self, name: bytes, line: bytes) -> Future[int]:
-        with writable(self.folder):
-            written = self._appender.append(line)
+    def _append(self, name: bytes, line: bytes) -> Future[int]:
+        with wrap_os_errors(self.folder):
+            written = self._log.append(line)
         if name:
-            written.add_done_callback(partial(self._settle, name, len(line)))
+            written.add_done_callback(partial(self._on_written, name, len(line)))
         return written
 
-    def _settle(self, name: bytes, length: int, written: Future[int]) -> None:
+    def _on_written(self, name: bytes, length: int, written: Future[int]) -> None:
         if written.exception() is None:
-            self._places[name] = written.result(), length
-            self._fresh.pop(name, None)
+            self._locations[name] = written.result(), length
+            self._unwritten.pop(name, None)
 
     def _read(self) -> None:
-        """Find all whole lines; put the others aside, and go on without them."""
+        """Find all valid lines; corrupt ones go to quarantine."""
         if not self._path.exists():
             return
-        good, bad, place = list[bytes](), list[bytes](), 0
+        good, bad, offset = list[bytes](), list[bytes](), 0
         with self._path.open("rb") as file:
             for line in file:
-                step = record_of(line)
-                if step is None:
+                record = record_of(line)
+                if record is None:
                     bad.append(line)
                 else:
-                    self._note(step, place, len(line))
+                    self._add(record, offset, len(line))
                     good.append(line)
-                if step is not None or self._shared:
-                    place += len(line)
+                if record is not None or self._shared:
+                    offset += len(line)
         if self._shared and bad and not bad[-1].endswith(b"\n"):
             with self._path.open("ab") as file:
                 file.write(b"\n")  # or our first line would be part of a torn one
         elif bad and not self._shared:
-            write_aside(self.folder, FILE, b"".join(bad))
-            write_whole(self._path, b"".join(good))
+            quarantine_bytes(self.folder, FILE, b"".join(bad))
+            write_atomic(self._path, b"".join(good))
 
-    def _note(self, step: dict[str, Any], place: int, length: int) -> None:
-        if "journal" in step:
-            if step["journal"] != SCHEMA:
+    def _add(self, record: dict[str, Any], offset: int, length: int) -> None:
+        if "journal" in record:
+            if record["journal"] != SCHEMA:
                 message = (
                     f"expected a journal of version {SCHEMA} in {self._path}, got "
-                    f"version {step['journal']}; use the release of this package "
+                    f"version {record['journal']}; use the release of this package "
                     "that wrote it, or choose another folder"
                 )
                 raise ConfigurationError(message)
         else:
-            self._places[bytes.fromhex(step["key"])] = place, length
+            self._locations[bytes.fromhex(record["key"])] = offset, length
 
 
-def steps_of(folder: Path, kind: str) -> set[str] | None:
-    """Return the keys of all steps of a kind, without opening the journal.
+def read_keys(folder: Path, kind: str) -> set[str] | None:
+    """Return the keys of all calls of a kind, without opening the journal.
 
     Args:
         folder: Where it is kept.
-        kind: Of the steps.
+        kind: Of the calls.
 
     Returns:
         ``None`` if there is no journal.

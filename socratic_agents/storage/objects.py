@@ -1,49 +1,34 @@
-"""Objects: files that are there whole or not at all, under the names of their content.
+"""The object store: images under the names of their content, checked when read.
 
-What is read back is checked against its name. What does not fit it is put aside, so
-that nobody takes it for good and it can still be looked at.
+What is read back is compared with its name; what is corrupt goes to quarantine.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
 import threading
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from weakref import finalize
 
-from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.storage.failpoints import reached
+from socratic_agents.storage.files import quarantine_file, wrap_os_errors, write_atomic
+from socratic_agents.storage.provenance import encode_png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from PIL.Image import Image
 
-__all__ = (
-    "OBJECTS",
-    "Gallery",
-    "Objects",
-    "list_aside",
-    "put_aside",
-    "remove_parts",
-    "writable",
-    "write_aside",
-    "write_whole",
-)
+__all__ = ("OBJECTS", "ImageStore", "ObjectStore", "write_image")
 
 OBJECTS = "objects"
-QUARANTINE = "quarantine"
 
 _PATH = re.compile(rf"{OBJECTS}/([0-9a-f]{{64}})\.png")
 
 
-class Objects:
+class ObjectStore:
     """Images of a folder.
 
     Args:
@@ -60,10 +45,10 @@ class Objects:
             OSError: If they cannot be written.
         """
         path = f"{OBJECTS}/{hashlib.sha256(data).hexdigest()}.png"
-        if self.get(path) is None:  # a spoilt one is no reason to stay spoilt
-            whole = self._folder / path
-            whole.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(whole, data)
+        if self.get(path) is None:  # not there, or corrupt
+            target = self._folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(target, data)
         return path
 
     def get(self, path: str) -> bytes | None:
@@ -82,21 +67,21 @@ class Objects:
             return None
         return data if hashlib.sha256(data).hexdigest() == named[1] else None
 
-    def sound(self, path: str) -> bool:
-        """Return whether an image is there as it was written; put it aside if not.
+    def verify(self, path: str) -> bool:
+        """Return whether an image is there as it was written; quarantine it if not.
 
         Raises:
-            OSError: If it cannot be put aside.
+            OSError: If it cannot be moved.
         """
         if self.get(path) is not None:
             return True
         if _PATH.fullmatch(path) and (self._folder / path).exists():
-            put_aside(self._folder, self._folder / path)
+            quarantine_file(self._folder, self._folder / path)
         return False
 
 
-class Gallery:
-    """Images of a run: each is encoded once, by whoever needs it first.
+class ImageStore:
+    """The images of a run: each is encoded once, by whoever needs it first.
 
     Args:
         objects: Where they are kept.
@@ -104,24 +89,24 @@ class Gallery:
     """
 
     def __init__(
-        self, objects: Objects, encode: Callable[[Image, str, int], bytes]
+        self, objects: ObjectStore, encode: Callable[[Image, str, int], bytes]
     ) -> None:
         self._objects, self._encode = objects, encode
         self._lock = threading.Lock()
         self._paths: dict[int, Future[str]] = {}
 
-    def keep(self, image: Image, *, prompt: str, seed: int) -> str:
-        """Return an image's path in the folder, where it is from now on.
+    def add(self, image: Image, *, prompt: str, seed: int) -> str:
+        """Store an image unless it is there already, and return its path in the folder.
 
         Args:
-            image: As it was drawn.
-            prompt: Of what it was drawn.
+            image: As it was generated.
+            prompt: It was generated from this.
             seed: Of its noise, at least 0.
 
         Raises:
             OSError: If it cannot be written.
         """
-        path, first = self._place(image)
+        path, first = self._path(image)
         if first:
             try:
                 path.set_result(self._objects.add(self._encode(image, prompt, seed)))
@@ -132,105 +117,28 @@ class Gallery:
                 raise
         return path.result()
 
-    def note(self, image: Image, path: str) -> None:
-        """Take note of where an image was read from."""
-        place, first = self._place(image)
+    def register(self, image: Image, path: str) -> None:
+        """Record which path an image was read from."""
+        future, first = self._path(image)
         if first:
-            place.set_result(path)
+            future.set_result(path)
 
-    def _place(self, image: Image) -> tuple[Future[str], bool]:
+    def _path(self, image: Image) -> tuple[Future[str], bool]:
         with self._lock:
-            place = self._paths.get(id(image))
-            if place is not None:
-                return place, False
-            place = self._paths[id(image)] = Future()
+            path = self._paths.get(id(image))
+            if path is not None:
+                return path, False
+            path = self._paths[id(image)] = Future()
         # Another image may have the same number later, but not while this one lives.
         finalize(image, self._paths.pop, id(image), None)
-        return place, True
+        return path, True
 
 
-def list_aside(folder: Path) -> list[Path]:
-    """Return what was put aside in a folder."""
-    return sorted((folder / QUARANTINE).glob("*"))
-
-
-def put_aside(folder: Path, path: Path) -> Path:
-    """Move a file that is not as it was written into ``quarantine/``.
+def write_image(folder: Path, image: Image) -> str:
+    """Store an image without provenance, and return its path in the folder.
 
     Raises:
-        OSError: If it cannot be moved.
+        ConfigurationError: If the disk is full or the folder is not writable.
     """
-    aside = folder / QUARANTINE
-    aside.mkdir(parents=True, exist_ok=True)
-    # A second one of the same name must not write over the first.
-    moved = aside / f"{secrets.token_hex(4)}-{path.name}"
-    path.replace(moved)
-    return moved
-
-
-def remove_parts(folder: Path) -> None:
-    """Take away what a killed process began to write; nobody else may be writing.
-
-    Raises:
-        OSError: If it cannot be removed.
-    """
-    for place in (folder, folder / OBJECTS, folder / QUARANTINE):
-        for part in place.glob(".*.part"):
-            part.unlink(missing_ok=True)
-
-
-def write_aside(folder: Path, name: str, data: bytes) -> None:
-    """Keep what is no part of a file any more in ``quarantine/``.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    aside = folder / QUARANTINE
-    aside.mkdir(parents=True, exist_ok=True)
-    write_whole(aside / f"{secrets.token_hex(4)}-{name}", data)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, even after a crash.
-
-    Raises:
-        OSError: If it cannot be written; an earlier file of the name stays.
-    """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        reached("file:write")
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            reached("file:sync")
-            os.fsync(file.fileno())
-        reached("file:replace")
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    reached("file:replaced")
-    with suppress(OSError):  # not every system can sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-@contextmanager
-def writable(path: Path) -> Iterator[None]:
-    """Say of a folder that cannot be written what is wrong with it.
-
-    Raises:
-        ConfigurationError: In place of an ``OSError``.
-    """
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        message = (
-            f"expected to write in {path}, got: {reason}; "
-            "make room or get rights, or choose another folder"
-        )
-        raise ConfigurationError(message) from error
+    with wrap_os_errors(folder):
+        return ObjectStore(folder).add(encode_png(image, None))

@@ -1,4 +1,4 @@
-"""Chunks: the parts of a PNG file, read one by one by who trusts none of them."""
+"""PNG chunks, read one by one without trusting any of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HEADER = 13
 def read_text(file: BinaryIO, keyword: bytes, *, most: int, name: str) -> bytes | None:
     """Return the text of the one ``iTXt`` chunk with a keyword; ``None``: there is none.
 
-    Every other chunk is passed over unread, and nothing is decompressed.
+    Every other chunk is skipped unread, and nothing is decompressed.
 
     Args:
         file: A file that can seek, at its beginning.

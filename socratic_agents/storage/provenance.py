@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
 
-__all__ = ("CALL", "Provenance", "encoded", "provenance_of", "read_provenance")
+__all__ = ("CALL", "Provenance", "encode_png", "provenance_of", "read_provenance")
 
 SCHEMA = 1
 """Version of the JSON form."""
@@ -137,7 +137,7 @@ def provenance_of(
         return None
 
 
-def encoded(image: Image, provenance: Provenance | None) -> bytes:
+def encode_png(image: Image, provenance: Provenance | None) -> bytes:
     """Return an image as PNG; the same image and provenance give the same bytes.
 
     Args:

@@ -1,6 +1,6 @@
 """Results: the lines of ``results.jsonl``, one for each prompt of a run.
 
-That a line is as it was written is known from the journal, which holds its hash.
+The journal holds the hash of each line, so that a corrupt one is recognised.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Failure, History, Refinement, Round
-from socratic_agents.storage.journal import key_of, steps_of
+from socratic_agents.storage.journal import key_of, read_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ def result_key(line: bytes) -> str:
 def read_results(
     folder: Path, *, written: Callable[[bytes], bool]
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Return the results of a folder, and the lines that are not as they were written.
+    """Return the results of a folder, and the lines that are corrupt.
 
     Args:
         folder: The run directory.
@@ -63,7 +63,7 @@ def read_outcomes(folder: Path) -> list[Refinement | Failure]:
     """Return what a run directory holds, in the order of its inputs.
 
     Raises:
-        ConfigurationError: If there are no results, or one is not as it was written.
+        ConfigurationError: If there are no results, or one is corrupt.
     """
     there = False
     with suppress(OSError):  # a name that no file can have
@@ -74,7 +74,7 @@ def read_outcomes(folder: Path) -> list[Refinement | Failure]:
             "make one with 'socratic batch' or 'socratic refine'"
         )
         raise ConfigurationError(message)
-    known = steps_of(folder, "result")
+    known = read_keys(folder, "result")
     good, bad = read_results(
         folder, written=lambda line: known is None or result_key(line) in known
     )
@@ -82,8 +82,8 @@ def read_outcomes(folder: Path) -> list[Refinement | Failure]:
     if bad and not (len(bad) == 1 and not bad[0].endswith(b"\n")):
         message = (
             f"expected every line of {folder / RESULTS} to be a result as it was "
-            f"written, got {len(bad)} other ones; run the same command again to mend "
-            "it"
+            f"written, got {len(bad)} other ones; run the same command again to "
+            "repair it"
         )
         raise ConfigurationError(message)
     return sorted(map(outcome_of, good), key=lambda outcome: outcome.index)

@@ -1,4 +1,4 @@
-"""Pictures: PNG files that may be anybody's, opened without trust."""
+"""Decoding PNG files that may be anybody's: none of them is trusted."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ("MAX_PIXELS", "read_picture")
+__all__ = ("MAX_PIXELS", "decode_png")
 
 MAX_PIXELS = 2**26
-"""The largest that is taken for one of ours, 8192x8192; a few bytes can claim more."""
+"""The largest image that is decoded, 8192x8192; a few bytes can claim more."""
 
 
-def read_picture(data: bytes) -> Image | None:
+def decode_png(data: bytes) -> Image | None:
     """Return a PNG file's pixels in RGB; ``None`` if it is none, broken or too large.
 
     Nothing else that the file says is kept, and a large one is not decoded.
@@ -22,7 +22,7 @@ def read_picture(data: bytes) -> Image | None:
     from PIL import Image
 
     sides = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    # Before it is opened too: PIL warns of what is large, and goes on.
+    # Before it is opened too: PIL only warns of what is large.
     if next(sides) * next(sides) > MAX_PIXELS:
         return None
     try:

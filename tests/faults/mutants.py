@@ -38,6 +38,7 @@ TESTS = {
         "tests/test_store.py",
         BELIEF,
     ],
+    "socratic_agents.storage.files": [BELIEF],
     "socratic_agents.storage.objects": [
         "tests/test_store.py",
         "tests/test_journal.py",

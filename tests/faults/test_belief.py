@@ -11,16 +11,16 @@ from PIL import Image
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.storage import failpoints as faults
 from socratic_agents.storage.checksum_lines import record_line
-from socratic_agents.storage.objects import (
-    Gallery,
-    Objects,
-    list_aside,
-    put_aside,
-    write_aside,
-    write_whole,
+from socratic_agents.storage.files import (
+    list_quarantine,
+    quarantine_bytes,
+    quarantine_file,
+    write_atomic,
+    write_files,
 )
+from socratic_agents.storage.objects import ImageStore, ObjectStore
 from socratic_agents.storage.results import read_outcomes
-from socratic_agents.storage.run_directory import RunDirectory, write_files
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.test_store import refinement
 
 
@@ -36,7 +36,9 @@ def test_readers_believe_no_result_that_was_changed(tmp_path: Path) -> None:
         saved = run.save(refinement())
     path = tmp_path / "results.jsonl"
     path.write_bytes(path.read_bytes().replace(b"a ball", b"a bull", 1))
-    with pytest.raises(ConfigurationError, match="run the same command again to mend"):
+    with pytest.raises(
+        ConfigurationError, match="run the same command again to repair"
+    ):
         read_outcomes(tmp_path)
     (tmp_path / "journal.jsonl").unlink()
     (read,) = read_outcomes(tmp_path)
@@ -105,11 +107,11 @@ def test_parts_of_a_killed_process_are_taken_away(tmp_path: Path) -> None:
 
 
 def test_only_what_was_spoilt_since_is_counted(tmp_path: Path) -> None:
-    """What an earlier run put aside is told no second time."""
+    """What an earlier run quarantined is reported no second time."""
     for number in range(1, 4):
         with RunDirectory(tmp_path, settings={}) as run:
             run.save(refinement())
-            assert min(1, number - 1) == run.spoilt
+            assert min(1, number - 1) == run.quarantined
         with (tmp_path / "results.jsonl").open("ab") as file:
             file.write(b"{")
         assert number - 1 == len([*(tmp_path / "quarantine").glob("*")])
@@ -117,11 +119,11 @@ def test_only_what_was_spoilt_since_is_counted(tmp_path: Path) -> None:
 
 def test_a_job_with_other_settings_is_refused_unless_accepted(tmp_path: Path) -> None:
     """Nobody has to say so."""
-    with RunDirectory(tmp_path, settings={"seed": 1}, going_on=True) as run:
+    with RunDirectory(tmp_path, settings={"seed": 1}, resume=True) as run:
         run.save(refinement())
     with (
         pytest.raises(ConfigurationError, match=r"seed: 1 -> 2"),
-        RunDirectory(tmp_path, settings={"seed": 2}, going_on=True),
+        RunDirectory(tmp_path, settings={"seed": 2}, resume=True),
     ):
         pass
 
@@ -145,25 +147,25 @@ def test_a_file_is_complete_before_it_is_synced(
             seen.extend(part.read_bytes() for part in tmp_path.glob(".*.part"))
 
     monkeypatch.setattr(faults, "hook", look)
-    write_whole(tmp_path / "whole", b"every byte")
+    write_atomic(tmp_path / "whole", b"every byte")
     assert [b"every byte"] == seen
 
 
-def test_what_is_put_aside_needs_no_folder_and_spares_what_is_there(
+def test_what_is_quarantined_needs_no_folder_and_spares_what_is_there(
     tmp_path: Path,
 ) -> None:
     """Files of one name, and what is cut off of them, lie beside each other."""
     folder = tmp_path / "not" / "yet"
-    write_aside(folder, "journal.jsonl", b"one")
-    write_aside(folder, "journal.jsonl", b"two")
+    quarantine_bytes(folder, "journal.jsonl", b"one")
+    quarantine_bytes(folder, "journal.jsonl", b"two")
     for content in (b"three", b"four"):
         (folder / "config.json").write_bytes(content)
-        put_aside(folder, folder / "config.json")
-    aside = list_aside(folder)
-    assert {b"one", b"two", b"three", b"four"} == {one.read_bytes() for one in aside}
+        quarantine_file(folder, folder / "config.json")
+    moved = list_quarantine(folder)
+    assert {b"one", b"two", b"three", b"four"} == {one.read_bytes() for one in moved}
     other = tmp_path / "nor" / "yet"
-    (tmp_path / "spoilt").write_bytes(b"spoilt")
-    assert b"spoilt" == put_aside(other, tmp_path / "spoilt").read_bytes()
+    (tmp_path / "corrupt").write_bytes(b"corrupt")
+    assert b"corrupt" == quarantine_file(other, tmp_path / "corrupt").read_bytes()
 
 
 def test_an_image_that_was_read_is_not_written_again(tmp_path: Path) -> None:
@@ -174,13 +176,13 @@ def test_an_image_that_was_read_is_not_written_again(tmp_path: Path) -> None:
         encoded.append(f"{prompt} {seed}")
         return image.tobytes()
 
-    gallery = Gallery(Objects(tmp_path / "not" / "yet"), encode)
+    store = ImageStore(ObjectStore(tmp_path / "not" / "yet"), encode)
     known, new = Image.new("RGB", (2, 2)), Image.new("RGB", (2, 2), "red")
-    gallery.note(known, "objects/known.png")
-    assert "objects/known.png" == gallery.keep(known, prompt="a", seed=1)
-    gallery.note(known, "objects/other.png")
-    assert "objects/known.png" == gallery.keep(known, prompt="a", seed=1)
-    path = gallery.keep(new, prompt="b", seed=2)
-    assert path == gallery.keep(new, prompt="b", seed=2)
+    store.register(known, "objects/known.png")
+    assert "objects/known.png" == store.add(known, prompt="a", seed=1)
+    store.register(known, "objects/other.png")
+    assert "objects/known.png" == store.add(known, prompt="a", seed=1)
+    path = store.add(new, prompt="b", seed=2)
+    assert path == store.add(new, prompt="b", seed=2)
     assert ["b 2"] == encoded
     assert new.tobytes() == (tmp_path / "not" / "yet" / path).read_bytes()

@@ -1,8 +1,8 @@
-"""Whatever is spoilt on the disk is found, put aside, and alone done again.
+"""Whatever is corrupt on disk is found, quarantined, and alone done again.
 
 F7  A PNG file cut at 100 places and with 300 bits flipped; the journal and the results
     cut at every byte of their last line; config.json cut at every byte; flipped bits
-    anywhere in the journal, the results and the config; a spoilt cache.
+    anywhere in the journal, the results and the config; a corrupt cache.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ SHARES = 4
 
 def flipped(data: bytes, bit: int) -> bytes:
     """Return some bytes with one bit turned."""
-    spoilt = bytearray(data)
-    spoilt[bit // 8] ^= 1 << bit % 8
-    return bytes(spoilt)
+    corrupt = bytearray(data)
+    corrupt[bit // 8] ^= 1 << bit % 8
+    return bytes(corrupt)
 
 
 def ways(data: bytes) -> list[bytes]:
@@ -57,8 +57,8 @@ def ways(data: bytes) -> list[bytes]:
     return [*cuts, *(flipped(data, bit) for bit in bits)]
 
 
-def aside(folder: Path) -> list[bytes]:
-    """Return what was put aside."""
+def quarantined(folder: Path) -> list[bytes]:
+    """Return what is in quarantine."""
     return [path.read_bytes() for path in (folder / "quarantine").glob("*")]
 
 
@@ -80,7 +80,7 @@ class Models:
 
     def kept(self, run: RunDirectory) -> Voices:
         voices = Voices(generate=self.generate, caption=self.caption)
-        return remembered(voices, run.journal, SETTINGS, gallery=run.gallery)
+        return remembered(voices, run.journal, SETTINGS, gallery=run.images)
 
 
 async def drawn(run: RunDirectory, models: Models) -> list[Any]:
@@ -94,22 +94,22 @@ async def drawn(run: RunDirectory, models: Models) -> list[Any]:
 async def test_a_spoilt_image_is_drawn_again_and_nothing_else(
     tmp_path: Path, share: int
 ) -> None:
-    """Each of 400 ways to spoil it: found, put aside, drawn again as it was."""
+    """Each of 400 ways to spoil it: found, quarantined, drawn again as it was."""
     models = Models()
     with RunDirectory(tmp_path, settings={}) as run:
         before = await drawn(run, models)
     assert {"generate": 3, "caption": 3} == models.asked
     path = min((tmp_path / "objects").iterdir())
     whole = path.read_bytes()
-    for spoilt in ways(whole)[share::SHARES]:
+    for corrupt in ways(whole)[share::SHARES]:
         models.asked.clear()
         shutil.rmtree(tmp_path / "quarantine", ignore_errors=True)
-        path.write_bytes(spoilt)
+        path.write_bytes(corrupt)
         with RunDirectory(tmp_path, settings={}) as run:
             assert before == await drawn(run, models)
-            assert 1 == run.spoilt
+            assert 1 == run.quarantined
         assert {"generate": 1} == models.asked
-        assert [spoilt] == aside(tmp_path)
+        assert [corrupt] == quarantined(tmp_path)
         assert whole == path.read_bytes()
 
 
@@ -120,12 +120,12 @@ def test_a_spoilt_image_ends_the_rest_of_its_prompt_alone(tmp_path: Path) -> Non
         run.save(refinement("a blue box", 1, shade=200))
     path = tmp_path / str(saved.best.path)
     whole = path.read_bytes()
-    for spoilt in ways(whole)[::7]:
-        path.write_bytes(spoilt)
+    for corrupt in ways(whole)[::7]:
+        path.write_bytes(corrupt)
         with RunDirectory(tmp_path, settings={}) as run:
             assert run.finished(0, "a red ball") is None
             assert run.finished(1, "a blue box") is not None
-            assert 1 == run.spoilt
+            assert 1 == run.quarantined
         path.write_bytes(whole)
 
 
@@ -133,7 +133,7 @@ def test_a_spoilt_image_ends_the_rest_of_its_prompt_alone(tmp_path: Path) -> Non
 def test_a_journal_that_breaks_off_loses_its_last_step(
     tmp_path: Path, share: int
 ) -> None:
-    """Cut at every byte of it; the torn piece is put aside."""
+    """Cut at every byte of it; the torn piece is quarantined."""
     keys = [key_of("llm", number) for number in range(3)]
     with Journal(tmp_path) as journal:
         for number, key in enumerate(keys):
@@ -150,7 +150,7 @@ def test_a_journal_that_breaks_off_loses_its_last_step(
             known = [journal.get(key) is not None for key in keys]
         assert [True, True, False] == known
         assert whole[:last] == path.read_bytes()
-        assert ([whole[last:cut]] if cut > last else []) == aside(tmp_path)
+        assert ([whole[last:cut]] if cut > last else []) == quarantined(tmp_path)
 
 
 @pytest.mark.parametrize("share", numbered(SHARES, smoke=1))
@@ -172,11 +172,11 @@ def test_results_that_break_off_lose_their_last_prompt(
         with RunDirectory(tmp_path, settings={}) as run:
             assert run.finished(0, "a red ball") is not None
         assert whole[:last] == path.read_bytes()
-        assert ([whole[last:cut]] if cut > last else []) == aside(tmp_path)
+        assert ([whole[last:cut]] if cut > last else []) == quarantined(tmp_path)
 
 
 @dataclass(frozen=True)
-class Spoilt:
+class Corruption:
     """A file of a run directory and how many flipped bits of it are tried."""
 
     name: str
@@ -186,15 +186,15 @@ class Spoilt:
 @pytest.mark.parametrize(
     "file",
     [
-        Spoilt("journal.jsonl", 150),
-        Spoilt("results.jsonl", 150),
-        Spoilt("config.json", 100),
+        Corruption("journal.jsonl", 150),
+        Corruption("results.jsonl", 150),
+        Corruption("config.json", 100),
     ],
     ids=lambda file: file.name,
 )
 @pytest.mark.parametrize("share", numbered(SHARES, smoke=1))
 def test_a_flipped_bit_is_never_believed(
-    tmp_path: Path, file: Spoilt, share: int
+    tmp_path: Path, file: Corruption, share: int
 ) -> None:
     """Wherever it is: no more than its line and its neighbour are lost."""
     made = [refinement(f"prompt {n}", n, shade=n) for n in range(3)]
@@ -213,7 +213,7 @@ def test_a_flipped_bit_is_never_believed(
         path.write_bytes(flipped(whole, bit))
         with RunDirectory(tmp_path, settings=SAVED) as run:
             found = [run.finished(index, f"prompt {index}") for index in range(3)]
-            assert run.spoilt
+            assert run.quarantined
         lost = 0
         for one, other in zip(before, found, strict=True):
             lost += other is None
@@ -223,7 +223,7 @@ def test_a_flipped_bit_is_never_believed(
         assert run.path.joinpath("config.json").exists()
 
 
-def test_a_config_that_breaks_off_is_put_aside(tmp_path: Path) -> None:
+def test_a_truncated_config_is_quarantined(tmp_path: Path) -> None:
     """Cut at every byte; the run goes on, and says anew what it is."""
     with RunDirectory(tmp_path, settings=SAVED) as run:
         run.save(refinement())
@@ -231,15 +231,15 @@ def test_a_config_that_breaks_off_is_put_aside(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in range(len(whole) - 2):  # without its line's end it is still whole
         path.write_bytes(whole[:cut])
-        with RunDirectory(tmp_path, settings=SAVED, going_on=True) as run:
-            assert 1 == run.spoilt
+        with RunDirectory(tmp_path, settings=SAVED, resume=True) as run:
+            assert 1 == run.quarantined
             assert run.finished(0, "a red ball") is not None
         assert SAVED == json.loads(path.read_text())["settings"]
 
 
 @pytest.mark.parametrize("how", ["image", "line", "torn"])
 async def test_a_spoilt_cache_is_asked_in_vain(tmp_path: Path, how: str) -> None:
-    """Nothing of it is believed, nothing of it is put aside, and it heals."""
+    """Nothing of it is read, nothing of it is quarantined, and it heals."""
     cache, models = tmp_path / "cache", Models()
     with RunDirectory(tmp_path / "one", settings={}, cache=cache) as run:
         before = await drawn(run, models)
@@ -270,7 +270,7 @@ async def batch(folder: Path) -> Left:
     """Run what a batch runs, with small models, and return what lies there."""
     settings = Settings(rounds=2, in_flight=2)
     small = settings.but(generator=paint, captioner=Eyes(), scorer=None)
-    with RunDirectory(folder, settings=settings.public(), going_on=True) as run:
+    with RunDirectory(folder, settings=settings.public(), resume=True) as run:
         todo = [n for n in range(2) if run.finished(n, PROMPTS[n]) is None]
         async with Refiner(small).remember(run) as refiner:
             async for outcome in refiner.refine_many([PROMPTS[n] for n in todo]):

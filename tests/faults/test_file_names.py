@@ -26,8 +26,9 @@ from socratic_agents.core.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.storage.provenance import encoded, provenance_of
-from socratic_agents.storage.run_directory import RunDirectory, read_object
+from socratic_agents.storage.objects import ObjectStore
+from socratic_agents.storage.provenance import encode_png, provenance_of
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.faults.corpus import NAMES
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def refinement(prompt: str, *, index: int = 0) -> Refinement:
 
 
 def encode(image: Image.Image, prompt: str, seed: int) -> bytes:
-    return encoded(image, provenance_of(SETTINGS, {}, prompt=prompt, seed=seed))
+    return encode_png(image, provenance_of(SETTINGS, {}, prompt=prompt, seed=seed))
 
 
 def check(root: Path) -> set[str]:
@@ -95,7 +96,7 @@ def kept(run: RunDirectory, prompt: str, **facts: Any) -> str:
     path = saved.best.path
     assert path is not None
     assert re.fullmatch(r"objects/[0-9a-f]{64}\.png", path)
-    assert read_object(run.path, path) is not None
+    assert ObjectStore(run.path).get(path) is not None
     return path
 
 
@@ -146,4 +147,4 @@ def test_a_path_from_somebody_else_is_not_followed(number: int, tmp_path: Path) 
     secret.write_bytes(b"secret")
     name = NAMES[number]
     for path in (name, f"objects/{name}", f"objects/{'0' * 64}.png{name}"):
-        assert read_object(tmp_path / "run", path) is None
+        assert ObjectStore(tmp_path / "run").get(path) is None

@@ -51,8 +51,13 @@ from socratic_agents.lab.study.formats import as_csv
 from socratic_agents.lab.study.table import StudyTable
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.report.html import notebook_html, report_html, word_changes
-from socratic_agents.storage.provenance import encoded, provenance_of, read_provenance
-from socratic_agents.storage.run_directory import RunDirectory, read_outcomes
+from socratic_agents.storage.provenance import (
+    encode_png,
+    provenance_of,
+    read_provenance,
+)
+from socratic_agents.storage.results import read_outcomes
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.fakes import TextModel, drawn, history
 from tests.faults.corpus import HOSTILE
 
@@ -322,7 +327,7 @@ def test_a_command_line_does_not_steer_its_terminal(
     text = HOSTILE[name].replace("\0", "")[:1_000]
     path = tmp_path / "image.png"
     told = provenance_of(Settings(), {}, prompt=HOSTILE[name], seed=1)
-    path.write_bytes(encoded(PICTURE, told))
+    path.write_bytes(encode_png(PICTURE, told))
     assert (0 if told else 2) == main(["show", str(path)])
     template = f"--optimizer-template=x{text}"
     for words in (["report", f"x{text}"], ["refine", "a cat", template], [f"x{text}"]):
@@ -370,7 +375,7 @@ def test_files_give_it_back(source: str, name: str, tmp_path: Path) -> None:
     if made_of is None:
         assert name in {"long", "long word", "surrogates"}
     else:
-        assert text == read_provenance(encoded(PICTURE, made_of)).prompt
+        assert text == read_provenance(encode_png(PICTURE, made_of)).prompt
 
 
 def test_one_place_writes_tables_for_spreadsheets() -> None:

@@ -128,7 +128,7 @@ class Batch:
 
     async def run(self) -> None:
         with RunDirectory(
-            self.folder, settings=self.settings.public(), going_on=True
+            self.folder, settings=self.settings.public(), resume=True
         ) as run:
             todo = [n for n in range(2) if run.finished(n, PROMPTS[n]) is None]
             refiner = Refiner(self.settings.but(**SMALL)).remember(run)
@@ -187,8 +187,10 @@ async def test_who_stops_waiting_for_a_step_stops_nobody_else(
     )
     with Journal(tmp_path) as journal:
         for key in keys[2:]:  # more than are written at once
-            journal.later("generate", key, drawn)
-        waits = asyncio.create_task(journal.paid("llm", keys[0], {"text": "paid"}))
+            journal.put_async("generate", key, drawn)
+        waits = asyncio.create_task(
+            journal.put_durable("llm", keys[0], {"text": "paid"})
+        )
         await asyncio.sleep(0)
         waits.cancel()
         await asyncio.wait([waits])
@@ -198,7 +200,7 @@ async def test_who_stops_waiting_for_a_step_stops_nobody_else(
         waits.cancel()
         await asyncio.wait([waits])
         free.set()
-        await journal.paid("llm", keys[1], {"text": "paid too"})
+        await journal.put_durable("llm", keys[1], {"text": "paid too"})
     with Journal(tmp_path) as journal:
         assert all(journal.get(key) for key in keys)
 

@@ -28,7 +28,8 @@ from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.runtime import build as parts
 from socratic_agents.runtime.refiner import Refiner
-from socratic_agents.storage.run_directory import RunDirectory, read_outcomes
+from socratic_agents.storage.results import read_outcomes
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.faults.trials import numbered
 from tests.loopback import STALL, Loopback, Reply, Request, chat, error
 
@@ -162,7 +163,7 @@ async def batch(
     for record in records:
         if "usage" in record:
             record["usage"].pop("seconds")
-    return records, run.journal.known["llm"]
+    return records, run.journal.reused["llm"]
 
 
 def check_candidate(candidate: dict[str, Any]) -> None:

@@ -14,7 +14,6 @@ import socket
 import struct
 import time
 import zlib
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +32,8 @@ from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.validation import decoded_image
 from socratic_agents.report.html import report_html
-from socratic_agents.storage.run_directory import read_object
-from socratic_agents.storage.safe_png import MAX_PIXELS, read_picture
+from socratic_agents.storage.objects import ObjectStore
+from socratic_agents.storage.safe_png import MAX_PIXELS, decode_png
 from tests.fakes import TextModel, history
 
 if TYPE_CHECKING:
@@ -244,14 +243,14 @@ def test_a_bomb_is_not_decoded(
     start = time.process_time()
     with pytest.raises(ValueError, match=r"which are many|no whole PNG"):
         decoded_image(data)  # of an images server
-    assert read_picture(data) is None  # of a cache
+    assert decode_png(data) is None  # of a cache
     path = f"objects/{hashlib.sha256(data).hexdigest()}.png"
     (tmp_path / "objects").mkdir()
     (tmp_path / path).write_bytes(data)
-    assert read_object(tmp_path, path) == data
+    assert ObjectStore(tmp_path).get(path) == data
     past = history("a cat", Candidate(prompt="a cat", seed=1, path=path))
     failure = Failure(user_prompt="a cat", error="no", kind="x", history=past)
-    page = report_html([failure], read=partial(read_object, tmp_path))
+    page = report_html([failure], read=ObjectStore(tmp_path).get)
     assert "image not found" in page
     assert "data:image" not in page
     assert 2 == main(["show", str(tmp_path / path)])
@@ -263,11 +262,11 @@ def test_a_second_header_does_not_help() -> None:
     """A file that first claims to be small is not decoded either."""
     small, large = io.BytesIO(), bomb(9_000)
     Image.linear_gradient("L").save(small, "PNG")
-    assert read_picture(small.getvalue()) is not None
-    assert read_picture(small.getvalue()[:33] + large[8:]) is None
-    assert read_picture(large[:8] + large[8:33] + small.getvalue()[8:]) is None
-    assert read_picture(b"") is None
-    assert read_picture(small.getvalue()[:200]) is None
+    assert decode_png(small.getvalue()) is not None
+    assert decode_png(small.getvalue()[:33] + large[8:]) is None
+    assert decode_png(large[:8] + large[8:33] + small.getvalue()[8:]) is None
+    assert decode_png(b"") is None
+    assert decode_png(small.getvalue()[:200]) is None
 
 
 async def test_an_answer_is_no_object(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def _room(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    from socratic_agents.storage.run_directory import write_files
+    from socratic_agents.storage.files import write_files
 
     existed = True
     with suppress(OSError):
@@ -143,7 +143,7 @@ def _run(
         prefer_one_thread()
     from socratic_agents.lab.compare.run import compare
     from socratic_agents.lab.compare.tables import print_table
-    from socratic_agents.storage.run_directory import write_object
+    from socratic_agents.storage.objects import write_image
 
     work = compare(
         prompts,
@@ -153,7 +153,7 @@ def _run(
         given=given,
         metric=metric,
         command=_command(),
-        keep=None if out is None else partial(write_object, out),
+        keep=None if out is None else partial(write_image, out),
         on_trial=_progress(len(prompts) * len(names)),
     )
     comparison = asyncio.run(work)
@@ -179,7 +179,7 @@ def _keep(folder: Path, comparison: Comparison) -> Path:
     from socratic_agents.lab.compare.page import comparison_html
     from socratic_agents.lab.compare.plots import anytime_plot, round_plot
     from socratic_agents.lab.compare.result import trials_jsonl
-    from socratic_agents.storage.run_directory import write_files
+    from socratic_agents.storage.files import write_files
 
     plots = {
         f"{comparison.metric} of what would be returned, against images spent": (

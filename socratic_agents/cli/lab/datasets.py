@@ -133,7 +133,7 @@ def _sample(  # noqa: PLR0913 - an option each
         loaded.rows, n, seed=seed, method=chosen, stratify=stratify, sieve=sieve
     )
     if out is not None:
-        from socratic_agents.storage.run_directory import write_files
+        from socratic_agents.storage.files import write_files
 
         write_files(out.parent, {out.name: _lines(sample)})
     _tell(loaded, sample)

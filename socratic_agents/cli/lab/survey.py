@@ -123,7 +123,7 @@ def _make(
     from socratic_agents.lab.survey.design import plan_survey, read_key
     from socratic_agents.lab.survey.page import survey_html
     from socratic_agents.lab.survey.sources import read_arms
-    from socratic_agents.storage.run_directory import write_files
+    from socratic_agents.storage.files import write_files
 
     survey = plan_survey(
         read_arms(folder, arms), pairs=pairs, seed=seed, repeats=repeats, catch=catch

@@ -73,7 +73,7 @@ def _harvest(
 ) -> int:
     """Take good rewrites out of a run, as examples for a template."""
     from socratic_agents.lab.tuning.mine_examples import as_bank, harvest_folder
-    from socratic_agents.storage.run_directory import write_files
+    from socratic_agents.storage.files import write_files
 
     as_bank((), ending=out.suffix)  # before time is spent
     found = harvest_folder(directory, min_gain=min_gain, arm=arm)

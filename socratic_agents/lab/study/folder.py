@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.metrics.scores import Scores
-from socratic_agents.storage.results import RESULTS
-from socratic_agents.storage.run_directory import HOW_FAST, read_outcomes, write_files
+from socratic_agents.storage.files import write_files
+from socratic_agents.storage.results import RESULTS, read_outcomes
+from socratic_agents.storage.run_config import PERFORMANCE_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,7 +213,7 @@ def public_settings(arm: PlannedArm, seed: int) -> dict[str, Any]:
 def _arm_json(arm: PlannedArm) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         templates = find_templates(arm.ready(Path(place)))
-    hidden = {"seed", "run_budget", *HOW_FAST}
+    hidden = {"seed", "run_budget", *PERFORMANCE_ONLY}
     return {
         "name": arm.name,
         "about": arm.about,

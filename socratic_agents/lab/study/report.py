@@ -24,7 +24,7 @@ from socratic_agents.lab.study.tables import study_tables
 from socratic_agents.lab.study.trajectory import Course
 from socratic_agents.report.html import data_uri, page_template
 from socratic_agents.report.run_browser import Row, browser_html
-from socratic_agents.storage.run_directory import write_files
+from socratic_agents.storage.files import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

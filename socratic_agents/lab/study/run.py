@@ -18,8 +18,8 @@ from socratic_agents.lab.study.folder import StudyFolder, manifest_of, public_se
 from socratic_agents.lab.study.trajectory import subjects_of
 from socratic_agents.runtime.run_setup import run_directory
 from socratic_agents.scheduler.worker import Worker
-from socratic_agents.storage.run_directory import read_object
-from socratic_agents.storage.safe_png import read_picture
+from socratic_agents.storage.objects import ObjectStore
+from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -138,7 +138,7 @@ def _directory(
         settings,
         # What is left of the study's budget decides nothing else.
         shown=public_settings(arm, seed),
-        going_on=True,
+        resume=True,
         cache=folder.path / CACHE,
     )
 
@@ -222,8 +222,8 @@ async def _measure_one(
     ]
 
     def load(candidate: Candidate) -> Image:
-        data = read_object(run, candidate.path or "")
-        image = None if data is None else read_picture(data)
+        data = ObjectStore(run).get(candidate.path or "")
+        image = None if data is None else decode_png(data)
         if image is None:
             message = f"expected the image {candidate.path}, got none; restore it"
             raise ConfigurationError(message)

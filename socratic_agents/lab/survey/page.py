@@ -14,7 +14,7 @@ from socratic_agents.report.html import (
     page_template,
     policy_hash,
 )
-from socratic_agents.storage.safe_png import read_picture
+from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
     from socratic_agents.lab.survey.design import Survey
@@ -62,7 +62,7 @@ def _encoded(data: bytes, path: str) -> str:
     Raises:
         ConfigurationError: If it is no PNG image.
     """
-    buffer, shown = io.BytesIO(), read_picture(data)
+    buffer, shown = io.BytesIO(), decode_png(data)
     if shown is None:
         message = f"expected {path} to be a PNG image, got something else; restore it"
         raise ConfigurationError(message)

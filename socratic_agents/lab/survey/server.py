@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.survey.responses import LARGEST, parse_answers
-from socratic_agents.storage.run_directory import write_files
+from socratic_agents.storage.files import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable

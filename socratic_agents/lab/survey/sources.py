@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Refinement
-from socratic_agents.storage.run_directory import read_object, read_outcomes
+from socratic_agents.storage.objects import ObjectStore
+from socratic_agents.storage.results import read_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +42,7 @@ class Shown:
         Raises:
             ConfigurationError: If it is not there as it was written.
         """
-        data = read_object(self.folder, self.path)
+        data = ObjectStore(self.folder).get(self.path)
         if data is None:
             message = (
                 f"expected {self.path} in {self.folder} as it was written, got another "

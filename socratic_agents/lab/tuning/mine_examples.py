@@ -12,7 +12,7 @@ import yaml
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Refinement
 from socratic_agents.lab.study.folder import MANIFEST, StudyFolder
-from socratic_agents.storage.run_directory import read_outcomes
+from socratic_agents.storage.results import read_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

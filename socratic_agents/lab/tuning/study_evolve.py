@@ -16,7 +16,7 @@ from socratic_agents.lab.study.trajectory import course_of
 from socratic_agents.lab.tuning.evolve import Evolution, evolve
 from socratic_agents.lab.tuning.gepa_adapter import Rollout
 from socratic_agents.llm.template_files import find_template
-from socratic_agents.storage.run_directory import write_files
+from socratic_agents.storage.files import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,0 +1,127 @@
+"""Files that are there whole or not at all, and a quarantine for those that are corrupt."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.storage.failpoints import failpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = (
+    "QUARANTINE",
+    "list_quarantine",
+    "quarantine_bytes",
+    "quarantine_file",
+    "remove_partial_files",
+    "wrap_os_errors",
+    "write_atomic",
+    "write_files",
+)
+
+QUARANTINE = "quarantine"
+"""Folder, in the run directory, of what is corrupt: nobody reads it, people may."""
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, even after a crash.
+
+    Raises:
+        OSError: If it cannot be written; an earlier file of the name stays.
+    """
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        failpoint("file:write")
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            failpoint("file:sync")
+            os.fsync(file.fileno())
+        failpoint("file:replace")
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    failpoint("file:replaced")
+    with suppress(OSError):  # not every system can sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is made if it is not there; each is atomic.
+
+    Raises:
+        ConfigurationError: If the disk is full or the folder is not writable.
+    """
+    with wrap_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_atomic(folder / name, data)
+
+
+def remove_partial_files(*folders: Path) -> None:
+    """Remove what a killed process began to write; nobody else may be writing.
+
+    Raises:
+        OSError: If it cannot be removed.
+    """
+    for folder in folders:
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+
+def quarantine_file(folder: Path, path: Path) -> Path:
+    """Move a corrupt file into ``quarantine/`` of a folder, and return its new path.
+
+    Raises:
+        OSError: If it cannot be moved.
+    """
+    return path.replace(_quarantine_path(folder, path.name))
+
+
+def quarantine_bytes(folder: Path, name: str, data: bytes) -> None:
+    """Keep corrupt parts of a file in ``quarantine/`` of a folder.
+
+    Raises:
+        OSError: If they cannot be written.
+    """
+    write_atomic(_quarantine_path(folder, name), data)
+
+
+def list_quarantine(folder: Path) -> list[Path]:
+    """Return what is in ``quarantine/`` of a folder."""
+    return sorted((folder / QUARANTINE).glob("*"))
+
+
+def _quarantine_path(folder: Path, name: str) -> Path:
+    (folder / QUARANTINE).mkdir(parents=True, exist_ok=True)
+    # A second one of the same name must not overwrite the first.
+    return folder / QUARANTINE / f"{secrets.token_hex(4)}-{name}"
+
+
+@contextmanager
+def wrap_os_errors(path: Path) -> Iterator[None]:
+    """Report what is wrong with a folder that cannot be written.
+
+    Raises:
+        ConfigurationError: In place of an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        message = (
+            f"expected to write in {path}, got: {reason}; "
+            "make room or get rights, or choose another folder"
+        )
+        raise ConfigurationError(message) from error

@@ -1,0 +1,125 @@
+"""``config.json``: what a run was started with, and whether it may be resumed so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import SCHEMA
+from socratic_agents.storage.files import quarantine_file, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ("check_resumable", "decisive_settings", "read_config", "write_config")
+
+CONFIG = "config.json"
+
+PERFORMANCE_ONLY = frozenset(
+    (
+        "device",
+        "in_flight",
+        "llm_concurrency",
+        "llm_rate",
+        "metadata",
+        "offload",
+        "patience",
+        "timeout",
+        "workers",
+    )
+)
+"""Settings that do not decide what comes out; a run is resumed with others of them."""
+
+
+def write_config(
+    folder: Path, settings: Mapping[str, Any], templates: Mapping[str, str]
+) -> None:
+    """Write what this process runs with.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    config = {
+        "schema": SCHEMA,
+        "pid": os.getpid(),
+        "settings": settings,
+        "templates": templates,
+    }
+    config["sha256"] = _hash(config)
+    write_atomic(folder / CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Return what the run was started with; a corrupt file goes to quarantine.
+
+    Raises:
+        ConfigurationError: If it is of another version.
+        OSError: If it cannot be read or moved.
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        return None
+    try:
+        config: dict[str, Any] = json.loads(path.read_bytes())
+        intact = config.pop("sha256") == _hash(config)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        quarantine_file(folder, path)
+        return None
+    if config["schema"] != SCHEMA:
+        message = (
+            f"expected a run of version {SCHEMA} in {folder}, got version "
+            f"{config['schema']}; use the release of this package that made it, "
+            "or choose another folder"
+        )
+        raise ConfigurationError(message)
+    return config
+
+
+def check_resumable(
+    folder: Path,
+    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    templates: Mapping[str, str],
+) -> None:
+    """Refuse to resume a run with other settings than those it was started with.
+
+    Raises:
+        ConfigurationError: If they differ; it lists the differences.
+    """
+    before = _decisive(config["settings"], config["templates"])
+    now = _decisive(settings, templates)
+    changes = [
+        f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
+        # A setting that only one of the two releases has decides nothing.
+        for name in sorted(before.keys() & now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if changes:
+        message = (
+            f"expected the settings with which {folder} was started, got other "
+            f"ones ({', '.join(changes)}); use the same, choose another folder, "
+            "or use --continue-with to run the rest with these"
+        )
+        raise ConfigurationError(message)
+
+
+def decisive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide what comes out, by name."""
+    return {k: v for k, v in sorted(settings.items()) if k not in PERFORMANCE_ONLY}
+
+
+def _decisive(
+    settings: Mapping[str, Any], templates: Mapping[str, str]
+) -> dict[str, Any]:
+    named = {f"{role} template": sha256 for role, sha256 in templates.items()}
+    return decisive_settings(settings) | named
+
+
+def _hash(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
