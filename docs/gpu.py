@@ -353,7 +353,7 @@ def _busy(share: float, *, until: Callable[[], bool]) -> None:
 def steady(bench: Bench) -> None:
     """Let the worker's decisions serve an H200 in virtual time, with what it took."""
     from socratic_agents.lab.bench.simulated import run as virtual
-    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS
+    from socratic_agents.lab.bench.simulated.schedulers import SIMULATED_SCHEDULERS
     from socratic_agents.lab.bench.simulated.simulator import Case
     from socratic_agents.scheduler.cost_curve import Curve
 
@@ -368,7 +368,9 @@ def steady(bench: Bench) -> None:
         for loops in (32, 128):
             case = Case(total=4 * loops, llm_seconds=1.0, seed=0)
             most = virtual.bound(models, case, loops=loops)
-            seen = virtual.measure(models, CONTENDERS["ours"], case, loops=loops)
+            seen = virtual.measure(
+                models, SIMULATED_SCHEDULERS["ours"], case, loops=loops
+            )
             share = round(seen.loops_per_second / most, 3)
             bench.tell("steady", model=name, n=loops, efficiency=share)
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 
-from socratic_agents.lab.bench.device.determinism import Sameness
+from socratic_agents.lab.bench.device.determinism import DeterminismCheck
 from socratic_agents.lab.bench.device.memory import Memory
-from socratic_agents.lab.bench.device.recording_worker import Port
-from socratic_agents.lab.bench.device.schedulers import Bed, Ways
-from socratic_agents.lab.bench.device.testbeds import simulated
-from socratic_agents.lab.bench.device.trial import Loops
+from socratic_agents.lab.bench.device.recording_worker import RecordingWorker
+from socratic_agents.lab.bench.device.schedulers import Testbed, Variants
+from socratic_agents.lab.bench.device.testbeds import simulated_agents
+from socratic_agents.lab.bench.device.trial import LoopSetup
 from socratic_agents.runtime.image_models import Voices
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("PROMPTS", "Models", "small_bed")
+__all__ = ("PROMPTS", "Models", "small_testbed")
 
 PROMPTS = tuple(f"prompt {number}" for number in range(7))
 
@@ -71,7 +71,7 @@ class Models:
     def _note(self, stage: str, items: Sequence[Any]) -> None:
         self.sizes.setdefault(stage, []).append(len(items))
 
-    def voices(self, port: Port, **forming: Any) -> Voices:
+    def voices(self, recorder: RecordingWorker, **forming: Any) -> Voices:
         """Return what they do, each call through the port."""
         stages: dict[str, Stage[Any, Any]] = {
             "generator": Stage(name="generator", run=self.generate, **forming),
@@ -82,41 +82,45 @@ class Models:
         }
 
         async def generate(prompt: str, seed: int) -> Image.Image:
-            image: Image.Image = await port.submit(stages["generator"], (prompt, seed))
+            image: Image.Image = await recorder.submit(
+                stages["generator"], (prompt, seed)
+            )
             return image
 
         async def caption(image: Image.Image) -> str:
-            text: str = await port.submit(stages["captioner"], image)
+            text: str = await recorder.submit(stages["captioner"], image)
             return text
 
         async def score(text: str, image: Image.Image) -> float:
-            found: float = await port.submit(stages["scorer"], (text, image))
+            found: float = await recorder.submit(stages["scorer"], (text, image))
             return found
 
         return Voices(generate=generate, caption=caption, score=score)
 
 
-def small_bed(
+def small_testbed(
     models: Models | None = None, *, users: Sequence[str] = ("",), **changes: Any
-) -> Bed:
+) -> Testbed:
     """Return a bed of small models, with a strict way and none step by step."""
-    models, port = models or Models(), Port()
+    models, recorder = models or Models(), RecordingWorker()
 
-    def loops(**forming: Any) -> Loops:
-        voices = models.voices(port, **forming)
-        return Loops(
-            agents=simulated(voices, PROMPTS, port), prompts=PROMPTS, users=users
+    def loops(**forming: Any) -> LoopSetup:
+        voices = models.voices(recorder, **forming)
+        return LoopSetup(
+            agents=simulated_agents(voices, PROMPTS, recorder),
+            prompts=PROMPTS,
+            users=users,
         )
 
     facts: dict[str, Any] = {
         "name": "small",
-        "port": port,
+        "recorder": recorder,
         "loops": loops(max_batch=4, bucketed=True),
-        "others": lambda _: Ways(
+        "others": lambda _: Variants(
             loops={"strict": loops(max_batch=2, padded=True)},
             lacks={"step": "there are no steps"},
         ),
         "memory": Memory(torch.device("cpu")),
-        "sameness": Sameness(exact=True, fine=True),
+        "determinism": DeterminismCheck(exact=True, fine=True),
     }
-    return Bed(**facts | changes)
+    return Testbed(**facts | changes)

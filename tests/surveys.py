@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from socratic_agents.lab.survey.design import Item, Key, Survey
+    from socratic_agents.lab.survey.design import Item, Survey, SurveyKey
 
 STEP = 5
 """How much more blue each prompt's images have than those of the one before."""
@@ -69,7 +69,7 @@ def prefer(better: str) -> Callable[[Item, str], int]:
 
 
 def answered(
-    key: Key,
+    key: SurveyKey,
     choose: Callable[[Item, str], int],
     *,
     rater: int = 1,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.lab.stats.agreement import krippendorff_alpha, same_share
+from socratic_agents.lab.stats.agreement import exact_agreement, krippendorff_alpha
 
 FOUR_OBSERVERS = (
     ("1", "2", "3", "3", "2", "1", "4", "1", "2", "", "", ""),
@@ -40,7 +40,7 @@ def test_alpha_by_hand() -> None:
     """
     units = [(1, 1), (1, 1), (-1, -1), (1, -1)]
     assert 1 - 8 / (120 / 7) == pytest.approx(krippendorff_alpha(units))
-    assert 0.75 == same_share(units)
+    assert 0.75 == exact_agreement(units)
 
 
 @pytest.mark.parametrize("units", [[], [[1]], [[1, 1], [1, 1, 1]], [[1], [0], [-1]]])
@@ -51,7 +51,7 @@ def test_where_nothing_differs_there_is_no_alpha(units: list[list[float]]) -> No
 
 def test_no_two_people_have_nothing_in_common() -> None:
     """A share of no pairs is no share."""
-    assert same_share([[1], [0]]) is None
+    assert exact_agreement([[1], [0]]) is None
 
 
 @given(units_of_votes)

@@ -17,13 +17,17 @@ from PIL import Image
 from socratic_agents.cli.app import main
 from socratic_agents.cli.bench import BENCHES, Bench, Options
 from socratic_agents.lab.bench.device import workloads
-from socratic_agents.lab.bench.device.workloads import Habits
-from socratic_agents.lab.bench.results import efficiency_plot, sheet, standings
+from socratic_agents.lab.bench.device.workloads import Workload
+from socratic_agents.lab.bench.results import (
+    device_table,
+    efficiency_plot,
+    efficiency_table,
+)
 from socratic_agents.lab.bench.simulated import run as virtual
 from socratic_agents.lab.bench.simulated.model_costs import MODELS
-from socratic_agents.lab.bench.simulated.run import LOOPS, virtual_bench
-from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS
-from tests.benches import small_bed
+from socratic_agents.lab.bench.simulated.run import LOOPS, simulate
+from socratic_agents.lab.bench.simulated.schedulers import SIMULATED_SCHEDULERS
+from tests.benches import small_testbed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +73,7 @@ def results() -> list[dict[str, Any]]:
     """Return results of a few settings, one of which lacks a contender."""
     options: dict[str, Any] = {"names": ("sdxl", "sdturbo"), "loops": (1, 2)}
     found = list(
-        virtual_bench(**options, llm_seconds=(0.5, 1.0), contenders=("lock", "ours"))
+        simulate(**options, llm_seconds=(0.5, 1.0), contenders=("lock", "ours"))
     )
     return found[:-1]
 
@@ -86,12 +90,12 @@ def test_the_virtual_bench_is_repeatable() -> None:
 
     assert 1 == printed.stdout.count("\n")
     assert (1, "virtual", 3) == (told["schema"], told["workload"], told["seed"])
-    assert len(MODELS) * len(LOOPS) * len(CONTENDERS) == len(told["results"])
-    for one in virtual_bench(seed=3, names=("sdxl",), loops=(8,)):
+    assert len(MODELS) * len(LOOPS) * len(SIMULATED_SCHEDULERS) == len(told["results"])
+    for one in simulate(seed=3, names=("sdxl",), loops=(8,)):
         assert one in told["results"]
-    other = virtual_bench(seed=4, names=("sdxl",), loops=(8,), contenders=("ours",))
+    other = simulate(seed=4, names=("sdxl",), loops=(8,), contenders=("ours",))
     assert next(other) not in told["results"]
-    assert standings(told["results"]) in printed.stderr
+    assert efficiency_table(told["results"]) in printed.stderr
 
 
 def test_the_command_prints_one_object_and_keeps_files(
@@ -100,19 +104,19 @@ def test_the_command_prints_one_object_and_keeps_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the virtual bench, here of one setting that takes no time."""
-    few = partial(virtual_bench, names=("sdxl",), loops=(2,))
-    monkeypatch.setattr(virtual, "virtual_bench", few)
+    few = partial(simulate, names=("sdxl",), loops=(2,))
+    monkeypatch.setattr(virtual, "simulate", few)
     assert 0 == main(["bench", "--json", "--out", str(tmp_path)])
     printed = capsys.readouterr()
     told = json.loads(printed.out)
 
     assert 1 == printed.out.count("\n")
     assert {"schema", "workload", "seed", "results"} == told.keys()
-    assert list(CONTENDERS) == [one["contender"] for one in told["results"]]
+    assert list(SIMULATED_SCHEDULERS) == [one["contender"] for one in told["results"]]
     for one in told["results"]:
         extra = {"wait"} if one["contender"] == "ray_tuned" else set()
         assert RESULT_KEYS | extra == one.keys()
-    assert printed.err.startswith(standings(told["results"]))
+    assert printed.err.startswith(efficiency_table(told["results"]))
     assert told == json.loads((tmp_path / "bench.json").read_text("utf-8"))
     with Image.open(tmp_path / "bench.png") as image:
         assert "PNG" == image.format
@@ -255,10 +259,10 @@ def test_a_workload_on_a_device_is_measured_as_asked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Small models stand in the place of those that take minutes."""
-    usual = Habits(
-        open=lambda seed: small_bed(), loops=(9,), llm_seconds=0.001, seconds=9.0
+    usual = Workload(
+        open=lambda seed: small_testbed(), loops=(9,), llm_seconds=0.001, seconds=9.0
     )
-    monkeypatch.setattr(workloads, "habits", lambda *_, **__: usual)
+    monkeypatch.setattr(workloads, "find_workload", lambda *_, **__: usual)
     wish = ("--loops", "2", "--repeats", "1", "--seconds", "0.01", "--seed", "5")
     who = ("--contenders", "ours,ours", "--json", "--out", str(tmp_path))
     assert 0 == main(["bench", "--workload", "pocket", *wish, *who])
@@ -267,8 +271,8 @@ def test_a_workload_on_a_device_is_measured_as_asked(
     assert ["sequential", "ours"] == [one["contender"] for one in told["results"]]
     assert ("pocket", 5) == (told["workload"], told["seed"])
     assert {"batching_limit", "calls", "images"} < told.keys()
-    assert standings(told["results"]) in printed.err
-    assert sheet(told["results"]) in printed.err
+    assert efficiency_table(told["results"]) in printed.err
+    assert device_table(told["results"]) in printed.err
     assert "2 in flight: turn 1 of 1 is over" in printed.err
     assert {"bench.json", "bench.png"} == {path.name for path in tmp_path.iterdir()}
 
@@ -284,7 +288,7 @@ def test_the_virtual_bench_takes_loops_and_contenders(
 
 def test_the_table_has_a_row_for_each_setting(results: list[dict[str, Any]]) -> None:
     """Percent of the bound, one contender beside the other."""
-    head, *rows = standings(results).splitlines()
+    head, *rows = efficiency_table(results).splitlines()
     assert ["lock", "ours"] == head.removeprefix("percent of the bound").split()
     assert 2 * 2 * 2 == len(rows)
     assert rows[0].startswith("sdxl, llm 0.5 s, n 1 ")

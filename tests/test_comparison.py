@@ -26,7 +26,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.compare.page import comparison_html
 from socratic_agents.lab.compare.plots import anytime_plot, round_plot
 from socratic_agents.lab.compare.result import (
-    Arm,
+    ArmResult,
     Comparison,
     Step,
     Trial,
@@ -49,8 +49,8 @@ def trial(index: int, value: float | None = 0.5, **fields: Any) -> Trial:
     return Trial(index=index, user_prompt=f"prompt {index}", **given)
 
 
-def arm(name: str, values: Sequence[float | None], **fields: Any) -> Arm:
-    return Arm(
+def arm(name: str, values: Sequence[float | None], **fields: Any) -> ArmResult:
+    return ArmResult(
         name=name,
         trials=tuple(
             trial(index, value, **fields) for index, value in enumerate(values)
@@ -66,7 +66,7 @@ def steps(*pairs: tuple[float | None, float | None]) -> tuple[Step, ...]:
     )
 
 
-def comparison(*arms: Arm, **fields: Any) -> Comparison:
+def comparison(*arms: ArmResult, **fields: Any) -> Comparison:
     named = {"metric": "oracle", "images": 3, "against": "best_of_n", **fields}
     return Comparison(arms=arms, **named)
 
@@ -89,7 +89,7 @@ def printed(shown: Comparison) -> str:
 def test_the_json_form() -> None:
     """Every promised key is there, with the figures of the measured trials."""
     best = arm("best_of_n", [0.5, 1.0, 0.75, 0.25], images=3, seconds=2.0)
-    default = Arm(
+    default = ArmResult(
         name="default",
         trials=(
             trial(0, 1.0, images=2, llm_calls=4, input_tokens=100, output_tokens=10),
@@ -186,7 +186,7 @@ def test_trials_can_be_analysed_again() -> None:
     """Each line is one arm on one prompt, unrounded, its steps among it."""
     third = 1 / 3
     shown = comparison(
-        Arm(
+        ArmResult(
             name="default",
             trials=(
                 trial(
@@ -307,7 +307,7 @@ def test_the_predecessors_finding(name: str, by: float, said: str, meant: str) -
         trial(index, value, steps=steps((first, first), (value, value)))
         for index, (first, value) in enumerate(zip(BASE, shifted(by), strict=True))
     )
-    shown = comparison(Arm(name=name, trials=trials))
+    shown = comparison(ArmResult(name=name, trials=trials))
     (finding,) = shown.findings()
     assert finding.startswith(f"What {name} returns {said} its own first image: oracle")
     assert f"This {meant} the predecessor's finding" in finding
@@ -329,7 +329,7 @@ def test_an_arm_is_held_to_its_own_scores() -> None:
         "selection": {"clip": 0.5},
         "first_selection": {"clip": 0.25},
     }
-    worse = Arm(
+    worse = ArmResult(
         name="default",
         trials=(trial(0, **scored), trial(1, **scored, below_first=True), trial(2)),
     )
@@ -342,7 +342,7 @@ def test_an_arm_is_held_to_its_own_scores() -> None:
 
 def test_what_is_left_out_is_warned_of() -> None:
     """Excluded trials are counted, with the most frequent cause."""
-    left_out = Arm(
+    left_out = ArmResult(
         name="default",
         trials=(
             trial(0, None, excluded="time out"),
@@ -396,7 +396,7 @@ def test_weak_comparisons_are_warned_of_once() -> None:
 
 def test_values_after_each_image() -> None:
     """A trial that stopped keeps its value; an excluded one is in no mean."""
-    shown = Arm(
+    shown = ArmResult(
         name="default",
         trials=(
             trial(0, 1.0, steps=steps((0.5, 0.5), (1.0, 1.0), (0.25, 1.0))),
@@ -462,8 +462,8 @@ def evil(text: str) -> Comparison:
     """Return a comparison that has a text wherever one can come from outside."""
     bad = Trial(index=0, user_prompt=text, reported=None, excluded=text)
     return comparison(
-        Arm(name="best_of_n", trials=(bad, trial(1))),
-        Arm(name=text, trials=(bad, trial(1, steps=steps((0.5, 0.5))))),
+        ArmResult(name="best_of_n", trials=(bad, trial(1))),
+        ArmResult(name=text, trials=(bad, trial(1, steps=steps((0.5, 0.5))))),
         metric=text,
         settings={text: text},
         command=text,
@@ -584,7 +584,7 @@ def test_plots(plot: Callable[[Comparison], bytes]) -> None:
 @pytest.mark.parametrize("plot", [anytime_plot, round_plot])
 @pytest.mark.parametrize("arms", [(), (arm("best_of_n", [None]),), DRAWN.arms[:1]])
 def test_plots_of_little(
-    plot: Callable[[Comparison], bytes], arms: tuple[Arm, ...]
+    plot: Callable[[Comparison], bytes], arms: tuple[ArmResult, ...]
 ) -> None:
     """Even of nothing, or of one arm, there is a plot."""
     assert plot(comparison(*arms, images=1)).startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError, TemplateError
 from socratic_agents.lab.study.load import read_study
 from socratic_agents.lab.study.plan import plan_study
-from socratic_agents.lab.study.run import StudyRun
+from socratic_agents.lab.study.run import StudyContext
 from socratic_agents.lab.tuning.evolve import Evolution, evolve, split
 from socratic_agents.lab.tuning.gepa_adapter import Rollout
 from socratic_agents.lab.tuning.study_evolve import evolve_study
@@ -158,8 +158,8 @@ ATTEMPTS = """```
 ```"""
 
 
-def by(painter: Painter) -> StudyRun:
-    return StudyRun(
+def by(painter: Painter) -> StudyContext:
+    return StudyContext(
         open_refiner=painter.open, interruption=Interruption(str), tell=lambda _: None
     )
 

@@ -22,7 +22,7 @@ from socratic_agents.core.errors import (
     ConfigurationError,
 )
 from socratic_agents.core.history import Candidate, History, Round, Status
-from socratic_agents.lab.datasets.types import Row, RowQuestion
+from socratic_agents.lab.datasets.types import PromptRow, RowQuestion
 from socratic_agents.lab.metrics.clip_encoder import ClipEncoder, EmbeddedText
 from socratic_agents.lab.metrics.evaluate import evaluate
 from socratic_agents.lab.metrics.metric import Measure, Metric, Need
@@ -254,10 +254,10 @@ async def test_image_similarity_looks_at_the_reference(
     """A reference is a file, or an address whose image lies in a folder."""
     flat(0, 3, 0).save(tmp_path / "photo.png")
     rows = [
-        Row(id="1", text="x", reference=str(tmp_path / "photo.png")),
-        Row(id="2", text="x", reference="https://example.org/a/photo.png?size=1"),
-        Row(id="3", text="x", reference="https://example.org/a/other.png"),
-        Row(id="4", text="x"),
+        PromptRow(id="1", text="x", reference=str(tmp_path / "photo.png")),
+        PromptRow(id="2", text="x", reference="https://example.org/a/photo.png?size=1"),
+        PromptRow(id="3", text="x", reference="https://example.org/a/other.png"),
+        PromptRow(id="4", text="x"),
         None,
     ]
     subjects = [subject("x", 3, 3, 0, row=row) for row in rows]
@@ -319,12 +319,12 @@ async def test_diversity_is_between_rounds(worker: Worker) -> None:
     assert found.higher_is_better is None
 
 
-def row(*questions: tuple[str, tuple[int, ...]]) -> Row:
+def row(*questions: tuple[str, tuple[int, ...]]) -> PromptRow:
     asked = tuple(
         RowQuestion(id=str(n), text=text, parents=parents)
         for n, (text, parents) in enumerate(questions)
     )
-    return Row(id="1", text="x", questions=asked)
+    return PromptRow(id="1", text="x", questions=asked)
 
 
 async def test_dsg_fails_the_children_of_who_fails(worker: Worker) -> None:

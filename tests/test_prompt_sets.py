@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.datasets import archives as pieces
 from socratic_agents.lab.datasets import tabular as records
-from socratic_agents.lab.datasets.archives import Piece
+from socratic_agents.lab.datasets.archives import SetFile
 from socratic_agents.lab.datasets.catalog import PROMPT_SETS, find_set
 from socratic_agents.lab.datasets.download import Source, cache_folder, fetch
 from socratic_agents.lab.datasets.loader import load_set
-from socratic_agents.lab.datasets.question_formats import scene_rows
+from socratic_agents.lab.datasets.question_formats import question_rows
 from tests.prompt_files import (
     COCO,
     COCO_JSON,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-def texts(rows: tuple[Row, ...]) -> list[str]:
+def texts(rows: tuple[PromptRow, ...]) -> list[str]:
     return [row.text for row in rows]
 
 
@@ -146,8 +146,8 @@ def test_parents_always_stand_before_their_children(parents: list[list[int]]) ->
         f'it,a text,k,{number},"{",".join(map(str, own))}",e,w,t,q{number}'
         for number, own in enumerate(parents, start=1)
     ]
-    (row,) = scene_rows(
-        Piece(name="d.csv", data=(SCENES_HEAD + "\n".join(lines)).encode())
+    (row,) = question_rows(
+        SetFile(name="d.csv", data=(SCENES_HEAD + "\n".join(lines)).encode())
     )
 
     assert sorted(q.text for q in row.questions) == sorted(
@@ -285,9 +285,9 @@ def test_no_id_is_there_twice(tmp_path: Path) -> None:
 def test_ids_are_always_distinct(ids: list[str]) -> None:
     """Whatever the ids of a file are, those of its rows are distinct."""
     from socratic_agents.lab.datasets.loader import _distinct
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
 
-    rows = list(_distinct([Row(id=name, text="x") for name in ids]))
+    rows = list(_distinct([PromptRow(id=name, text="x") for name in ids]))
 
     assert len(ids) == len({row.id for row in rows} - {""})
 
@@ -601,7 +601,7 @@ def test_the_hub_gives_the_file_of_the_dataset() -> None:
 @given(st.binary(max_size=60), st.sampled_from([*records.ENDINGS, ".json", ".zip"]))
 def test_no_bytes_raise_anything_else(data: bytes, ending: str) -> None:
     """Whatever is in a file, it is read or refused with our own error."""
-    piece = Piece(name=f"x{ending}", data=data)
+    piece = SetFile(name=f"x{ending}", data=data)
     for one in PROMPT_SETS.values():
         with suppress(ConfigurationError):
             rows = one.parse([piece])

@@ -16,22 +16,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.datasets.filters import UNSAFE_WORDS, Reason, Sieve, is_unsafe
+from socratic_agents.lab.datasets.filters import (
+    UNSAFE_WORDS,
+    Filters,
+    Reason,
+    is_unsafe,
+)
 from socratic_agents.lab.datasets.sampling import Method, allocate, draw_sample
-from socratic_agents.lab.datasets.types import Row, RowQuestion
+from socratic_agents.lab.datasets.types import PromptRow, RowQuestion
 
 
-def rows_of(*texts: str, **columns: str) -> list[Row]:
+def rows_of(*texts: str, **columns: str) -> list[PromptRow]:
     return [
-        Row(id=str(place), text=text, columns=columns)
+        PromptRow(id=str(place), text=text, columns=columns)
         for place, text in enumerate(texts, start=1)
     ]
 
 
-def numbered(count: int, kinds: str = "aab") -> list[Row]:
+def numbered(count: int, kinds: str = "aab") -> list[PromptRow]:
     """Return so many rows with a column ``kind``."""
     return [
-        Row(id=f"r{i}", text=f"prompt {i}", columns={"kind": kinds[i % len(kinds)]})
+        PromptRow(
+            id=f"r{i}", text=f"prompt {i}", columns={"kind": kinds[i % len(kinds)]}
+        )
         for i in range(count)
     ]
 
@@ -165,7 +172,7 @@ def test_the_hash_tells_ids_and_texts_apart() -> None:
 def test_json_says_how_the_sample_was_drawn() -> None:
     """Everything that is needed to draw it again is there, and every prompt."""
     question = RowQuestion(id="1", text="Is there a cup?")
-    row = Row(id="1", text="a cup", columns={"k": "v"}, questions=(question,))
+    row = PromptRow(id="1", text="a cup", columns={"k": "v"}, questions=(question,))
     sample = draw_sample([row], seed=3, method=Method.STRATIFIED, stratify="k")
 
     assert {
@@ -197,7 +204,7 @@ def test_impossible_numbers_are_refused(n: int) -> None:
 def test_nothing_left_is_refused() -> None:
     """A sieve that nothing passes is an error, whatever n."""
     with pytest.raises(ConfigurationError, match="left out: 1 too_short"):
-        draw_sample(rows_of("a cup"), sieve=Sieve(min_words=3))
+        draw_sample(rows_of("a cup"), filters=Filters(min_words=3))
     with pytest.raises(ConfigurationError, match="left out: none"):
         draw_sample([])
 
@@ -222,7 +229,7 @@ def test_columns_must_be_there_and_have_values() -> None:
     with pytest.raises(ConfigurationError, match="'kind', which is blank"):
         draw_sample(rows, 1, method=Method.STRATIFIED, stratify="kind")
     with pytest.raises(ConfigurationError, match="no column at all"):
-        draw_sample(rows_of("a"), 1, sieve=Sieve(unsafe_column="nsfw"))
+        draw_sample(rows_of("a"), 1, filters=Filters(unsafe_column="nsfw"))
 
 
 def test_rows_without_a_stratum_are_counted() -> None:
@@ -235,8 +242,8 @@ def test_rows_without_a_stratum_are_counted() -> None:
     assert {"a": 2, "b": 1} == sample.allocation
 
 
-def sifted(sieve: Sieve, *texts: str) -> tuple[list[str], dict[str, int]]:
-    passed, excluded = sieve.sift(rows_of(*texts))
+def sifted(filters: Filters, *texts: str) -> tuple[list[str], dict[str, int]]:
+    passed, excluded = filters.apply(rows_of(*texts))
     return [row.text for row in passed], excluded
 
 
@@ -244,19 +251,19 @@ def test_repeated_texts_are_left_out_unless_they_are_wanted() -> None:
     """Case, white space and the form of characters make no other prompt."""
     texts = ("A café", "a\tcafe\u0301 ", "a cafe", "A café")
 
-    assert (["A café", "a cafe"], {"duplicate": 2}) == sifted(Sieve(), *texts)
-    assert (list(texts), {}) == sifted(Sieve(unique=False), *texts)
+    assert (["A café", "a cafe"], {"duplicate": 2}) == sifted(Filters(), *texts)
+    assert (list(texts), {}) == sifted(Filters(unique=False), *texts)
 
 
 def test_the_first_that_passes_is_kept() -> None:
     """A repeated text is no duplicate of one that was itself left out."""
     low, high = {"nsfw": "0.1"}, {"nsfw": "0.9"}
     rows = [
-        Row(id="1", text="a cup", columns=high),
-        Row(id="2", text="a cup", columns=low),
+        PromptRow(id="1", text="a cup", columns=high),
+        PromptRow(id="2", text="a cup", columns=low),
     ]
 
-    passed, excluded = Sieve(unsafe_column="nsfw").sift(rows)
+    passed, excluded = Filters(unsafe_column="nsfw").apply(rows)
 
     assert ["2"] == [row.id for row in passed]
     assert {"unsafe": 1} == excluded
@@ -267,17 +274,17 @@ def test_lengths_are_limited_in_words_and_characters() -> None:
     texts = ("one", "one two", "one two three", "onetwothreefour")
 
     assert (["one two"], {"too_short": 2, "too_long": 1}) == sifted(
-        Sieve(min_words=2, max_words=2), *texts
+        Filters(min_words=2, max_words=2), *texts
     )
     assert (["one two", "one two three"], {"too_short": 1, "too_long": 1}) == sifted(
-        Sieve(min_characters=7, max_characters=13), *texts
+        Filters(min_characters=7, max_characters=13), *texts
     )
 
 
 @pytest.mark.parametrize("text", ["", " \n", "a\0b", "a\ud800", "x" * 10_001])
 def test_what_cannot_be_refined_is_left_out(text: str) -> None:
     """Blank prompts, control characters and whole books are no prompts."""
-    assert (["a cup"], {"unusable": 1}) == sifted(Sieve(), text, "a cup")
+    assert (["a cup"], {"unusable": 1}) == sifted(Filters(), text, "a cup")
 
 
 def test_unsafe_words_are_whole_words() -> None:
@@ -286,20 +293,20 @@ def test_unsafe_words_are_whole_words() -> None:
     assert is_unsafe("\uff4e\uff53\uff46\uff57 art")  # as wide letters
     assert not is_unsafe("a skilled worker in Sussex with grapes")
     assert all(is_unsafe(word) for word in UNSAFE_WORDS)
-    assert (["a cup"], {"unsafe": 1}) == sifted(Sieve(safe=True), "gore", "a cup")
-    assert (["gore"], {}) == sifted(Sieve(), "gore")
+    assert (["a cup"], {"unsafe": 1}) == sifted(Filters(safe=True), "gore", "a cup")
+    assert (["gore"], {}) == sifted(Filters(), "gore")
 
 
 def test_a_column_can_say_what_is_unsafe() -> None:
     """From its limit on a row is unsafe; true is 1; blank is not known."""
     values = ("0.49", "0.5", "2", "true", "False", "", "0")
-    rows = [Row(id=v, text=f"a {v}", columns={"nsfw": v}) for v in values]
+    rows = [PromptRow(id=v, text=f"a {v}", columns={"nsfw": v}) for v in values]
 
-    passed, excluded = Sieve(unsafe_column="nsfw").sift(rows)
+    passed, excluded = Filters(unsafe_column="nsfw").apply(rows)
 
     assert ["0.49", "False", "0"] == [row.id for row in passed]
     assert {"unsafe": 3, "no_value": 1} == excluded
-    most, _ = Sieve(unsafe_column="nsfw", unsafe_from=1.5).sift(rows)
+    most, _ = Filters(unsafe_column="nsfw", unsafe_from=1.5).apply(rows)
     assert "true" in [row.id for row in most]
 
 
@@ -307,7 +314,7 @@ def test_a_column_can_say_what_is_unsafe() -> None:
 def test_a_column_of_words_says_nothing_about_safety(value: str) -> None:
     """What is no number is never taken for safe."""
     with pytest.raises(ConfigurationError, match="expected numbers"):
-        Sieve(unsafe_column="kind").sift(rows_of("a cup", kind=value))
+        Filters(unsafe_column="kind").apply(rows_of("a cup", kind=value))
 
 
 @pytest.mark.parametrize(
@@ -318,16 +325,16 @@ def test_impossible_limits_are_refused(
 ) -> None:
     """Limits that nothing can pass, or that limit nothing, are mistakes."""
     with pytest.raises(ConfigurationError, match=expected):
-        Sieve(min_words=least, max_words=most)
+        Filters(min_words=least, max_words=most)
     with pytest.raises(ConfigurationError, match=expected):
-        Sieve(min_characters=least, max_characters=most)
+        Filters(min_characters=least, max_characters=most)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_the_limit_of_safety_is_a_number(value: float) -> None:
     """Infinity and no number at all are no limits."""
     with pytest.raises(ConfigurationError, match="--unsafe-from"):
-        Sieve(unsafe_from=value)
+        Filters(unsafe_from=value)
 
 
 WORDS = st.lists(st.sampled_from(["a", "cup", "CUP", "gore", "\0", ""]), max_size=4)
@@ -339,9 +346,9 @@ def test_every_row_passes_or_is_counted(
 ) -> None:
     """What passes and what is left out, by reason, are all rows together."""
     rows = rows_of(*(" ".join(each) for each in words))
-    sieve = Sieve(unique=unique, safe=safe, min_words=1, max_words=3)
+    filters = Filters(unique=unique, safe=safe, min_words=1, max_words=3)
 
-    passed, excluded = sieve.sift(rows)
+    passed, excluded = filters.apply(rows)
 
     assert len(rows) == len(passed) + sum(excluded.values())
     assert set(excluded) <= set(Reason)

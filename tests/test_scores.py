@@ -19,15 +19,15 @@ from socratic_agents.core.history import (
     Round,
     StopReason,
 )
-from socratic_agents.lab.datasets.types import Row
+from socratic_agents.lab.datasets.types import PromptRow
 from socratic_agents.lab.metrics.paired import compare_scores, with_holm
 from socratic_agents.lab.metrics.scores import Scores, Value, same_record, summarise
 from socratic_agents.lab.study.trajectory import (
-    course_of,
     course_scores,
     loop_figures,
     round_scores,
     subjects_of,
+    trajectory_of,
 )
 
 RECORD = {"model": "ViT-B-32", "pretrained": "openai", "prefix": "A photo depicts "}
@@ -186,28 +186,28 @@ def test_scores_can_be_taken_apart() -> None:
 def test_the_course_of_a_refinement() -> None:
     """First, highest, last and returned image are four things."""
     one = refinement(1, 2, 2, best=(1, 1))
-    course = course_of(one, [value(v) for v in (0.5, 0.9, 0.6, 0.4, None)])
+    trajectory = trajectory_of(one, [value(v) for v in (0.5, 0.9, 0.6, 0.4, None)])
 
-    assert 2 == course.cycles
-    assert course.stopped
+    assert 2 == trajectory.cycles
+    assert trajectory.stopped
     assert (0.5, 0.9, 0.4, 0.6) == (
-        course.first.value,
-        course.maximum.value,
-        course.terminated.value,
-        course.selected.value,
+        trajectory.first.value,
+        trajectory.maximum.value,
+        trajectory.terminated.value,
+        trajectory.selected.value,
     )
-    assert (0.5, 0.75, 0.4) == pytest.approx([v.value for v in course.by_round])
-    assert 1 == course.best_round
-    assert course.stop_is_best is False
+    assert (0.5, 0.75, 0.4) == pytest.approx([v.value for v in trajectory.by_round])
+    assert 1 == trajectory.best_round
+    assert trajectory.stop_is_best is False
 
 
 def test_nothing_measured_is_no_course() -> None:
     """Where no image has a value there is a reason, and no best round."""
-    course = course_of(refinement(1, 1), [value(None), value(None)])
-    assert course.maximum == course.terminated == Value.missing("black image")
-    assert course.best_round is None
-    assert course.stop_is_best is None
-    empty = course_of(refinement(1, 0), [value(0.5)])
+    trajectory = trajectory_of(refinement(1, 1), [value(None), value(None)])
+    assert trajectory.maximum == trajectory.terminated == Value.missing("black image")
+    assert trajectory.best_round is None
+    assert trajectory.stop_is_best is None
+    empty = trajectory_of(refinement(1, 0), [value(0.5)])
     assert "no image" == empty.terminated.reason
     assert empty.stop_is_best is None
 
@@ -215,23 +215,23 @@ def test_nothing_measured_is_no_course() -> None:
 def test_each_candidate_has_its_value() -> None:
     """One value too few is an error, not a shift."""
     with pytest.raises(ValueError, match="expected 3 values"):
-        course_of(refinement(1, 2), [value(0.5)])
+        trajectory_of(refinement(1, 2), [value(0.5)])
 
 
 def test_what_the_loops_did() -> None:
     """Figures say how many they are of, and what is in none of them."""
-    courses = [
-        course_of(refinement(1), [value(0.9)]),
-        course_of(refinement(1, 1), [value(0.5), value(0.8)]),
-        course_of(refinement(1, 1), [value(0.5), value(0.4)]),
-        course_of(
+    trajectories = [
+        trajectory_of(refinement(1), [value(0.9)]),
+        trajectory_of(refinement(1, 1), [value(0.5), value(0.8)]),
+        trajectory_of(refinement(1, 1), [value(0.5), value(0.4)]),
+        trajectory_of(
             refinement(1, 1, 1, stop=StopReason.ROUNDS_SPENT),
             [value(0.5), value(None), value(None)],
         ),
-        course_of(refinement(1, stop=StopReason.CANCELLED), [value(0.5)]),
+        trajectory_of(refinement(1, stop=StopReason.CANCELLED), [value(0.5)]),
     ]
 
-    found = loop_figures(courses, excluded=2)
+    found = loop_figures(trajectories, excluded=2)
 
     assert (5, 2) == (found.n, found.excluded)
     assert 0.8 == found.cycles.mean
@@ -256,13 +256,13 @@ def test_what_the_loops_did() -> None:
 def test_courses_become_scores_again() -> None:
     """They keep the record, so that they are compared as scores are."""
     measured = scores(0.5, 0.8, 0.9)
-    courses = [
-        course_of(refinement(1, 1, best=(1, 0)), [value(0.5), value(0.8)]),
-        course_of(refinement(1), [value(0.9)]),
+    trajectories = [
+        trajectory_of(refinement(1, 1, best=(1, 0)), [value(0.5), value(0.8)]),
+        trajectory_of(refinement(1), [value(0.9)]),
     ]
 
-    found = course_scores(courses, measured)
-    by_round = round_scores(courses, measured)
+    found = course_scores(trajectories, measured)
+    by_round = round_scores(trajectories, measured)
 
     assert (0.8, 0.9) == found["selected"].known == found["maximum"].known
     assert (0.5, 0.9) == found["first"].known
@@ -276,7 +276,7 @@ def test_courses_become_scores_again() -> None:
 
 def test_every_image_is_a_subject() -> None:
     """Each is held against the user prompt, with its row and its history."""
-    one, row = refinement(1, 2), Row(id="1", text="a cat")
+    one, row = refinement(1, 2), PromptRow(id="1", text="a cat")
     found = subjects_of(one, row)
     assert 3 == len(found)
     assert {"a cat"} == {subject.user_prompt for subject in found}

@@ -10,8 +10,8 @@ import pytest
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.study.cost_estimate import forecast_study
-from socratic_agents.lab.study.load import read_study, ready_made
-from socratic_agents.lab.study.plan import Plan, plan_study
+from socratic_agents.lab.study.load import read_study, shipped_studies
+from socratic_agents.lab.study.plan import StudyPlan, plan_study
 from tests.prompt_files import PARTI, write
 from tests.studies import TINY, written
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def planned(folder: Path, text: str = TINY, **given: Any) -> Plan:
+def planned(folder: Path, text: str = TINY, **given: Any) -> StudyPlan:
     """Return the plan of a study's text."""
     study, file = read_study(written(folder, text))
     return plan_study(study, name="tiny", folder=file.parent, **given)
 
 
-@pytest.mark.parametrize("name", list(ready_made()))
+@pytest.mark.parametrize("name", list(shipped_studies()))
 def test_each_ready_made_study_can_be_run_in_the_pocket_world(name: str) -> None:
     """Its sets, arms and metrics are there; no arm selects by the main metric."""
     study, file = read_study(name)

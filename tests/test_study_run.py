@@ -238,8 +238,10 @@ def test_repeats_are_averaged_by_prompt(tmp_path: Path) -> None:
     assert 4 == row["n"]
     folder = StudyFolder(out)
     manifest = folder.manifest()
-    (runs,) = study_values(manifest, folder.runs(manifest)).arms["one"].courses.values()
-    firsts = [[course.first.value for course in of] for of in runs]  # type: ignore[union-attr]
+    (runs,) = (
+        study_values(manifest, folder.runs(manifest)).arms["one"].trajectories.values()
+    )
+    firsts = [[trajectory.first.value for trajectory in of] for of in runs]  # type: ignore[union-attr]
     assert firsts[0] != firsts[1]
     every = [value for of in firsts for value in of if value is not None]
     assert pytest.approx(sum(every) / 8) == row["first"]
@@ -370,13 +372,13 @@ def test_a_signal_between_two_arms_ends_the_study(tmp_path: Path) -> None:
     """The arm that was on its way is kept, and the next one does not begin."""
     from socratic_agents.lab.study.load import read_study
     from socratic_agents.lab.study.plan import plan_study
-    from socratic_agents.lab.study.run import StudyRun, run_study
+    from socratic_agents.lab.study.run import StudyContext, run_study
     from socratic_agents.runtime.interrupts import Interruption
 
     plan = plan_study(read_study(written(tmp_path))[0], name="tiny")
     painter, interruption = Painter(), Interruption(str)
     interruption.code = 130
-    by = StudyRun(
+    by = StudyContext(
         open_refiner=painter.open, interruption=interruption, tell=lambda _: None
     )
     with pytest.raises(KeyboardInterrupt):

@@ -38,7 +38,7 @@ from socratic_agents.core.history import (
 from socratic_agents.lab.compare.run import compare
 from socratic_agents.lab.survey.design import plan_survey, read_key
 from socratic_agents.lab.survey.page import survey_html
-from socratic_agents.lab.survey.sources import Shown, read_arms
+from socratic_agents.lab.survey.sources import ShownImage, read_arms
 from socratic_agents.storage.objects import ObjectStore, write_image
 from socratic_agents.storage.run_directory import RunDirectory
 from tests.fakes import ScriptedChatModel
@@ -112,7 +112,10 @@ def test_arms_are_asked_about_equally_often(pairs: int, seed: int) -> None:
     """No two arms are asked about more than others, and nothing is asked twice."""
     places = [(f"prompt {number}", 0) for number in range(8)]
     arms = {
-        arm: {place: Shown(folder=FOLDER, path=f"{arm}/{place[0]}") for place in places}
+        arm: {
+            place: ShownImage(folder=FOLDER, path=f"{arm}/{place[0]}")
+            for place in places
+        }
         for arm in "abc"
     }
     key = plan_survey(arms, pairs=pairs, seed=seed, catch=0).key
@@ -153,7 +156,7 @@ def test_images_are_encoded_anew(tmp_path: Path) -> None:
     first, second = survey.key.items[0].images
     images = {
         **survey.images,
-        first: Shown(folder=folder, path=large),
+        first: ShownImage(folder=folder, path=large),
         second: replace(survey.images[second]),
     }
     shown = told(replace(survey, images=images))["images"]
@@ -169,7 +172,7 @@ def test_prompts_become_no_markup(evil: str) -> None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
 
-    class Kept(Shown):
+    class Kept(ShownImage):
         def read(self) -> bytes:
             return buffer.getvalue()
 
@@ -360,7 +363,7 @@ def test_an_object_that_is_no_image_is_refused(tmp_path: Path) -> None:
     """A folder may come from somebody else."""
     survey = planned(compared(tmp_path, prompts=2), pairs=1, catch=0)
 
-    class Odd(Shown):
+    class Odd(ShownImage):
         def read(self) -> bytes:
             return b"GIF89a"
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.survey.design import Item, Key
-from socratic_agents.lab.survey.responses import parse_answers, read_answers
+from socratic_agents.lab.survey.design import Item, SurveyKey
+from socratic_agents.lab.survey.responses import parse_responses, read_responses
 from socratic_agents.lab.survey.results import survey_results
 from tests.surveys import answered, compared, planned, prefer
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from socratic_agents.lab.survey.responses import Answers
+    from socratic_agents.lab.survey.responses import Responses
 
 
-def asked(pairs: int = 40, catches: int = 4, repeats: int = 4) -> Key:
+def asked(pairs: int = 40, catches: int = 4, repeats: int = 4) -> SurveyKey:
     """Return the key of a survey about images that nobody drew."""
     items = [
         Item(
@@ -49,7 +49,7 @@ def asked(pairs: int = 40, catches: int = 4, repeats: int = 4) -> Key:
         )
         for number in range(pairs + catches)
     ]
-    key = Key(
+    key = SurveyKey(
         seed=0,
         arms=("ours", "theirs"),
         repeats=repeats,
@@ -63,9 +63,9 @@ KEY = asked()
 
 
 def person(
-    choose: Callable[[Item, str], int], *, key: Key = KEY, **fields: Any
-) -> Answers:
-    return parse_answers(answered(key, choose, **fields), key=key, name="x")
+    choose: Callable[[Item, str], int], *, key: SurveyKey = KEY, **fields: Any
+) -> Responses:
+    return parse_responses(answered(key, choose, **fields), key=key, name="x")
 
 
 def wavering(seed: int, share: float) -> Callable[[Item, str], int]:
@@ -147,7 +147,9 @@ def test_arms_without_a_link_have_no_scale() -> None:
             asked(pairs=2, catches=0).items, (("a", "b"), ("c", "d")), strict=True
         )
     ]
-    key = Key(seed=0, arms=tuple("abcd"), repeats=0, left_out={}, items=tuple(items))
+    key = SurveyKey(
+        seed=0, arms=tuple("abcd"), repeats=0, left_out={}, items=tuple(items)
+    )
     key = key.model_copy(update={"study": key.hashed()})
     said = survey_results(key, [person(prefer("a"), key=key)]).said[0]
     assert (None, None, 2) == (said.preference, said.arm, len(said.standings))
@@ -207,7 +209,7 @@ WHOLE = answered(KEY, prefer("ours"))
 def test_what_is_cut_off_is_refused(length: int) -> None:
     """No beginning of a file is taken for the file."""
     with pytest.raises(ConfigurationError, match="export them again"):
-        parse_answers(WHOLE[:length], key=KEY, name="x")
+        parse_responses(WHOLE[:length], key=KEY, name="x")
 
 
 @given(st.integers(0, 43), st.sampled_from(["left", "right", "tie"]))
@@ -218,7 +220,7 @@ def test_what_is_edited_is_refused(place: int, choice: str) -> None:
         return
     record["answers"][place]["match"] = choice
     with pytest.raises(ConfigurationError, match="got it edited"):
-        parse_answers(json.dumps(record).encode(), key=KEY, name="x")
+        parse_responses(json.dumps(record).encode(), key=KEY, name="x")
 
 
 @pytest.mark.parametrize(
@@ -257,7 +259,7 @@ def test_what_is_edited_is_refused(place: int, choice: str) -> None:
 def test_bad_files_are_one_line(data: bytes, message: str) -> None:
     """What is wrong with a file is named, and so is the file."""
     with pytest.raises(ConfigurationError, match=message) as caught:
-        parse_answers(data, key=KEY, name="file.json")
+        parse_responses(data, key=KEY, name="file.json")
     assert "file.json" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -269,18 +271,18 @@ def test_nobody_counts_twice(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match=r"one\.json and .*two\.json of the same"
     ):
-        read_answers([tmp_path], key=KEY)
+        read_responses([tmp_path], key=KEY)
     (tmp_path / "two.json").unlink()
-    assert 1 == len(read_answers([tmp_path], key=KEY))
-    assert 1 == len(read_answers([tmp_path / "one.json"], key=KEY))
+    assert 1 == len(read_responses([tmp_path], key=KEY))
+    assert 1 == len(read_responses([tmp_path / "one.json"], key=KEY))
 
 
 def test_nothing_is_not_enough(tmp_path: Path) -> None:
     """A folder without answers and a file that is not there are told."""
     with pytest.raises(ConfigurationError, match="got none; name one"):
-        read_answers([tmp_path], key=KEY)
+        read_responses([tmp_path], key=KEY)
     with pytest.raises(ConfigurationError, match="No such file"):
-        read_answers([tmp_path / "x.json"], key=KEY)
+        read_responses([tmp_path / "x.json"], key=KEY)
 
 
 @pytest.fixture

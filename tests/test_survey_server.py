@@ -14,7 +14,7 @@ import pytest
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.survey import server as survey_server
-from socratic_agents.lab.survey.responses import LARGEST, read_answers
+from socratic_agents.lab.survey.responses import LARGEST, read_responses
 from socratic_agents.lab.survey.server import SurveyServer
 from tests.surveys import answered, compared, planned, prefer
 
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from socratic_agents.lab.survey.design import Key
+    from socratic_agents.lab.survey.design import SurveyKey
 
 JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def key(tmp_path: Path) -> Key:
+def key(tmp_path: Path) -> SurveyKey:
     return planned(compared(tmp_path / "study")).key
 
 
 @contextmanager
-def serving(key: Key, folder: Path, lines: list[str] | None = None) -> Iterator[int]:
+def serving(
+    key: SurveyKey, folder: Path, lines: list[str] | None = None
+) -> Iterator[int]:
     """Serve a page, and yield the port."""
     heard = [] if lines is None else lines
     with SurveyServer(
@@ -64,7 +66,7 @@ def ask(
         connection.close()
 
 
-def test_the_page_is_shown(key: Key, tmp_path: Path) -> None:
+def test_the_page_is_shown(key: SurveyKey, tmp_path: Path) -> None:
     """It is the same under its two addresses, and never kept by a cache."""
     with serving(key, tmp_path) as port:
         for path in ("/", "/survey.html"):
@@ -78,13 +80,13 @@ def test_the_page_is_shown(key: Key, tmp_path: Path) -> None:
     "path",
     ["/survey.key.json", "/answers", "/../survey.key.json", "//etc/passwd", "/?x"],
 )
-def test_nothing_else_is_shown(path: str, key: Key, tmp_path: Path) -> None:
+def test_nothing_else_is_shown(path: str, key: SurveyKey, tmp_path: Path) -> None:
     """Neither the key nor other people's answers can be read."""
     with serving(key, tmp_path) as port:
         assert 404 == ask(port, "GET", path)[0]
 
 
-def test_answers_are_kept_whole(key: Key, tmp_path: Path) -> None:
+def test_answers_are_kept_whole(key: SurveyKey, tmp_path: Path) -> None:
     """Each person's file is what was sent, byte by byte, and can be evaluated."""
     lines: list[str] = []
     sent = [answered(key, prefer("ours"), rater=rater) for rater in (1, 2)]
@@ -92,12 +94,12 @@ def test_answers_are_kept_whole(key: Key, tmp_path: Path) -> None:
         assert [201, 201] == [ask(port, "POST", "/answers", s, JSON)[0] for s in sent]
     kept = [file.read_bytes() for file in (tmp_path / "answers").iterdir()]
     assert sorted(sent) == sorted(kept)
-    assert 2 == len(read_answers([tmp_path / "answers"], key=key))
+    assert 2 == len(read_responses([tmp_path / "answers"], key=key))
     assert 2 == len(lines)
     assert f"{key.total} of {key.total} pairs" in lines[0]
 
 
-def test_who_sends_again_counts_once(key: Key, tmp_path: Path) -> None:
+def test_who_sends_again_counts_once(key: SurveyKey, tmp_path: Path) -> None:
     """The fuller answers of a person stay, in whatever order they came."""
     whole = answered(key, prefer("ours"))
     first = json.loads(whole)["answers"][:2]
@@ -132,7 +134,7 @@ def test_bad_answers_are_refused(
     headers: Mapping[str, str],
     status: int,
     message: str,
-    key: Key,
+    key: SurveyKey,
     tmp_path: Path,
 ) -> None:
     """What is no answer, too large or of a foreign page leaves no file behind."""
@@ -145,7 +147,7 @@ def test_bad_answers_are_refused(
 
 
 def test_a_flood_ends(
-    key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: SurveyKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is a most of files, so that nobody fills the disk."""
     monkeypatch.setattr(survey_server, "MOST", 1)
@@ -155,7 +157,7 @@ def test_a_flood_ends(
     assert [201, 400, 201] == statuses
 
 
-def test_a_taken_port_is_told(key: Key, tmp_path: Path) -> None:
+def test_a_taken_port_is_told(key: SurveyKey, tmp_path: Path) -> None:
     """So is one that cannot be."""
     with serving(key, tmp_path) as port:
         for wish in (port, 99_999):
@@ -186,7 +188,7 @@ def test_the_command_serves_what_is_there(
     assert "study" not in capsys.readouterr().err.splitlines()[0].split()
 
 
-def test_a_silent_connection_disturbs_nobody(key: Key, tmp_path: Path) -> None:
+def test_a_silent_connection_disturbs_nobody(key: SurveyKey, tmp_path: Path) -> None:
     """Who connects and says nothing leaves the others their answers."""
     with (
         serving(key, tmp_path) as port,
@@ -207,7 +209,7 @@ def leave(problem: type[Exception]) -> None:
 def test_who_leaves_is_no_fault(
     problem: type[Exception],
     heard: int,
-    key: Key,
+    key: SurveyKey,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -220,35 +220,39 @@ def _known(options: Options, names: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _virtual(options: Options) -> Bench:
-    from socratic_agents.lab.bench.results import efficiency_plot, standings
+    from socratic_agents.lab.bench.results import efficiency_plot, efficiency_table
     from socratic_agents.lab.bench.simulated import run as virtual
-    from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS
+    from socratic_agents.lab.bench.simulated.schedulers import SIMULATED_SCHEDULERS
 
-    chosen: dict[str, Any] = {"contenders": _known(options, CONTENDERS)}
+    chosen: dict[str, Any] = {"contenders": _known(options, SIMULATED_SCHEDULERS)}
     if options.loops:
         chosen["loops"] = options.loops
     seconds = options.llm_seconds or (1.0,)
-    found = virtual.virtual_bench(seed=options.seed, llm_seconds=seconds, **chosen)
+    found = virtual.simulate(seed=options.seed, llm_seconds=seconds, **chosen)
     results = tuple(found)
     return Bench(
         results=results,
-        table=standings(results),
+        table=efficiency_table(results),
         files={"bench.png": lambda: efficiency_plot(results)},
     )
 
 
 def _on_device(workload: str, options: Options) -> Bench:
-    from socratic_agents.lab.bench.device.run import Plan, contest
-    from socratic_agents.lab.bench.device.schedulers import ENTRIES
-    from socratic_agents.lab.bench.device.workloads import habits
-    from socratic_agents.lab.bench.results import efficiency_plot, sheet, standings
+    from socratic_agents.lab.bench.device.run import BenchPlan, run_benchmark
+    from socratic_agents.lab.bench.device.schedulers import DEVICE_SCHEDULERS
+    from socratic_agents.lab.bench.device.workloads import find_workload
+    from socratic_agents.lab.bench.results import (
+        device_table,
+        efficiency_plot,
+        efficiency_table,
+    )
 
-    contenders = _known(options, ENTRIES)
+    contenders = _known(options, DEVICE_SCHEDULERS)
     if not sys.warnoptions:
         # What libraries tell programmers is not for those who type a command.
         warnings.simplefilter("ignore")
-    usual = habits(workload, tiny=options.tiny, settings=options.settings)
-    plan = Plan(
+    usual = find_workload(workload, tiny=options.tiny, settings=options.settings)
+    plan = BenchPlan(
         loops=options.loops or usual.loops,
         llm_seconds=options.llm_seconds or (usual.llm_seconds,),
         seed=options.seed,
@@ -256,11 +260,11 @@ def _on_device(workload: str, options: Options) -> Bench:
         seconds=options.seconds or usual.seconds,
         contenders=contenders,
     )
-    found, facts = contest(usual.open(options.seed), plan, say=_say)
+    found, facts = run_benchmark(usual.open(options.seed), plan, report=_say)
     results = tuple(found)
     return Bench(
         results=results,
-        table=standings(results) + "\n" + sheet(results),
+        table=efficiency_table(results) + "\n" + device_table(results),
         files={"bench.png": lambda: efficiency_plot(results)},
         facts=facts,
     )

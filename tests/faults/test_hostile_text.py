@@ -45,7 +45,12 @@ from socratic_agents.core.history import (
 from socratic_agents.core.loop import Event, EventKind
 from socratic_agents.core.prompts import checked, printable
 from socratic_agents.lab.compare.page import comparison_html
-from socratic_agents.lab.compare.result import Arm, Comparison, Trial, trials_jsonl
+from socratic_agents.lab.compare.result import (
+    ArmResult,
+    Comparison,
+    Trial,
+    trials_jsonl,
+)
 from socratic_agents.lab.compare.tables import print_table
 from socratic_agents.lab.study.formats import as_csv
 from socratic_agents.lab.study.table import StudyTable
@@ -237,8 +242,8 @@ def comparison(source: str, text: str) -> Comparison:
         images=1,
         against="best_of_n",
         arms=(
-            Arm(name="best_of_n", trials=(good, bad)),
-            Arm(name=f"own {arm[:200]}", trials=(good, bad)),
+            ArmResult(name="best_of_n", trials=(good, bad)),
+            ArmResult(name=f"own {arm[:200]}", trials=(good, bad)),
         ),
         settings={"judge": arm},
         command=arm,

@@ -255,10 +255,10 @@ def _forecast(
     given: Mapping[str, Any],
     prompts: int,
 ) -> int:
-    from socratic_agents.lab.compare.policies import find_policies
+    from socratic_agents.lab.compare.arms import find_arms
     from socratic_agents.runtime.cost_estimate import worst_case
 
-    for name, policy in find_policies(names, images=images).items():
+    for name, policy in find_arms(names, images=images).items():
         forecast = worst_case(policy.settings(settings, images, given))
         sys.stderr.write(f"{name}: {forecast.lines(prompts)[0]}\n")
     sys.stderr.write("what several arms draw alike is drawn once\n")

@@ -111,13 +111,13 @@ def _sample(  # noqa: PLR0913 - an option each
     as_json: AsJson = False,
 ) -> int:
     """Draw prompts of a set, always the same for the same seed."""
-    from socratic_agents.lab.datasets.filters import Sieve
+    from socratic_agents.lab.datasets.filters import Filters
     from socratic_agents.lab.datasets.loader import load_set
     from socratic_agents.lab.datasets.sampling import Method, draw_sample
 
     by_strata = Method.RANDOM if stratify is None else Method.STRATIFIED
     chosen = by_strata if method is None else _method(method)
-    sieve = Sieve(
+    filters = Filters(
         unique=unique,
         min_words=min_words,
         max_words=max_words,
@@ -130,7 +130,7 @@ def _sample(  # noqa: PLR0913 - an option each
     _check_out(out, file)
     loaded = load_set(name, file=file, column=column, sha256=sha256)
     sample = draw_sample(
-        loaded.rows, n, seed=seed, method=chosen, stratify=stratify, sieve=sieve
+        loaded.rows, n, seed=seed, method=chosen, stratify=stratify, filters=filters
     )
     if out is not None:
         from socratic_agents.storage.files import write_files

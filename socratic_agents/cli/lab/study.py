@@ -18,7 +18,7 @@ from socratic_agents.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from socratic_agents.lab.study.plan import Plan
+    from socratic_agents.lab.study.plan import StudyPlan
 
 __all__ = ("register",)
 
@@ -99,7 +99,7 @@ def _report(
     return _finish(_write(directory), as_json=as_json)
 
 
-def _go(ctx: typer.Context, plan: Plan, folder: Path) -> None:
+def _go(ctx: typer.Context, plan: StudyPlan, folder: Path) -> None:
     from socratic_agents.lab.study.run import run_study
 
     run_study(plan, folder, by=surroundings(ctx))
@@ -122,7 +122,7 @@ def _finish(figures: Mapping[str, Any], *, as_json: bool) -> int:
     return 1 if figures["failed"] else 0
 
 
-def _forecast(plan: Plan, *, as_json: bool) -> int:
+def _forecast(plan: StudyPlan, *, as_json: bool) -> int:
     from socratic_agents.lab.study.cost_estimate import forecast_study
 
     forecast = forecast_study(plan)

@@ -15,7 +15,7 @@ from socratic_agents.core.prompts import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.lab.survey.design import Key
+    from socratic_agents.lab.survey.design import SurveyKey
 
 __all__ = ("register",)
 
@@ -97,12 +97,12 @@ def _results(
 ) -> int:
     """Tell what people said, and which automatic judge says the same."""
     from socratic_agents.lab.survey.design import read_key
-    from socratic_agents.lab.survey.responses import read_answers
+    from socratic_agents.lab.survey.responses import read_responses
     from socratic_agents.lab.survey.results import survey_results
     from socratic_agents.lab.survey.tables import print_results
 
     opened = read_key(_key_beside(files) if key is None else key)
-    people = read_answers(files, key=opened)
+    people = read_responses(files, key=opened)
     results = survey_results(opened, people, keep_careless=keep_careless, seed=seed)
     print_results(results, sys.stderr)
     if as_json:
@@ -142,7 +142,9 @@ def _make(
     _tell_about(survey.key, pairs, page, beside, len(shown))
 
 
-def _tell_about(key: Key, wanted: int, page: Path, beside: Path, size: int) -> None:
+def _tell_about(
+    key: SurveyKey, wanted: int, page: Path, beside: Path, size: int
+) -> None:
     asked = sum(item.kind == "pair" for item in key.items)
     extra = f"{key.total - asked - key.repeats} catch pairs, {key.repeats} repeats"
     lines = [f"study {key.study}: {asked} pairs, {extra}, {size / 1e6:.1f} MB"]

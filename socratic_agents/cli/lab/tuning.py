@@ -18,8 +18,8 @@ from socratic_agents.core.prompts import printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.lab.study.plan import Plan
-    from socratic_agents.lab.study.run import StudyRun
+    from socratic_agents.lab.study.plan import StudyPlan
+    from socratic_agents.lab.study.run import StudyContext
 
 __all__ = ("AsJson", "register", "surroundings", "tell")
 
@@ -34,11 +34,11 @@ def register(lab: typer.Typer) -> None:
     lab.command("evolve")(_evolve)
 
 
-def surroundings(ctx: typer.Context) -> StudyRun:
+def surroundings(ctx: typer.Context) -> StudyContext:
     """Return what a study needs of the command line."""
-    from socratic_agents.lab.study.run import StudyRun
+    from socratic_agents.lab.study.run import StudyContext
 
-    return StudyRun(
+    return StudyContext(
         open_refiner=ctx.obj.open_refiner,
         interruption=ctx.obj.interruption,
         tell=tell,
@@ -136,7 +136,7 @@ def _evolve(  # noqa: PLR0913 - an option each
     return 0
 
 
-def _writer(plan: Plan, name: str) -> Callable[[str], str]:
+def _writer(plan: StudyPlan, name: str) -> Callable[[str], str]:
     """Return the language model that reflects: text in, text out."""
     from socratic_agents.runtime.build import check_keys
     from socratic_agents.runtime.language_model import open_language_model

@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ("efficiency_plot", "sheet", "standings")
+__all__ = ("device_table", "efficiency_plot", "efficiency_table")
 
 OURS = "ours"
 
 
-def standings(results: Sequence[Mapping[str, Any]]) -> str:
+def efficiency_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Return a table for people: percent of the bound, a column for each contender.
 
     Args:
-        results: As from ``virtual_bench``; not empty.
+        results: As from ``simulate``; not empty.
     """
     names = list(dict.fromkeys(str(one["contender"]) for one in results))
     cells = {
@@ -39,11 +39,11 @@ def standings(results: Sequence[Mapping[str, Any]]) -> str:
     return _aligned([head, *rows])
 
 
-def sheet(results: Sequence[Mapping[str, Any]]) -> str:
+def device_table(results: Sequence[Mapping[str, Any]]) -> str:
     """Return a table for people: what each contender reached on a device.
 
     Args:
-        results: As from ``contest``; not empty.
+        results: As from ``run_benchmark``; not empty.
     """
     head = ["contender", "loops/s", "lowest", "highest", "of bound", "x sequential"]
     head += ["images/s", "busy", "lag p99 ms", "cpu ms/image", "peak MB"]
@@ -100,7 +100,7 @@ def efficiency_plot(results: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw the efficiency by loops in flight, a panel for each setting, as PNG.
 
     Args:
-        results: As from ``virtual_bench``; not empty.
+        results: As from ``simulate``; not empty.
 
     Raises:
         ConfigurationError: If matplotlib is not installed.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.lab.stats.bootstrap import Difference, Interval
 
-__all__ = ("Arm", "Comparison", "Step", "Trial", "trials_jsonl")
+__all__ = ("ArmResult", "Comparison", "Step", "Trial", "trials_jsonl")
 
 SCHEMA = 1
 """Version of the JSON form."""
@@ -107,7 +107,7 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class ArmResult:
     """One policy on all prompts."""
 
     name: str
@@ -183,7 +183,7 @@ class Comparison:
     """How many images an arm may draw for a prompt."""
     against: str
     """Name of the arm that every other is compared with."""
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmResult, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The resolved settings, secrets left out."""
     command: str | None = None
@@ -261,7 +261,7 @@ class Comparison:
             "command": self.command,
         }
 
-    def _arm_json(self, arm: Arm) -> dict[str, Any]:
+    def _arm_json(self, arm: ArmResult) -> dict[str, Any]:
         interval, trials = self.intervals[arm.name], arm.measured
         return {
             "mean": _rounded(interval.mean),

@@ -15,9 +15,9 @@ from socratic_agents.core.errors import SocraticError
 from socratic_agents.core.history import History
 from socratic_agents.core.loop import refine_prompt
 from socratic_agents.core.text import error_line
-from socratic_agents.lab.compare.policies import find_policies
-from socratic_agents.lab.compare.result import Arm, Comparison, Step, Trial
-from socratic_agents.lab.compare.shared_calls import WORK, Sharing
+from socratic_agents.lab.compare.arms import find_arms
+from socratic_agents.lab.compare.result import ArmResult, Comparison, Step, Trial
+from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.lab.metrics.open import open_metric
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import cast_agents, check_keys, open_parts
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.history import Candidate, Refinement
     from socratic_agents.core.loop import Agents
-    from socratic_agents.lab.compare.policies import Policy
+    from socratic_agents.lab.compare.arms import ArmSpec
     from socratic_agents.lab.metrics.open import Metric
     from socratic_agents.llm.templates import Template
     from socratic_agents.runtime.build import Parts
@@ -46,11 +46,11 @@ INSTANT = frozenset(("checklist", "clip", "first", "last"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Contestant:
+class _PreparedArm:
     """An arm, ready to run."""
 
     name: str
-    policy: Policy
+    policy: ArmSpec
     settings: Settings
     templates: Mapping[str, Template]
 
@@ -75,7 +75,7 @@ async def compare(  # noqa: PLR0913 - a study has many parts
     Args:
         prompts: User prompts; at least 1.
         settings: The models, and what the arms leave open.
-        arms: Names of policies; see ``POLICIES``.
+        arms: Names of policies; see ``ARMS``.
         images: What each arm may draw for a prompt, 1 to 64.
         given: Which of the settings were set outright, for all arms.
         metric: What is reported; ``None``: the pocket world's oracle.
@@ -87,24 +87,24 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         ConfigurationError: If an arm is unknown, or an arm selects with the metric, or
             something cannot be opened; nothing is drawn before.
     """
-    policies = find_policies(arms, images=images)
-    contestants = [
-        _contestant(name, policy, settings, images, given or {})
+    policies = find_arms(arms, images=images)
+    prepared = [
+        _prepare(name, policy, settings, images, given or {})
         for name, policy in policies.items()
     ]
-    base = _richest(settings, contestants)
+    base = _richest(settings, prepared)
     wanted = find_templates(base)
-    for one in contestants:
+    for one in prepared:
         wanted = {**one.templates, **wanted}
     check_keys(settings, speaks=bool(wanted))
     async with Worker() as worker:
         parts = await worker.call(partial(open_parts, base, wanted, worker))
         try:
-            for one in contestants:
+            for one in prepared:
                 check_eyes(one.settings, one.templates, parts.llm)
             measure = await worker.call(partial(open_metric, metric, base, worker))
             trials = await _trials(
-                prompts, contestants, parts, measure, settings, keep, on_trial
+                prompts, prepared, parts, measure, settings, keep, on_trial
             )
             costs = _costs(worker)
         finally:
@@ -115,11 +115,11 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         images=images,
         against=AGAINST,
         arms=tuple(
-            Arm(
+            ArmResult(
                 name=one.name,
                 trials=tuple(_priced(trial, work, costs) for trial, work in of_one),
             )
-            for one, of_one in zip(contestants, zip(*trials, strict=True), strict=True)
+            for one, of_one in zip(prepared, zip(*trials, strict=True), strict=True)
         ),
         settings=settings.public(),
         command=command,
@@ -127,29 +127,29 @@ async def compare(  # noqa: PLR0913 - a study has many parts
     )
 
 
-def _contestant(
+def _prepare(
     name: str,
-    policy: Policy,
+    policy: ArmSpec,
     settings: Settings,
     images: int,
     given: Mapping[str, Any],
-) -> _Contestant:
+) -> _PreparedArm:
     own = policy.settings(settings, images, given)
-    return _Contestant(
+    return _PreparedArm(
         name=name, policy=policy, settings=own, templates=find_templates(own)
     )
 
 
-def _richest(settings: Settings, contestants: Sequence[_Contestant]) -> Settings:
+def _richest(settings: Settings, prepared: Sequence[_PreparedArm]) -> Settings:
     """Return settings that open all that any arm needs."""
-    checks = any(one.settings.checks for one in contestants)
+    checks = any(one.settings.checks for one in prepared)
     policy = {"judge": "checklist", "selector": "checklist"} if checks else {}
     return settings.but(**policy)
 
 
 async def _trials(
     prompts: Sequence[str],
-    contestants: Sequence[_Contestant],
+    prepared: Sequence[_PreparedArm],
     parts: Parts,
     metric: Metric,
     settings: Settings,
@@ -163,9 +163,9 @@ async def _trials(
         index: int, user_prompt: str
     ) -> list[tuple[Trial, Counter[str]]]:
         async with room:
-            sharing = Sharing(parts.voices, parts.agents.inquire)
+            sharing = SharedCalls(parts.voices, parts.agents.inquire)
 
-            async def one_arm(one: _Contestant) -> tuple[Trial, Counter[str]]:
+            async def one_arm(one: _PreparedArm) -> tuple[Trial, Counter[str]]:
                 work = Counter[str]()
                 WORK.set(work)
                 agents = _agents(one, parts, sharing)
@@ -174,7 +174,7 @@ async def _trials(
                 return trial, work
 
             async with asyncio.TaskGroup() as group:
-                arms = [group.create_task(one_arm(one)) for one in contestants]
+                arms = [group.create_task(one_arm(one)) for one in prepared]
             return [arm.result() for arm in arms]
 
     async with asyncio.TaskGroup() as group:
@@ -185,7 +185,7 @@ async def _trials(
     return [task.result() for task in tasks]
 
 
-def _agents(one: _Contestant, parts: Parts, sharing: Sharing) -> Agents:
+def _agents(one: _PreparedArm, parts: Parts, sharing: SharedCalls) -> Agents:
     agents = cast_agents(
         one.settings,
         one.templates,
@@ -195,13 +195,13 @@ def _agents(one: _Contestant, parts: Parts, sharing: Sharing) -> Agents:
     )
     if agents.inquire is not None:
         agents = replace(agents, inquire=sharing.inquire)
-    return one.policy.twist(agents)
+    return one.policy.wrap_agents(agents)
 
 
 async def _trial(
     index: int,
     user_prompt: str,
-    one: _Contestant,
+    one: _PreparedArm,
     agents: Agents,
     metric: Metric,
     *,

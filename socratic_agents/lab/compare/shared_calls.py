@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from socratic_agents.core.checklist import Checklist
     from socratic_agents.runtime.image_models import Voices
 
-__all__ = ("WORK", "Sharing")
+__all__ = ("WORK", "SharedCalls")
 
 WORK: ContextVar[Counter[str]] = ContextVar("socratic_work")
 """How often the arm in force used each voice, shared or not."""
 
 
-class Sharing:
+class SharedCalls:
     """Remembers all answers about one user prompt, for the arms that refine it.
 
     Who asks the same gets the same answer, also while it is still on its way, and is

@@ -16,14 +16,14 @@ from socratic_agents.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("Piece", "digest", "read_pieces")
+__all__ = ("SetFile", "digest", "read_files")
 
 LARGEST = 4 * 2**30
 """Bytes that an archive may unpack to; a small file can claim to be a huge one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Piece:
+class SetFile:
     """One file of a prompt set."""
 
     name: str
@@ -41,7 +41,7 @@ class Piece:
         return PurePosixPath(self.name).suffix.lower()
 
 
-def read_pieces(path: Path, members: Sequence[str]) -> tuple[tuple[Piece, ...], str]:
+def read_files(path: Path, members: Sequence[str]) -> tuple[tuple[SetFile, ...], str]:
     """Return the files of a prompt set, by their names, and their sha256.
 
     Args:
@@ -60,7 +60,7 @@ def read_pieces(path: Path, members: Sequence[str]) -> tuple[tuple[Piece, ...], 
             data = path.read_bytes()
             found = hashlib.sha256(data).hexdigest()
             packed = path.suffix.lower() == ".zip"
-            one = (Piece(name=path.name, data=data),)
+            one = (SetFile(name=path.name, data=data),)
             pieces = _of_archive(one[0], members) if packed else one
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigurationError):
@@ -80,7 +80,7 @@ def read_pieces(path: Path, members: Sequence[str]) -> tuple[tuple[Piece, ...], 
     return pieces, found
 
 
-def digest(pieces: Sequence[Piece]) -> str:
+def digest(pieces: Sequence[SetFile]) -> str:
     """Return one sha256 for all files: of several, that of their names and hashes."""
     if len(pieces) == 1:
         return hashlib.sha256(pieces[0].data).hexdigest()
@@ -91,17 +91,17 @@ def digest(pieces: Sequence[Piece]) -> str:
     return whole.hexdigest()
 
 
-def _of_folder(folder: Path, members: Sequence[str]) -> tuple[Piece, ...]:
+def _of_folder(folder: Path, members: Sequence[str]) -> tuple[SetFile, ...]:
     # Sorted by their parts, so that every system reads them in the same order.
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     return tuple(
-        Piece(name=file.name, data=file.read_bytes())
+        SetFile(name=file.name, data=file.read_bytes())
         for file in files
         if _wanted(file.name, members)
     )
 
 
-def _of_archive(archive: Piece, members: Sequence[str]) -> tuple[Piece, ...]:
+def _of_archive(archive: SetFile, members: Sequence[str]) -> tuple[SetFile, ...]:
     try:
         with zipfile.ZipFile(BytesIO(archive.data)) as packed:
             entries = [
@@ -118,7 +118,7 @@ def _of_archive(archive: Piece, members: Sequence[str]) -> tuple[Piece, ...]:
                 )
                 raise ConfigurationError(message)
             return tuple(
-                Piece(name=path.name, data=packed.read(entry))
+                SetFile(name=path.name, data=packed.read(entry))
                 for path, entry in sorted(entries, key=lambda pair: pair[0])
             )
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Source", "cache_folder", "fetch")
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds without a byte after which a download has failed."""
 
 
@@ -82,7 +82,7 @@ def _from_web(source: Source, kept: Path) -> Path:
         known_hash=source.sha256 and f"sha256:{source.sha256}",
         fname=kept.name,
         path=kept.parent,
-        downloader=pooch.HTTPDownloader(timeout=PATIENCE),
+        downloader=pooch.HTTPDownloader(timeout=TIMEOUT),
     )
     return kept
 

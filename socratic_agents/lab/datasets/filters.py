@@ -17,9 +17,9 @@ from socratic_agents.lab.datasets.tabular import column_hint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
 
-__all__ = ("UNSAFE_WORDS", "Reason", "Sieve", "check_column", "is_unsafe")
+__all__ = ("UNSAFE_WORDS", "Filters", "Reason", "check_column", "is_unsafe")
 
 UNSAFE_WORDS = frozenset(
     """
@@ -50,7 +50,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sieve:
+class Filters:
     """What the rows of a sample must be; a limit that is ``None`` is none."""
 
     unique: bool = True
@@ -91,9 +91,9 @@ class Sieve:
             message = f"expected --unsafe-from as a number, got {self.unsafe_from}"
             raise ConfigurationError(message)
 
-    def sift(
-        self, rows: Sequence[Row], *, needed: str | None = None
-    ) -> tuple[list[Row], dict[str, int]]:
+    def apply(
+        self, rows: Sequence[PromptRow], *, needed: str | None = None
+    ) -> tuple[list[PromptRow], dict[str, int]]:
         """Return the rows that pass, in order, and how many did not, by reason.
 
         Args:
@@ -107,7 +107,7 @@ class Sieve:
         columns = [name for name in (self.unsafe_column, needed) if name is not None]
         for column in columns:
             check_column(rows, column)
-        passed: list[Row] = []
+        passed: list[PromptRow] = []
         excluded: Counter[Reason] = Counter()
         seen: set[str] = set()
         for row in rows:
@@ -122,7 +122,7 @@ class Sieve:
                 excluded[reason] += 1
         return passed, {r.value: excluded[r] for r in Reason if excluded[r]}
 
-    def _reason(self, row: Row, columns: Sequence[str]) -> Reason | None:
+    def _reason(self, row: PromptRow, columns: Sequence[str]) -> Reason | None:
         text = row.text
         if not _usable(text):
             return Reason.UNUSABLE
@@ -161,7 +161,7 @@ def is_unsafe(text: str) -> bool:
     return not UNSAFE_WORDS.isdisjoint(re.findall(r"[^\W\d_]+", _normal(text)))
 
 
-def check_column(rows: Iterable[Row], column: str) -> None:
+def check_column(rows: Iterable[PromptRow], column: str) -> None:
     """Check that rows have a column with values.
 
     Raises:
@@ -186,7 +186,7 @@ def _normal(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _number(row: Row, column: str) -> float:
+def _number(row: PromptRow, column: str) -> float:
     value = row.columns[column]
     try:
         number = {"true": 1.0, "false": 0.0}.get(value.lower())

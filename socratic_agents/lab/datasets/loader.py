@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.datasets.archives import digest, read_pieces
+from socratic_agents.lab.datasets.archives import digest, read_files
 from socratic_agents.lab.datasets.catalog import FILE, find_set
 from socratic_agents.lab.datasets.download import cache_folder, fetch
 from socratic_agents.lab.datasets.parsers import parse_file
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.lab.datasets.catalog import PromptSet
     from socratic_agents.lab.datasets.download import Source
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
 
 __all__ = ("LoadedSet", "load_set")
 
@@ -29,7 +29,7 @@ class LoadedSet:
     """A prompt set that was read."""
 
     prompt_set: PromptSet
-    rows: tuple[Row, ...]
+    rows: tuple[PromptRow, ...]
     """At least one, in the order of the files; no id is there twice."""
     source: str
     """Where it is from: an address, or the name of a file."""
@@ -76,12 +76,12 @@ def load_set(
             raise ConfigurationError(message)
         parse = partial(parse_file, column=column)
     if file is not None:
-        pieces, found = read_pieces(file, chosen.members)
+        pieces, found = read_files(file, chosen.members)
         source = file.name or str(file)
     elif chosen.sources:
         folder = cache_folder() / name
         files = [fetch(one, folder) for one in chosen.sources]
-        read = [read_pieces(path, chosen.members) for path in files]
+        read = [read_files(path, chosen.members) for path in files]
         pieces = tuple(piece for some, _ in read for piece in some)
         found = digest(pieces)
         source = chosen.sources[0].url
@@ -108,7 +108,7 @@ def load_set(
     )
 
 
-def _distinct(rows: Sequence[Row]) -> Iterator[Row]:
+def _distinct(rows: Sequence[PromptRow]) -> Iterator[PromptRow]:
     """Give each row whose id is blank or was there already one of its own."""
     taken = {row.id for row in rows}
     taken.add("")  # no id at all counts as one that was there already

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.datasets.question_formats import scene_rows
+from socratic_agents.lab.datasets.question_formats import question_rows
 from socratic_agents.lab.datasets.tabular import (
     check_columns,
     column_hint,
@@ -15,14 +15,14 @@ from socratic_agents.lab.datasets.tabular import (
     read_lines,
     read_records,
 )
-from socratic_agents.lab.datasets.types import Row
+from socratic_agents.lab.datasets.types import PromptRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from socratic_agents.lab.datasets.archives import Piece
+    from socratic_agents.lab.datasets.archives import SetFile
 
-    Parse = Callable[[Sequence[Piece]], list[Row]]
+    Parse = Callable[[Sequence[SetFile]], list[PromptRow]]
 
 __all__ = (
     "COMPBENCH",
@@ -58,7 +58,7 @@ PROMPT_COLUMNS = ("prompt", "text", "caption")
 """Where a file's prompts are looked for, first come first served."""
 
 
-def parse_parti(pieces: Sequence[Piece]) -> list[Row]:
+def parse_parti(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return PartiPrompts: ``Prompt``, ``Category``, ``Challenge``, ``Note``."""
     rows = []
     for piece in pieces:
@@ -66,15 +66,15 @@ def parse_parti(pieces: Sequence[Piece]) -> list[Row]:
         records = read_records(piece, quoted=False)
         check_columns(piece, records[0], ("Prompt", "Category", "Challenge"))
         rows += [
-            Row(id=f"parti_{place}", text=record.pop("Prompt"), columns=record)
+            PromptRow(id=f"parti_{place}", text=record.pop("Prompt"), columns=record)
             for place, record in enumerate(records, start=1)
         ]
     return rows
 
 
-def parse_coco(pieces: Sequence[Piece]) -> list[Row]:
+def parse_coco(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return captions of COCO, of the official JSON or a table, with their images."""
-    rows: list[Row] = []
+    rows: list[PromptRow] = []
     for piece in pieces:
         if piece.ending == ".json":
             rows += _annotations(piece, read_json(piece))
@@ -82,7 +82,7 @@ def parse_coco(pieces: Sequence[Piece]) -> list[Row]:
         records = read_records(piece)
         check_columns(piece, records[0], ("image_id", "prompt"))
         rows += [
-            Row(
+            PromptRow(
                 id=record["image_id"],
                 text=record.pop("prompt"),
                 columns=record,
@@ -93,7 +93,7 @@ def parse_coco(pieces: Sequence[Piece]) -> list[Row]:
     return rows
 
 
-def parse_diffusiondb(pieces: Sequence[Piece]) -> list[Row]:
+def parse_diffusiondb(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return the prompts of DiffusionDB's metadata, without the names of users."""
     rows = []
     for piece in pieces:
@@ -102,41 +102,43 @@ def parse_diffusiondb(pieces: Sequence[Piece]) -> list[Row]:
         for record in records:
             kept = {name: record[name] for name in DIFFUSIONDB[2:] if name in record}
             name = record["image_name"].rpartition(".")[0] or record["image_name"]
-            rows.append(Row(id=name, text=record["prompt"], columns=kept))
+            rows.append(PromptRow(id=name, text=record["prompt"], columns=kept))
     return rows
 
 
-def parse_dsg(pieces: Sequence[Piece]) -> list[Row]:
+def parse_dsg(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return DSG-1k with its questions; ``source`` is the set a prompt is from."""
-    return [row for piece in pieces for row in scene_rows(piece)]
+    return [row for piece in pieces for row in question_rows(piece)]
 
 
-def parse_dpg(pieces: Sequence[Piece]) -> list[Row]:
+def parse_dpg(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return DPG-Bench: its table with questions, or a text for each prompt."""
-    rows: list[Row] = []
+    rows: list[PromptRow] = []
     for piece in pieces:
         if piece.ending == ".txt":
             text = " ".join(read_lines(piece))
-            rows.append(Row(id=piece.stem, text=text))
+            rows.append(PromptRow(id=piece.stem, text=text))
         else:
-            rows += scene_rows(piece)
+            rows += question_rows(piece)
     return rows
 
 
-def parse_geneval(pieces: Sequence[Piece]) -> list[Row]:
+def parse_geneval(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return GenEval: ``tag`` is the task; ``include`` says what must be seen."""
     rows = []
     for piece in pieces:
         records = read_records(piece)
         check_columns(piece, records[0], ("tag", "prompt"))
         rows += [
-            Row(id=f"geneval_{place}", text=record.pop("prompt", ""), columns=record)
+            PromptRow(
+                id=f"geneval_{place}", text=record.pop("prompt", ""), columns=record
+            )
             for place, record in enumerate(records, start=1)
         ]
     return rows
 
 
-def parse_compbench(pieces: Sequence[Piece]) -> list[Row]:
+def parse_compbench(pieces: Sequence[SetFile]) -> list[PromptRow]:
     """Return T2I-CompBench: ``category`` and ``split`` are in the names of files."""
     names = "|".join(COMPBENCH)
     rows = []
@@ -145,13 +147,13 @@ def parse_compbench(pieces: Sequence[Piece]) -> list[Row]:
         category, split = parts.groups() if parts else (piece.stem, None)
         columns = {"category": category, "split": split or "all"}
         rows += [
-            Row(id=f"{piece.stem}_{place}", text=line, columns=columns)
+            PromptRow(id=f"{piece.stem}_{place}", text=line, columns=columns)
             for place, line in enumerate(read_lines(piece), start=1)
         ]
     return rows
 
 
-def parse_file(pieces: Sequence[Piece], column: str | None = None) -> list[Row]:
+def parse_file(pieces: Sequence[SetFile], column: str | None = None) -> list[PromptRow]:
     """Return the prompts of anybody's file.
 
     Args:
@@ -177,11 +179,11 @@ def parse_file(pieces: Sequence[Piece], column: str | None = None) -> list[Row]:
         named = all(ids) and len(set(ids)) == len(ids)
         for place, record in enumerate(records, start=1):
             own = record.pop("id") if named and chosen != "id" else str(place)
-            rows.append(Row(id=own, text=record.pop(chosen, ""), columns=record))
+            rows.append(PromptRow(id=own, text=record.pop(chosen, ""), columns=record))
     return rows
 
 
-def _prompt_column(piece: Piece, names: Sequence[str]) -> str:
+def _prompt_column(piece: SetFile, names: Sequence[str]) -> str:
     lower = {name.lower(): name for name in reversed(names)}
     for name in PROMPT_COLUMNS:
         if name in lower:
@@ -195,12 +197,12 @@ def _prompt_column(piece: Piece, names: Sequence[str]) -> str:
     raise ConfigurationError(message)
 
 
-def _annotations(piece: Piece, value: Any) -> Iterator[Row]:
+def _annotations(piece: SetFile, value: Any) -> Iterator[PromptRow]:
     try:
         images = {image["id"]: image for image in value["images"]}
         for annotation in value["annotations"]:
             image = images[annotation["image_id"]]
-            yield Row(
+            yield PromptRow(
                 id=str(annotation["id"]),
                 text=annotation["caption"].strip(),
                 columns={

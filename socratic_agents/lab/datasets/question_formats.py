@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.datasets.tabular import check_columns, read_records
-from socratic_agents.lab.datasets.types import Row, RowQuestion
+from socratic_agents.lab.datasets.types import PromptRow, RowQuestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from socratic_agents.lab.datasets.archives import Piece
+    from socratic_agents.lab.datasets.archives import SetFile
     from socratic_agents.lab.datasets.tabular import Record
 
-__all__ = ("scene_rows",)
+__all__ = ("question_rows",)
 
 COLUMNS = (
     *("item_id", "text", "keywords", "proposition_id", "dependency"),
@@ -26,7 +26,7 @@ COLUMNS = (
 )
 
 
-def scene_rows(piece: Piece) -> list[Row]:
+def question_rows(piece: SetFile) -> list[PromptRow]:
     """Return a row for each prompt of a table that has a line for each question.
 
     ``source`` is the set that a prompt is from, as its id says. What a question is
@@ -50,7 +50,7 @@ def scene_rows(piece: Piece) -> list[Row]:
             )
             raise ConfigurationError(message)
         rows.append(
-            Row(
+            PromptRow(
                 id=item,
                 text=lines[0]["text"],
                 columns={"source": re.sub(r"[_-]?[0-9]+$", "", item)},

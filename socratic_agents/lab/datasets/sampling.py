@@ -14,12 +14,12 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.datasets.filters import Sieve
+from socratic_agents.lab.datasets.filters import Filters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
 
 __all__ = ("Method", "Sample", "allocate", "draw_sample")
 
@@ -40,7 +40,7 @@ class Method(StrEnum):
 class Sample:
     """Some rows of a prompt set, and how they were chosen."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[PromptRow, ...]
     """In the order of the prompt set."""
     total: int
     """Rows of the prompt set."""
@@ -90,13 +90,13 @@ class Sample:
 
 
 def draw_sample(
-    rows: Sequence[Row],
+    rows: Sequence[PromptRow],
     n: int | None = None,
     *,
     seed: int = 0,
     method: Method = Method.RANDOM,
     stratify: str | None = None,
-    sieve: Sieve | None = None,
+    filters: Filters | None = None,
 ) -> Sample:
     """Draw a sample of the rows that pass a sieve.
 
@@ -107,7 +107,7 @@ def draw_sample(
         method: How to choose.
         stratify: The column of the strata, which the stratified method needs. Rows
             where it is blank are left out.
-        sieve: What rows must be; the default leaves out repeated texts.
+        filters: What rows must be; the default leaves out repeated texts.
 
     Raises:
         ConfigurationError: If there are too few rows, or no such column.
@@ -118,8 +118,8 @@ def draw_sample(
             f"with it, got the method {method.value!r} and the column {stratify!r}"
         )
         raise ConfigurationError(message)
-    sieve = Sieve() if sieve is None else sieve
-    pool, excluded = sieve.sift(rows, needed=stratify)
+    filters = Filters() if filters is None else filters
+    pool, excluded = filters.apply(rows, needed=stratify)
     count = len(pool) if n is None else n
     if not 1 <= count <= len(pool):
         left = ", ".join(f"{number} {reason}" for reason, number in excluded.items())
@@ -130,7 +130,7 @@ def draw_sample(
         raise ConfigurationError(message)
     allocation = None
     if stratify is not None:
-        strata: dict[str, list[Row]] = {}
+        strata: dict[str, list[PromptRow]] = {}
         for row in pool:
             strata.setdefault(row.columns[stratify], []).append(row)
         sizes = {name: len(strata[name]) for name in sorted(strata)}
@@ -177,12 +177,12 @@ def allocate(sizes: Mapping[str, int], n: int) -> dict[str, int]:
     return shares
 
 
-def _random(rows: Sequence[Row], n: int, seed: int) -> list[Row]:
+def _random(rows: Sequence[PromptRow], n: int, seed: int) -> list[PromptRow]:
     """Return the rows whose hashes are the smallest: each set is equally likely."""
     return nsmallest(n, rows, key=lambda row: _hash(seed, row.id))
 
 
-def _systematic(rows: Sequence[Row], n: int, seed: int) -> list[Row]:
+def _systematic(rows: Sequence[PromptRow], n: int, seed: int) -> list[PromptRow]:
     """Return every k-th row, where k is the number of rows over ``n``.
 
     Since the steps are fractions, every row is equally likely, the last ones too.

@@ -13,7 +13,7 @@ from socratic_agents.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from socratic_agents.lab.datasets.archives import Piece
+    from socratic_agents.lab.datasets.archives import SetFile
 
 __all__ = (
     "ENDINGS",
@@ -34,7 +34,7 @@ Record = dict[str, str]
 
 
 def read_records(
-    piece: Piece, *, quoted: bool = True, columns: Sequence[str] | None = None
+    piece: SetFile, *, quoted: bool = True, columns: Sequence[str] | None = None
 ) -> list[Record]:
     """Return a file's rows; values that are no text are written as JSON does.
 
@@ -71,7 +71,7 @@ def read_records(
     return records
 
 
-def read_lines(piece: Piece) -> list[str]:
+def read_lines(piece: SetFile) -> list[str]:
     """Return the lines of a text that are not blank.
 
     Raises:
@@ -82,7 +82,7 @@ def read_lines(piece: Piece) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def read_json(piece: Piece) -> Any:
+def read_json(piece: SetFile) -> Any:
     """Return the value of a JSON file.
 
     Raises:
@@ -91,7 +91,9 @@ def read_json(piece: Piece) -> Any:
     return _json(_text(piece), repr(piece.name))
 
 
-def check_columns(piece: Piece, columns: Iterable[str], wanted: Iterable[str]) -> None:
+def check_columns(
+    piece: SetFile, columns: Iterable[str], wanted: Iterable[str]
+) -> None:
     """Check that a file has the columns of its set.
 
     Raises:
@@ -119,7 +121,7 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(map(repr, columns)) or "no column at all"
 
 
-def _text(piece: Piece) -> str:
+def _text(piece: SetFile) -> str:
     data = piece.data.removeprefix(b"\xef\xbb\xbf")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         message = f"expected UTF-8 text in {piece.name!r}, got UTF-16; save it as UTF-8"
@@ -140,7 +142,7 @@ def _text(piece: Piece) -> str:
         raise ConfigurationError(message) from error
 
 
-def _table(piece: Piece, separator: str, *, quoted: bool) -> Iterator[Record]:
+def _table(piece: SetFile, separator: str, *, quoted: bool) -> Iterator[Record]:
     reader = csv.reader(
         StringIO(_text(piece), newline=""),
         delimiter=separator,
@@ -172,7 +174,7 @@ def _table(piece: Piece, separator: str, *, quoted: bool) -> Iterator[Record]:
         raise ConfigurationError(message) from error
 
 
-def _header(piece: Piece, fields: Sequence[str]) -> list[str]:
+def _header(piece: SetFile, fields: Sequence[str]) -> list[str]:
     names = [field.strip() for field in fields]
     named = [name for name in names if name]  # an index of rows has no name
     twice = sorted({name for name in named if named.count(name) > 1})
@@ -185,7 +187,7 @@ def _header(piece: Piece, fields: Sequence[str]) -> list[str]:
     return names
 
 
-def _json_lines(piece: Piece) -> Iterator[Record]:
+def _json_lines(piece: SetFile) -> Iterator[Record]:
     for number, line in enumerate(_text(piece).split("\n"), start=1):
         if not line.strip():
             continue
@@ -213,7 +215,7 @@ def _json(text: str, place: str) -> Any:
         raise ConfigurationError(message) from error
 
 
-def _parquet(piece: Piece, columns: Sequence[str] | None) -> Iterator[Record]:
+def _parquet(piece: SetFile, columns: Sequence[str] | None) -> Iterator[Record]:
     try:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile

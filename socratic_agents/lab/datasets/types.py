@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("Row", "RowQuestion")
+__all__ = ("PromptRow", "RowQuestion")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ class RowQuestion:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class PromptRow:
     """One prompt of a set."""
 
     id: str

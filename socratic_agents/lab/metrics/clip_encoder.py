@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.scheduler.worker import Stage, Worker
 
-__all__ = ("ClipEncoder", "ClipVoice", "EmbeddedText")
+__all__ = ("BatchedClip", "ClipEncoder", "EmbeddedText")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class ClipEncoder(Clip):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ClipVoice:
+class BatchedClip:
     """A CLIP model behind a worker; what it saw once, it is not shown again."""
 
     worker: Worker

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.checklist import Answer
-    from socratic_agents.lab.metrics.clip_encoder import ClipEncoder, ClipVoice
+    from socratic_agents.lab.metrics.clip_encoder import BatchedClip, ClipEncoder
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("Looker", "MetricModels")
+__all__ = ("MetricModels", "VqaModel")
 
 POCKET = "pocket"
 QUESTIONS = 16
@@ -32,7 +32,7 @@ QUESTIONS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looker:
+class VqaModel:
     """Who answers questions about images by yes or no."""
 
     decide: Callable[[Image, str], Awaitable[Answer]]
@@ -54,10 +54,10 @@ class MetricModels:
     they are where the row says."""
     load_clip: Callable[..., ClipEncoder] | None = None
     """``None``: ``ClipEncoder.load``."""
-    _clips: dict[str, ClipVoice] = field(default_factory=dict, init=False)
-    _lookers: list[Looker] = field(default_factory=list, init=False)
+    _clips: dict[str, BatchedClip] = field(default_factory=dict, init=False)
+    _lookers: list[VqaModel] = field(default_factory=list, init=False)
 
-    def clip(self, name: str) -> ClipVoice:
+    def clip(self, name: str) -> BatchedClip:
         """Return the CLIP model of this name.
 
         Args:
@@ -66,7 +66,7 @@ class MetricModels:
         Raises:
             ConfigurationError: If it cannot be opened.
         """
-        from socratic_agents.lab.metrics.clip_encoder import ClipEncoder, ClipVoice
+        from socratic_agents.lab.metrics.clip_encoder import BatchedClip, ClipEncoder
 
         if name not in self._clips:
             load = self.load_clip or ClipEncoder.load
@@ -92,12 +92,12 @@ class MetricModels:
                     (f"{name} texts", encoder.embed_texts),
                 )
             ]
-            self._clips[name] = ClipVoice(
+            self._clips[name] = BatchedClip(
                 worker=self.worker, images=stages[0], texts=stages[1], record=own
             )
         return self._clips[name]
 
-    def looker(self) -> Looker:
+    def vqa_model(self) -> VqaModel:
         """Return the settings' captioner, as far as it answers by yes or no.
 
         Raises:
@@ -108,7 +108,7 @@ class MetricModels:
             called = str(self.settings.public()["captioner"])
             decide = self.decide or self._decide(given, called)
             record = {"captioner": called, **_weights(given)}
-            self._lookers.append(Looker(decide=decide, record=record))
+            self._lookers.append(VqaModel(decide=decide, record=record))
         return self._lookers[0]
 
     def _decide(self, given: Any, called: str) -> Any:

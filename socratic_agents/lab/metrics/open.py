@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.lab.metrics.registry import MetricKind
+    from socratic_agents.lab.metrics.registry import MetricSpec
     from socratic_agents.lab.metrics.scores import Subject
     from socratic_agents.scheduler.worker import Worker
 
@@ -29,7 +29,7 @@ __all__ = ("Metric", "open_metric", "open_metrics")
 
 
 def open_metrics(
-    kinds: Sequence[MetricKind], models: MetricModels
+    kinds: Sequence[MetricSpec], models: MetricModels
 ) -> tuple[Metric, ...]:
     """Open metrics; blocks, in the worker's thread.
 
@@ -72,7 +72,7 @@ def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
         )
         raise ConfigurationError(message)
     looks = settings.checks and settings.answerer == CAPTIONER
-    kinds: tuple[MetricKind, ...] = ()
+    kinds: tuple[MetricSpec, ...] = ()
     if name is None or (isinstance(name, str) and name in METRICS):
         kinds = find_metrics([name or ORACLE], settings)
     if (

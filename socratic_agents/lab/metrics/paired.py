@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.metrics.scores import same_record
 from socratic_agents.lab.stats.bootstrap import Difference, paired_difference
-from socratic_agents.lab.stats.permutation import holm, sign_flips
+from socratic_agents.lab.stats.permutation import holm, sign_flip_test
 from socratic_agents.lab.stats.power import smallest_effect
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def compare_scores(
         for a, b in zip(one.values(), other.values(), strict=True)
         if a is not None and b is not None
     ]
-    flips = sign_flips(differences, seed=seed)
+    flips = sign_flip_test(differences, seed=seed)
     return PairedTest(
         metric=ours.metric,
         record=ours.record,

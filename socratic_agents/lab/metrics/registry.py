@@ -36,7 +36,7 @@ __all__ = (
     "ORACLE",
     "POCKET",
     "SEEN",
-    "MetricKind",
+    "MetricSpec",
     "find_metrics",
     "selecting",
 )
@@ -48,7 +48,7 @@ POCKET = "pocket"
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricKind:
+class MetricSpec:
     """A metric that is not open yet."""
 
     name: str
@@ -82,24 +82,24 @@ def _untaught(settings: Settings) -> str | None:
 SEEN = (Need.TEXT, Need.IMAGE)
 """What every image of a refinement has."""
 
-METRICS: dict[str, MetricKind] = {
+METRICS: dict[str, MetricSpec] = {
     one.name: one
     for one in (
-        MetricKind(
+        MetricSpec(
             name="clipscore",
             title="CLIPScore as published (OpenAI's ViT-B/32)",
             needs=SEEN,
             open=partial(clipscore, name=PUBLISHED, prefix="A photo depicts "),
             model=lambda _: PUBLISHED,
         ),
-        MetricKind(
+        MetricSpec(
             name="clipscore_openclip",
             title="the predecessor's CLIPScore (LAION's ViT-B/32, no prefix)",
             needs=SEEN,
             open=partial(clipscore, name=OPENCLIP, prefix=""),
             model=lambda _: OPENCLIP,
         ),
-        MetricKind(
+        MetricSpec(
             name="clipscore_pocket",
             title="the same formula by the pocket scorer",
             needs=SEEN,
@@ -107,20 +107,20 @@ METRICS: dict[str, MetricKind] = {
             model=lambda _: POCKET,
             refuse=_only_pocket,
         ),
-        MetricKind(
+        MetricSpec(
             name="image_similarity",
             title="likeness to the row's reference image",
             needs=(Need.IMAGE, Need.REFERENCE),
             open=image_similarity,
             model=general_clip,
         ),
-        MetricKind(
+        MetricSpec(
             name="caption_similarity",
             title="the caption's words against the user prompt's (chrF)",
             needs=(Need.TEXT, Need.CAPTION),
             open=caption_similarity,
         ),
-        MetricKind(
+        MetricSpec(
             name="p_yes",
             title="how surely the captioner says that the image shows the prompt",
             needs=SEEN,
@@ -128,49 +128,49 @@ METRICS: dict[str, MetricKind] = {
             model=lambda _: CAPTIONER,
             refuse=_untaught,
         ),
-        MetricKind(
+        MetricSpec(
             name="dsg",
             title="share of the row's questions passed, by the captioner",
             needs=(Need.IMAGE, Need.QUESTIONS),
             open=dsg,
             model=lambda _: CAPTIONER,
         ),
-        MetricKind(
+        MetricSpec(
             name="checklist",
             title="share of the loop's own questions passed, by the captioner",
             needs=(Need.IMAGE, Need.CHECKLIST),
             open=checklist,
             model=lambda _: CAPTIONER,
         ),
-        MetricKind(
+        MetricSpec(
             name=ORACLE,
             title="what the pixels of the pocket world really show",
             needs=SEEN,
             open=oracle,
             refuse=_only_pocket,
         ),
-        MetricKind(
+        MetricSpec(
             name="quality",
             title="good photo or bad photo, by CLIP",
             needs=(Need.IMAGE,),
             open=quality,
             model=lambda _: PUBLISHED,
         ),
-        MetricKind(
+        MetricSpec(
             name="sharpness",
             title="how strongly neighbouring pixels differ",
             needs=(Need.IMAGE,),
             open=sharpness,
             higher_is_better=None,
         ),
-        MetricKind(
+        MetricSpec(
             name="contrast",
             title="how far light and dark are apart",
             needs=(Need.IMAGE,),
             open=contrast,
             higher_is_better=None,
         ),
-        MetricKind(
+        MetricSpec(
             name="diversity",
             title="how much images change between rounds",
             needs=(Need.ROUNDS,),
@@ -197,7 +197,7 @@ ELSEWHERE: dict[str, str] = {
 """What is no metric here, by its name, and what to do instead."""
 
 
-def find_metrics(names: Sequence[str], settings: Settings) -> tuple[MetricKind, ...]:
+def find_metrics(names: Sequence[str], settings: Settings) -> tuple[MetricSpec, ...]:
     """Return the metrics of these names; nothing is opened.
 
     Args:
@@ -215,7 +215,7 @@ def find_metrics(names: Sequence[str], settings: Settings) -> tuple[MetricKind, 
     return tuple(_found(name, settings) for name in names)
 
 
-def selecting(kinds: Sequence[MetricKind], settings: Settings) -> tuple[str, ...]:
+def selecting(kinds: Sequence[MetricSpec], settings: Settings) -> tuple[str, ...]:
     """Return the names of the metrics whose model selects in the loop.
 
     What selects looks better than it is by its own measure, so these may describe a
@@ -235,7 +235,7 @@ def selecting(kinds: Sequence[MetricKind], settings: Settings) -> tuple[str, ...
     )
 
 
-def _found(name: str, settings: Settings) -> MetricKind:
+def _found(name: str, settings: Settings) -> MetricSpec:
     if name in ELSEWHERE:
         message = (
             f"expected a metric of single images, got {name!r}, which {ELSEWHERE[name]}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from socratic_agents.core.history import Candidate, History
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
 
 __all__ = ("Scores", "Subject", "Summary", "Value", "same_record", "summarise")
 
@@ -30,7 +30,7 @@ class Subject:
     user_prompt: str
     """What it is held against; never the rewrite that it was drawn from."""
     candidate: Candidate
-    row: Row | None = None
+    row: PromptRow | None = None
     """The prompt set's row, with its questions and its reference image."""
     history: History | None = None
     """The refinement that it is of, for what is measured between its rounds."""

@@ -26,16 +26,16 @@ def p_yes(models: MetricModels) -> Measure:
     """
     from socratic_agents.models.captioning import SHOWS
 
-    looker = models.looker()
+    vqa_model = models.vqa_model()
 
     async def measure(subject: Subject) -> Value:
         question = SHOWS.replace("{prompt}", subject.user_prompt)
-        answer = await looker.decide(subject.image, question)
+        answer = await vqa_model.decide(subject.image, question)
         if answer.probability is None:
             return Value.missing("the captioner gave no probability of yes")
         return Value(value=answer.probability)
 
-    return Measure(record={**looker.record, "question": SHOWS}, measure=measure)
+    return Measure(record={**vqa_model.record, "question": SHOWS}, measure=measure)
 
 
 def dsg(models: MetricModels) -> Measure:
@@ -61,12 +61,12 @@ def checklist(models: MetricModels) -> Measure:
 def _shares(
     models: MetricModels, of: Callable[[Subject], Sequence[Question]], whose: str
 ) -> Measure:
-    looker = models.looker()
+    vqa_model = models.vqa_model()
 
     async def measure(subject: Subject) -> Value:
         questions = of(subject)
         said = await asyncio.gather(
-            *(looker.decide(subject.image, q.text) for q in questions)
+            *(vqa_model.decide(subject.image, q.text) for q in questions)
         )
         answers = Checklist(questions=tuple(questions)).resolved(said)
         share = share_passed(answers)
@@ -76,7 +76,7 @@ def _shares(
         note = "some of its questions were not answered" if unknown else None
         return Value(value=share, note=note)
 
-    return Measure(record={**looker.record, "questions": whose}, measure=measure)
+    return Measure(record={**vqa_model.record, "questions": whose}, measure=measure)
 
 
 def _of_row(subject: Subject) -> Sequence[Question]:

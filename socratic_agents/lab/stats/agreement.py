@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ("krippendorff_alpha", "same_share")
+__all__ = ("exact_agreement", "krippendorff_alpha")
 
 
 def _nominal(one: float, other: float) -> float:
@@ -55,7 +55,7 @@ def krippendorff_alpha(
     return 1 - seen / expected
 
 
-def same_share(units: Iterable[Sequence[float]]) -> float | None:
+def exact_agreement(units: Iterable[Sequence[float]]) -> float | None:
     """Return the share of pairs of people who said the very same of a unit."""
     same = pairs = 0
     for unit in units:

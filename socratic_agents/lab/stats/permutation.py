@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ("Flips", "holm", "sign_flips")
+__all__ = ("SignFlipTest", "holm", "sign_flip_test")
 
 EXACT = 16
 """Most untied pairs of which all sign flips are tried: 65,536."""
@@ -21,7 +21,7 @@ CHUNK = 2_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flips:
+class SignFlipTest:
     """What a sign-flip test says of paired differences."""
 
     p: float | None
@@ -33,9 +33,9 @@ class Flips:
     """Pairs that differ; the others say nothing."""
 
 
-def sign_flips(
+def sign_flip_test(
     differences: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
-) -> Flips:
+) -> SignFlipTest:
     """Test whether paired differences have the mean 0.
 
     Were the arms alike, each difference would have had either sign with equal chance.
@@ -63,7 +63,7 @@ def sign_flips(
     untied = values[values != 0]
     n, count = len(values), len(untied)
     if not n:
-        return Flips(p=None, exact=True, n=0, untied=0)
+        return SignFlipTest(p=None, exact=True, n=0, untied=0)
     exact = count <= EXACT
     # The order of additions must not decide between equal sums.
     far = abs(float(untied.sum())) - 1e-9 * float(np.abs(untied).sum())
@@ -71,7 +71,7 @@ def sign_flips(
         bits = np.arange(1 << count)[:, None] >> np.arange(count)
         sums = (1.0 - 2.0 * (bits & 1)) @ untied
         p = float((np.abs(sums) >= far).mean())
-        return Flips(p=p, exact=True, n=n, untied=count)
+        return SignFlipTest(p=p, exact=True, n=n, untied=count)
     rng = np.random.default_rng(seed)
     step, reached = max(1, CHUNK // count), 0
     for start in range(0, resamples, step):
@@ -79,7 +79,7 @@ def sign_flips(
         signs = 1.0 - 2.0 * rng.integers(0, 2, size, dtype=np.int8)
         reached += int((np.abs(signs @ untied) >= far).sum())
     p = (reached + 1) / (resamples + 1)
-    return Flips(p=p, exact=False, n=n, untied=count)
+    return SignFlipTest(p=p, exact=False, n=n, untied=count)
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:

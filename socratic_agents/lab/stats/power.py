@@ -6,8 +6,8 @@ import math
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
-from socratic_agents.lab.stats.permutation import sign_flips
-from socratic_agents.lab.stats.proportions import Share, share_of
+from socratic_agents.lab.stats.permutation import sign_flip_test
+from socratic_agents.lab.stats.proportions import Proportion, proportion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ def simulated_power(
     seed: int = 0,
     runs: int = 400,
     resamples: int = 499,
-) -> Share:
+) -> Proportion:
     """Return how often the sign-flip test shows an effect, by simulation.
 
     Studies of ``n`` pairs are drawn from differences that were really measured, moved
@@ -127,6 +127,6 @@ def simulated_power(
     shown = 0
     for run in range(runs):
         drawn = rng.choice(moved, n)
-        p = sign_flips(drawn.tolist(), seed=run, resamples=resamples).p
+        p = sign_flip_test(drawn.tolist(), seed=run, resamples=resamples).p
         shown += int(p is not None and p < ALPHA)
-    return share_of(shown, runs)
+    return proportion(shown, runs)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = (
+    "PairwiseResult",
     "Preference",
-    "Standing",
     "Strength",
     "Vote",
     "majority",
@@ -69,7 +69,7 @@ class Preference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class PairwiseResult:
     """How one arm stands to another, each prompt decided by most of the people."""
 
     one: str
@@ -132,7 +132,7 @@ def preference(
     )
 
 
-def standings(votes: Sequence[Vote]) -> tuple[Standing, ...]:
+def standings(votes: Sequence[Vote]) -> tuple[PairwiseResult, ...]:
     """Return how each arm stands to each other one, in the order of their names."""
     grouped: dict[tuple[str, str], dict[int, list[int]]] = {}
     for vote in votes:
@@ -167,11 +167,11 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def _standing(one: str, other: str, prompts: Sequence[Sequence[int]]) -> Standing:
+def _standing(one: str, other: str, prompts: Sequence[Sequence[int]]) -> PairwiseResult:
     signs = [majority(signs) for signs in prompts]
     won, lost = signs.count(1), signs.count(-1)
     low, high = wilson_interval(won, won + lost) if won + lost else (None, None)
-    return Standing(
+    return PairwiseResult(
         one=one,
         other=other,
         won=won,

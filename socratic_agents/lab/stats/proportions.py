@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from socratic_agents.lab.stats.preference import wilson_interval
 
-__all__ = ("Share", "share_of")
+__all__ = ("Proportion", "proportion")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class Proportion:
     """How many of some cases it is, with the share's 95 % interval by Wilson."""
 
     count: int
@@ -23,7 +23,7 @@ class Share:
     """Cases of which nobody can say it."""
 
 
-def share_of(count: int, n: int, *, excluded: int = 0) -> Share:
+def proportion(count: int, n: int, *, excluded: int = 0) -> Proportion:
     """Return a share with its interval.
 
     Args:
@@ -32,8 +32,10 @@ def share_of(count: int, n: int, *, excluded: int = 0) -> Share:
         excluded: Cases that it is not known of; they are in no share.
     """
     if not n:
-        return Share(count=0, n=0, share=None, low=None, high=None, excluded=excluded)
+        return Proportion(
+            count=0, n=0, share=None, low=None, high=None, excluded=excluded
+        )
     low, high = wilson_interval(count, n)
-    return Share(
+    return Proportion(
         count=count, n=n, share=count / n, low=low, high=high, excluded=excluded
     )

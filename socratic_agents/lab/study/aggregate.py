@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.history import Failure
 from socratic_agents.lab.metrics.scores import Scores, Value
-from socratic_agents.lab.study.trajectory import Course, course_of
+from socratic_agents.lab.study.trajectory import Trajectory, trajectory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,16 +38,16 @@ class ArmValues:
     name: str
     outcomes: tuple[tuple[Refinement | Failure | None, ...], ...]
     """By seed, then by prompt; ``None``: not run yet."""
-    courses: Mapping[str, tuple[tuple[Course | Value, ...], ...]]
+    trajectories: Mapping[str, tuple[tuple[Trajectory | Value, ...], ...]]
     """Metric to the course of each, or to why there is none."""
     records: Mapping[str, Scores]
     """Metric to scores without values, for their record."""
 
-    def scores(self, metric: str, get: Callable[[Course], Value]) -> Scores:
+    def scores(self, metric: str, get: Callable[[Trajectory], Value]) -> Scores:
         """Return one value a prompt: the mean over the seeds, if all have one."""
         by_seed = [
-            [one if isinstance(one, Value) else get(one) for one in courses]
-            for courses in self.courses[metric]
+            [one if isinstance(one, Value) else get(one) for one in trajectories]
+            for trajectories in self.trajectories[metric]
         ]
         return Scores(
             metric=metric,
@@ -58,17 +58,22 @@ class ArmValues:
 
     def quantity(self, metric: str, name: str) -> Scores:
         """Return the scores of one of ``QUANTITIES``."""
-        return self.scores(metric, lambda course: getattr(course, name))
+        return self.scores(metric, lambda trajectory: getattr(trajectory, name))
 
     def by_round(self, metric: str) -> list[Scores]:
         """Return the scores of each round; who had ended has none."""
-        every = [c for of in self.courses[metric] for c in of if isinstance(c, Course)]
-        rounds = max((len(course.by_round) for course in every), default=0)
+        every = [
+            c
+            for of in self.trajectories[metric]
+            for c in of
+            if isinstance(c, Trajectory)
+        ]
+        rounds = max((len(trajectory.by_round) for trajectory in every), default=0)
 
-        def at(number: int) -> Callable[[Course], Value]:
-            def get(course: Course) -> Value:
-                if number < len(course.by_round):
-                    return course.by_round[number]
+        def at(number: int) -> Callable[[Trajectory], Value]:
+            def get(trajectory: Trajectory) -> Value:
+                if number < len(trajectory.by_round):
+                    return trajectory.by_round[number]
                 return Value.missing(ENDED)
 
             return get
@@ -123,11 +128,13 @@ def study_values(manifest: Mapping[str, Any], runs: Iterable[ArmRun]) -> StudyVa
     }
     arms = {}
     for name, several in by_arm.items():
-        courses: dict[str, list[tuple[Course | Value, ...]]] = {m: [] for m in metrics}
+        trajectories: dict[str, list[tuple[Trajectory | Value, ...]]] = {
+            m: [] for m in metrics
+        }
         records = dict(blank)
         for run in several:
             for metric in metrics:
-                courses[metric].append(_courses(run, metric, len(prompts)))
+                trajectories[metric].append(_courses(run, metric, len(prompts)))
                 records[metric] = run.scores.get(metric, records[metric])
         arms[name] = ArmValues(
             name=name,
@@ -135,16 +142,16 @@ def study_values(manifest: Mapping[str, Any], runs: Iterable[ArmRun]) -> StudyVa
                 tuple(run.outcomes.get(place) for place in range(len(prompts)))
                 for run in several
             ),
-            courses={metric: tuple(of) for metric, of in courses.items()},
+            trajectories={metric: tuple(of) for metric, of in trajectories.items()},
             records=records,
         )
     return StudyValues(manifest=manifest, arms=arms, sets=_sets(prompts))
 
 
-def _courses(run: ArmRun, metric: str, prompts: int) -> tuple[Course | Value, ...]:
+def _courses(run: ArmRun, metric: str, prompts: int) -> tuple[Trajectory | Value, ...]:
     """Return the course of every prompt; the scores are of the refined ones in order."""
     scores, at = run.scores.get(metric), 0
-    found: list[Course | Value] = []
+    found: list[Trajectory | Value] = []
     for place in range(prompts):
         outcome = run.outcomes.get(place)
         if outcome is None:
@@ -155,7 +162,7 @@ def _courses(run: ArmRun, metric: str, prompts: int) -> tuple[Course | Value, ..
             found.append(Value.missing("not measured yet"))
         else:
             size = len(outcome.history.candidates)
-            found.append(course_of(outcome, scores.values[at : at + size]))
+            found.append(trajectory_of(outcome, scores.values[at : at + size]))
             at += size
     return tuple(found)
 

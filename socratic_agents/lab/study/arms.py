@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.compare.policies import POLICIES, Policy
+from socratic_agents.lab.compare.arms import ARMS, ArmSpec
 from socratic_agents.lab.study.spec import MOST_IMAGES
 from socratic_agents.lab.study.template_variants import read_bank, variant
 from socratic_agents.runtime.build import check_keys
@@ -101,7 +101,7 @@ def _settings(
     images: int | None,
 ) -> Settings:
     """Return the settings of an arm: its own win, then the shared ones."""
-    policies = [n for n, one in POLICIES.items() if one.twist is Policy.twist]
+    policies = [n for n, one in ARMS.items() if one.wrap_agents is ArmSpec.wrap_agents]
     if entry.policy is not None:
         if entry.policy not in policies:
             message = (
@@ -116,7 +116,7 @@ def _settings(
                 f"{most or 'none'}; write 'budget: {{images: 6}}' into the study"
             )
             raise ConfigurationError(message)
-        one = POLICIES[entry.policy]
+        one = ARMS[entry.policy]
         own = {**shared, **entry.settings}
         return one.settings(base, most, own).but(**entry.settings)
     own = {**shared, **entry.settings}
@@ -155,5 +155,5 @@ def _template(
 def _told(entry: ArmEntry) -> str:
     """Return what an arm is, where its file does not say."""
     if entry.policy is not None:
-        return POLICIES[entry.policy].about if entry.policy in POLICIES else ""
+        return ARMS[entry.policy].about if entry.policy in ARMS else ""
     return ", ".join(f"{name} {value}" for name, value in entry.settings.items())

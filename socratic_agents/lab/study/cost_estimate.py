@@ -12,7 +12,7 @@ from socratic_agents.scheduler.cost_model import cache_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from socratic_agents.lab.study.plan import Plan
+    from socratic_agents.lab.study.plan import StudyPlan
 
 __all__ = ("forecast_study", "seconds_each")
 
@@ -22,7 +22,7 @@ VOICES = ("generator", "captioner", "scorer")
 nobody knows how many there will be."""
 
 
-def forecast_study(plan: Plan, *, curves: Path | None = None) -> dict[str, Any]:
+def forecast_study(plan: StudyPlan, *, curves: Path | None = None) -> dict[str, Any]:
     """Return what a study may cost at most, as JSON, with ``lines`` for people.
 
     Nothing is opened for that.
@@ -70,7 +70,7 @@ def forecast_study(plan: Plan, *, curves: Path | None = None) -> dict[str, Any]:
     }
 
 
-def seconds_each(plan: Plan, curves: Path) -> float | None:
+def seconds_each(plan: StudyPlan, curves: Path) -> float | None:
     """Return the seconds of one image, drawn and looked at, as measured before.
 
     Args:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.history import Failure, Refinement
     from socratic_agents.lab.study.arms import PlannedArm
-    from socratic_agents.lab.study.plan import Plan
+    from socratic_agents.lab.study.plan import StudyPlan
 
 __all__ = ("MANIFEST", "ArmRun", "StudyFolder", "manifest_of", "public_settings")
 
@@ -172,7 +172,7 @@ class StudyFolder:
         return hashlib.sha256(data).hexdigest()
 
 
-def manifest_of(plan: Plan, command: str | None) -> dict[str, Any]:
+def manifest_of(plan: StudyPlan, command: str | None) -> dict[str, Any]:
     """Return what a study's folder says of it, as JSON.
 
     Args:

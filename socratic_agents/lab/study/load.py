@@ -23,13 +23,13 @@ from socratic_agents.lab.study.spec import (
     Study,
 )
 
-__all__ = ("read_study", "ready_made")
+__all__ = ("read_study", "shipped_studies")
 
 LARGEST = 2**20
 """Bytes of a study's file."""
 
 
-def ready_made() -> dict[str, Path]:
+def shipped_studies() -> dict[str, Path]:
     """Return the studies that come with the package, by name."""
     folder = Path(__file__).parent / "catalog"
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -41,7 +41,7 @@ def read_study(name: str) -> tuple[Study, Path]:
     Raises:
         ConfigurationError: If there is none, or it is not a good one; on one line.
     """
-    ready = ready_made()
+    ready = shipped_studies()
     file = ready.get(name, Path(name))
     if name not in ready and file.suffix not in {".yaml", ".yml"}:
         close = difflib.get_close_matches(name, list(ready), n=1)

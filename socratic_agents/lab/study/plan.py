@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from socratic_agents.core.budget import Budget
-    from socratic_agents.lab.metrics.registry import MetricKind
+    from socratic_agents.lab.metrics.registry import MetricSpec
     from socratic_agents.lab.study.prompts import StudyPrompt
 
-__all__ = ("Plan", "plan_study")
+__all__ = ("StudyPlan", "plan_study")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class StudyPlan:
     """A study that can be run."""
 
     name: str
@@ -36,7 +36,7 @@ class Plan:
     drawn: list[dict[str, Any]]
     """How the prompts of each set were chosen."""
     arms: tuple[PlannedArm, ...]
-    metrics: tuple[MetricKind, ...]
+    metrics: tuple[MetricSpec, ...]
     seeds: tuple[int, ...]
     against: str
     notes: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def plan_study(
     folder: Path = Path(),
     files: Mapping[str, Path] | None = None,
     bank: Path | None = None,
-) -> Plan:
+) -> StudyPlan:
     """Find everything that a study names; nothing is opened or written.
 
     Args:
@@ -112,7 +112,7 @@ def plan_study(
         message = f"expected seeds that differ, got {chosen}; each is a repeat"
         raise ConfigurationError(message)
     _check_budget(study, len(prompts) * len(arms) * len(chosen), base)
-    return Plan(
+    return StudyPlan(
         name=name,
         study=study,
         base=base,
@@ -148,7 +148,7 @@ def _check_budget(study: Study, refinements: int, base: Settings) -> None:
 
 
 def _judges_itself(
-    arms: tuple[PlannedArm, ...], metrics: tuple[MetricKind, ...]
+    arms: tuple[PlannedArm, ...], metrics: tuple[MetricSpec, ...]
 ) -> list[str]:
     """Refuse a main metric that selects; say which others do."""
     said: dict[str, list[str]] = {}

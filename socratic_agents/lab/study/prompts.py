@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.datasets.filters import Sieve
+from socratic_agents.lab.datasets.filters import Filters
 from socratic_agents.lab.datasets.loader import load_set
 from socratic_agents.lab.datasets.sampling import Method, allocate, draw_sample
-from socratic_agents.lab.datasets.types import Row
+from socratic_agents.lab.datasets.types import PromptRow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class StudyPrompt:
 
     source: str
     """The name of its set in the report."""
-    row: Row
+    row: PromptRow
 
 
 def study_prompts(
@@ -85,7 +85,7 @@ def study_prompts(
 
 def _rows(
     source: PromptSource, n: int | None, folder: Path, files: Mapping[str, Path]
-) -> tuple[Sequence[Row], dict[str, Any]]:
+) -> tuple[Sequence[PromptRow], dict[str, Any]]:
     if source.set_name == POCKET:
         return _of_pocket(source, USUAL if n is None else n)
     file = source.file and folder / source.file
@@ -95,14 +95,14 @@ def _rows(
         column=source.column,
     )
     by = Method.STRATIFIED if source.stratify else Method(source.method)
-    sieve = Sieve(min_words=source.min_words, max_words=source.max_words)
+    filters = Filters(min_words=source.min_words, max_words=source.max_words)
     sample = draw_sample(
         loaded.rows,
         n,
         seed=source.seed,
         method=by,
         stratify=source.stratify,
-        sieve=sieve,
+        filters=filters,
     )
     facts = {k: v for k, v in sample.to_json().items() if k not in ("ids", "prompts")}
     return sample.rows, {
@@ -117,7 +117,9 @@ def _rows(
     }
 
 
-def _of_pocket(source: PromptSource, n: int) -> tuple[Sequence[Row], dict[str, Any]]:
+def _of_pocket(
+    source: PromptSource, n: int
+) -> tuple[Sequence[PromptRow], dict[str, Any]]:
     """Make prompts of the pocket world, no two alike."""
     from socratic_agents.pocket import sample_prompts
 
@@ -139,4 +141,6 @@ def _of_pocket(source: PromptSource, n: int) -> tuple[Sequence[Row], dict[str, A
         "sha256": hashlib.sha256(lines.encode()).hexdigest(),
     }
     name = f"{source.kind}-{source.seed}"
-    return [Row(id=f"{name}-{i}", text=text) for i, text in enumerate(texts)], facts
+    return [
+        PromptRow(id=f"{name}-{i}", text=text) for i, text in enumerate(texts)
+    ], facts

@@ -21,7 +21,7 @@ from socratic_agents.lab.study.formats import (
 )
 from socratic_agents.lab.study.plots import study_plots
 from socratic_agents.lab.study.tables import study_tables
-from socratic_agents.lab.study.trajectory import Course
+from socratic_agents.lab.study.trajectory import Trajectory
 from socratic_agents.report.html import data_uri, page_template
 from socratic_agents.report.run_browser import Row, browser_html
 from socratic_agents.storage.files import write_files
@@ -135,13 +135,13 @@ def _rows(values: StudyValues, runs: list[ArmRun]) -> Iterator[Row]:
             if several:
                 facts["arm"] = f"{run.arm}, seed {run.seed}"
             arm = values.arms[run.arm]
-            course = arm.courses[values.metrics[0]][of_seed[run.seed]][place]
+            trajectory = arm.trajectories[values.metrics[0]][of_seed[run.seed]][place]
             if isinstance(outcome, Refinement):
-                facts |= _scored(course)
+                facts |= _scored(trajectory)
             yield Row.of(outcome, **facts)
 
 
-def _scored(course: Any) -> Mapping[str, float | None]:
-    if not isinstance(course, Course):
+def _scored(trajectory: Any) -> Mapping[str, float | None]:
+    if not isinstance(trajectory, Trajectory):
         return {"first": None, "returned": None}
-    return {"first": course.first.value, "returned": course.selected.value}
+    return {"first": trajectory.first.value, "returned": trajectory.selected.value}

@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate
     from socratic_agents.lab.metrics.metric import Metric
     from socratic_agents.lab.study.arms import PlannedArm
-    from socratic_agents.lab.study.plan import Plan
+    from socratic_agents.lab.study.plan import StudyPlan
     from socratic_agents.runtime.interrupts import Interruption
     from socratic_agents.runtime.refiner import Refiner
     from socratic_agents.storage.run_directory import RunDirectory
 
-__all__ = ("StudyRun", "measure_arms", "refine_arm", "run_study")
+__all__ = ("StudyContext", "measure_arms", "refine_arm", "run_study")
 
 CACHE = "cache"
 """Folder of the steps that all arms share: what they draw alike is drawn once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyRun:
+class StudyContext:
     """What a run of a study needs of its surroundings."""
 
     open_refiner: Callable[[Settings], Refiner]
@@ -54,7 +54,7 @@ class StudyRun:
     """What was typed."""
 
 
-def run_study(plan: Plan, path: Path, *, by: StudyRun) -> None:
+def run_study(plan: StudyPlan, path: Path, *, by: StudyContext) -> None:
     """Run what is not finished of a study, and measure what is not measured.
 
     Args:
@@ -78,12 +78,12 @@ def run_study(plan: Plan, path: Path, *, by: StudyRun) -> None:
 
 
 def refine_arm(
-    plan: Plan,
+    plan: StudyPlan,
     folder: StudyFolder,
     arm: PlannedArm,
     seed: int,
     *,
-    by: StudyRun,
+    by: StudyContext,
     places: Sequence[int] | None = None,
 ) -> None:
     """Refine what an arm has not refined yet; failures are tried once more.
@@ -143,7 +143,7 @@ def _directory(
     )
 
 
-def _left(plan: Plan, folder: StudyFolder) -> Budget:
+def _left(plan: StudyPlan, folder: StudyFolder) -> Budget:
     """Return what the study may still spend, each arm charged for all it used.
 
     Raises:
@@ -176,7 +176,7 @@ def _left(plan: Plan, folder: StudyFolder) -> Budget:
 
 
 async def measure_arms(
-    plan: Plan,
+    plan: StudyPlan,
     folder: StudyFolder,
     arms: Sequence[PlannedArm],
     *,
@@ -211,7 +211,11 @@ async def measure_arms(
 
 
 async def _measure_one(
-    plan: Plan, folder: StudyFolder, arm: str, seed: int, metrics: tuple[Metric, ...]
+    plan: StudyPlan,
+    folder: StudyFolder,
+    arm: str,
+    seed: int,
+    metrics: tuple[Metric, ...],
 ) -> None:
     run = folder.run_folder(arm, seed)
     subjects = [

@@ -78,7 +78,7 @@ class ArmEntry(_Strict):
 
     about: str = ""
     policy: str | None = None
-    """One of ``POLICIES`` that needs no more than settings, such as ``best_of_n``."""
+    """One of ``ARMS`` that needs no more than settings, such as ``best_of_n``."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """What it sets beyond the study's own; any setting may stand beside this as well."""
     blocks: dict[str, str] = Field(default_factory=dict)

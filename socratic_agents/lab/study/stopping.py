@@ -5,9 +5,14 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.stats.proportions import share_of
-from socratic_agents.lab.study.table import StudyTable, each_arm, ends_of, share_cells
-from socratic_agents.lab.study.trajectory import Course, loop_figures
+from socratic_agents.lab.stats.proportions import proportion
+from socratic_agents.lab.study.table import (
+    StudyTable,
+    each_arm,
+    ends_of,
+    proportion_cells,
+)
+from socratic_agents.lab.study.trajectory import Trajectory, loop_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,16 +27,16 @@ def stop_table(values: StudyValues) -> StudyTable:
     rows = []
     for name, places in values.sets.items():
         for arm in values.arms.values():
-            courses = _known(arm, values.metrics[0], places)
-            most = max((c.cycles for c in courses), default=-1)
-            stopped = [c.cycles for c in courses if c.stopped]
+            trajectories = _known(arm, values.metrics[0], places)
+            most = max((c.cycles for c in trajectories), default=-1)
+            stopped = [c.cycles for c in trajectories if c.stopped]
             if not stopped:
                 continue
             for cycle in range(most + 1):
-                share = share_of(stopped.count(cycle), len(courses))
-                rows.append((name, arm.name, str(cycle), *share_cells(share)))
-            share = share_of(len(courses) - len(stopped), len(courses))
-            rows.append((name, arm.name, "never", *share_cells(share)))
+                share = proportion(stopped.count(cycle), len(trajectories))
+                rows.append((name, arm.name, str(cycle), *proportion_cells(share)))
+            share = proportion(len(trajectories) - len(stopped), len(trajectories))
+            rows.append((name, arm.name, "never", *proportion_cells(share)))
     return StudyTable(
         name="stops",
         title="Where the judge stops",
@@ -47,8 +52,8 @@ def ending_table(values: StudyValues) -> StudyTable:
     further = {one["name"]: one["continued_by"] for one in values.manifest["arms"]}
 
     def row(metric: str, _: str, places: Sequence[int], arm: ArmValues) -> list[Any]:
-        courses = _known(arm, metric, places)
-        figures = loop_figures(courses, excluded=_missing(arm, metric, places))
+        trajectories = _known(arm, metric, places)
+        figures = loop_figures(trajectories, excluded=_missing(arm, metric, places))
         later = further.get(arm.name) or arm.name
         pairs = _paired(arm, values.arms[later], metric, places)
         hits = [whole.best_round == own.cycles for own, whole in pairs]
@@ -61,9 +66,9 @@ def ending_table(values: StudyValues) -> StudyTable:
             (
                 *(later, cycles.mean, cycles.low, cycles.high),
                 *(early.share, early.low, early.high),
-                *share_cells(share_of(sum(hits), len(hits)))[1:],
+                *proportion_cells(proportion(sum(hits), len(hits)))[1:],
                 *(fmean(chance) if chance else None,),
-                *share_cells(share_of(sum(beaten), len(beaten)))[2:],
+                *proportion_cells(proportion(sum(beaten), len(beaten)))[2:],
                 *(figures.n, figures.excluded),
             )
         ]
@@ -85,25 +90,29 @@ def ending_table(values: StudyValues) -> StudyTable:
     )
 
 
-def _known(arm: ArmValues, metric: str, places: Sequence[int]) -> list[Course]:
-    every = [of[place] for of in arm.courses[metric] for place in places]
-    return [course for course in every if isinstance(course, Course)]
+def _known(arm: ArmValues, metric: str, places: Sequence[int]) -> list[Trajectory]:
+    every = [of[place] for of in arm.trajectories[metric] for place in places]
+    return [trajectory for trajectory in every if isinstance(trajectory, Trajectory)]
 
 
 def _missing(arm: ArmValues, metric: str, places: Sequence[int]) -> int:
-    return len(arm.courses[metric]) * len(places) - len(_known(arm, metric, places))
+    return len(arm.trajectories[metric]) * len(places) - len(
+        _known(arm, metric, places)
+    )
 
 
 def _paired(
     arm: ArmValues, other: ArmValues, metric: str, places: Sequence[int]
-) -> list[tuple[Course, Course]]:
+) -> list[tuple[Trajectory, Trajectory]]:
     """Return the courses of two arms where both have images with values."""
     return [
         (ours, theirs)
-        for own, whole in zip(arm.courses[metric], other.courses[metric], strict=True)
+        for own, whole in zip(
+            arm.trajectories[metric], other.trajectories[metric], strict=True
+        )
         for place in places
         for ours, theirs in [(own[place], whole[place])]
-        if isinstance(ours, Course)
-        and isinstance(theirs, Course)
+        if isinstance(ours, Trajectory)
+        and isinstance(theirs, Trajectory)
         and theirs.best_round is not None
     ]

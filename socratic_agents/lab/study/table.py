@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from socratic_agents.lab.stats.proportions import Share
+    from socratic_agents.lab.stats.proportions import Proportion
     from socratic_agents.lab.study.aggregate import ArmValues, StudyValues
 
-__all__ = ("StudyTable", "each_arm", "ends_of", "share_cells")
+__all__ = ("StudyTable", "each_arm", "ends_of", "proportion_cells")
 
 RANGE = ("low", "high")
 """What stands after the name of a column that has an interval."""
@@ -50,6 +50,6 @@ def ends_of(name: str) -> tuple[str, ...]:
     return tuple(f"{name} {end}" for end in RANGE)
 
 
-def share_cells(share: Share) -> tuple[Any, ...]:
+def proportion_cells(share: Proportion) -> tuple[Any, ...]:
     """Return count, number of cases, share and its interval."""
     return share.count, share.n, share.share, share.low, share.high

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.history import Refinement
 from socratic_agents.lab.metrics.paired import compare_scores
 from socratic_agents.lab.metrics.scores import summarise
-from socratic_agents.lab.stats.proportions import share_of
+from socratic_agents.lab.stats.proportions import proportion
 from socratic_agents.lab.study.aggregate import ENDED, QUANTITIES
 from socratic_agents.lab.study.significance import (
     difference_table,
@@ -70,7 +70,7 @@ def _rounds(values: StudyValues) -> StudyTable:
         rows = []
         for number, scores in enumerate(by_round):
             told, test = summarise(scores), compare_scores(scores, by_round[0])
-            better = share_of(test.difference.win, test.difference.n)
+            better = proportion(test.difference.win, test.difference.n)
             ended = scores.causes.get(ENDED, 0)
             rows.append(
                 (

@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.history import StopReason
 from socratic_agents.lab.metrics.scores import Subject, Value
 from socratic_agents.lab.stats.bootstrap import mean_interval
-from socratic_agents.lab.stats.proportions import share_of
+from socratic_agents.lab.stats.proportions import proportion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from socratic_agents.core.history import Refinement
-    from socratic_agents.lab.datasets.types import Row
+    from socratic_agents.lab.datasets.types import PromptRow
     from socratic_agents.lab.metrics.scores import Scores
     from socratic_agents.lab.stats.bootstrap import Interval
-    from socratic_agents.lab.stats.proportions import Share
+    from socratic_agents.lab.stats.proportions import Proportion
 
 __all__ = (
-    "Course",
     "LoopFigures",
-    "course_of",
+    "Trajectory",
     "course_scores",
     "loop_figures",
     "round_scores",
     "subjects_of",
+    "trajectory_of",
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class Trajectory:
     """How one metric went over one refinement."""
 
     cycles: int
@@ -71,10 +71,10 @@ class LoopFigures:
     excluded: int
     """Prompts whose refinement failed; they are in none of the figures."""
     cycles: Interval
-    early_stop: Share
+    early_stop: Proportion
     stop_rounds: tuple[tuple[int, int], ...]
     """Of those that the judge ended: cycles done, and how many they are."""
-    stop_is_best: Share
+    stop_is_best: Proportion
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -88,7 +88,9 @@ class LoopFigures:
         }
 
 
-def subjects_of(refinement: Refinement, row: Row | None = None) -> tuple[Subject, ...]:
+def subjects_of(
+    refinement: Refinement, row: PromptRow | None = None
+) -> tuple[Subject, ...]:
     """Return every image of a refinement as a subject, in the order of its candidates.
 
     Args:
@@ -107,7 +109,7 @@ def subjects_of(refinement: Refinement, row: Row | None = None) -> tuple[Subject
     )
 
 
-def course_of(refinement: Refinement, values: Sequence[Value]) -> Course:
+def trajectory_of(refinement: Refinement, values: Sequence[Value]) -> Trajectory:
     """Return how a metric went over a refinement.
 
     Args:
@@ -133,7 +135,7 @@ def course_of(refinement: Refinement, values: Sequence[Value]) -> Course:
     stopped = None
     if refinement.stop is not StopReason.CANCELLED:
         stopped = refinement.stop is StopReason.SATISFIED
-    return Course(
+    return Trajectory(
         cycles=len(rounds) - 1,
         stopped=stopped,
         by_round=by_round,
@@ -145,21 +147,25 @@ def course_of(refinement: Refinement, values: Sequence[Value]) -> Course:
     )
 
 
-def course_scores(courses: Sequence[Course], scores: Scores) -> dict[str, Scores]:
+def course_scores(
+    trajectories: Sequence[Trajectory], scores: Scores
+) -> dict[str, Scores]:
     """Return the scores ``first``, ``maximum``, ``terminated`` and ``selected``.
 
     Args:
-        courses: One a prompt.
+        trajectories: One a prompt.
         scores: Of the metric that they were measured with, for its record.
     """
     names = ("first", "maximum", "terminated", "selected")
     return {
-        name: replace(scores, values=tuple(getattr(one, name) for one in courses))
+        name: replace(scores, values=tuple(getattr(one, name) for one in trajectories))
         for name in names
     }
 
 
-def round_scores(courses: Sequence[Course], scores: Scores) -> tuple[Scores, ...]:
+def round_scores(
+    trajectories: Sequence[Trajectory], scores: Scores
+) -> tuple[Scores, ...]:
     """Return the scores of each round, of all prompts.
 
     A refinement that has ended has no value of the rounds after, and is excluded there
@@ -167,16 +173,17 @@ def round_scores(courses: Sequence[Course], scores: Scores) -> tuple[Scores, ...
     compared with early ones but prompt by prompt.
 
     Args:
-        courses: One a prompt.
+        trajectories: One a prompt.
         scores: Of the metric that they were measured with, for its record.
     """
     ended = Value.missing("the refinement had ended")
-    rounds = max((len(one.by_round) for one in courses), default=0)
+    rounds = max((len(one.by_round) for one in trajectories), default=0)
     return tuple(
         replace(
             scores,
             values=tuple(
-                one.by_round[n] if n < len(one.by_round) else ended for one in courses
+                one.by_round[n] if n < len(one.by_round) else ended
+                for one in trajectories
             ),
         )
         for n in range(rounds)
@@ -184,25 +191,29 @@ def round_scores(courses: Sequence[Course], scores: Scores) -> tuple[Scores, ...
 
 
 def loop_figures(
-    courses: Sequence[Course], *, excluded: int = 0, seed: int = 0
+    trajectories: Sequence[Trajectory], *, excluded: int = 0, seed: int = 0
 ) -> LoopFigures:
     """Return what refinements did.
 
     Args:
-        courses: One a prompt that could be refined.
+        trajectories: One a prompt that could be refined.
         excluded: Prompts that could not.
         seed: Of the resampling.
     """
-    ended = [one.stopped for one in courses if one.stopped is not None]
-    best = [one.stop_is_best for one in courses if one.stop_is_best is not None]
-    stops = Counter(one.cycles for one in courses if one.stopped)
+    ended = [one.stopped for one in trajectories if one.stopped is not None]
+    best = [one.stop_is_best for one in trajectories if one.stop_is_best is not None]
+    stops = Counter(one.cycles for one in trajectories if one.stopped)
     return LoopFigures(
-        n=len(courses),
+        n=len(trajectories),
         excluded=excluded,
-        cycles=mean_interval([float(one.cycles) for one in courses], seed=seed),
-        early_stop=share_of(sum(ended), len(ended), excluded=len(courses) - len(ended)),
+        cycles=mean_interval([float(one.cycles) for one in trajectories], seed=seed),
+        early_stop=proportion(
+            sum(ended), len(ended), excluded=len(trajectories) - len(ended)
+        ),
         stop_rounds=tuple(sorted(stops.items())),
-        stop_is_best=share_of(sum(best), len(best), excluded=len(courses) - len(best)),
+        stop_is_best=proportion(
+            sum(best), len(best), excluded=len(trajectories) - len(best)
+        ),
     )
 
 

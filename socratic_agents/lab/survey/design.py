@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from socratic_agents.lab.survey.sources import Key as Place
-    from socratic_agents.lab.survey.sources import Shown
+    from socratic_agents.lab.survey.sources import PromptKey, ShownImage
 
-__all__ = ("QUESTIONS", "Item", "Key", "Survey", "plan_survey", "read_key")
+__all__ = ("QUESTIONS", "Item", "Survey", "SurveyKey", "plan_survey", "read_key")
 
 QUESTIONS: Mapping[str, str] = {
     "preference": "Which picture do you prefer?",
@@ -55,7 +54,7 @@ class Item(BaseModel):
     """What automatic judges said of each: metric's name to value, higher is better."""
 
 
-class Key(BaseModel):
+class SurveyKey(BaseModel):
     """What the page does not tell: the arms behind every pair."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -86,13 +85,13 @@ class Key(BaseModel):
 class Survey:
     """What is asked, and the images to show."""
 
-    key: Key
-    images: Mapping[str, Shown]
+    key: SurveyKey
+    images: Mapping[str, ShownImage]
     """Path to image, of all that the items name."""
 
 
 def plan_survey(
-    arms: Mapping[str, Mapping[Place, Shown | None]],
+    arms: Mapping[str, Mapping[PromptKey, ShownImage | None]],
     *,
     pairs: int,
     seed: int,
@@ -134,7 +133,7 @@ def plan_survey(
         )
         raise ConfigurationError(message)
     left_out["more than wanted"] = sum(map(len, askable.values())) - len(drawn)
-    images: dict[str, Shown] = {}
+    images: dict[str, ShownImage] = {}
     items = [*drawn, *_caught(drawn, round(len(drawn) * catch + 0.499), chance)]
     chance.shuffle(items)
     kept = []
@@ -153,7 +152,7 @@ def plan_survey(
                 scores=(dict(sides[0][1].scores), dict(sides[1][1].scores)),
             )
         )
-    key = Key(
+    key = SurveyKey(
         seed=seed,
         arms=tuple(arms),
         repeats=min(round(len(drawn) * repeats + 0.499), len(kept) // 2),
@@ -163,14 +162,14 @@ def plan_survey(
     return Survey(key=key.model_copy(update={"study": key.hashed()}), images=images)
 
 
-def read_key(path: Path) -> Key:
+def read_key(path: Path) -> SurveyKey:
     """Return the key of a survey.
 
     Raises:
         ConfigurationError: If it cannot be read, or is not as it was written.
     """
     try:
-        key = Key.model_validate_json(path.read_bytes())
+        key = SurveyKey.model_validate_json(path.read_bytes())
     except OSError as error:
         message = (
             f"expected the survey's key at {path}, got: {error.strerror}; use --key"
@@ -188,13 +187,13 @@ def read_key(path: Path) -> Key:
     return key
 
 
-Drawn = tuple[str, tuple[str, str], "Place", tuple["Shown", "Shown"]]
+Drawn = tuple[str, tuple[str, str], "PromptKey", tuple["ShownImage", "ShownImage"]]
 """Kind, arms, prompt, and the image of each arm."""
 
 
 def _askable(
-    arms: Mapping[str, Mapping[Place, Shown | None]],
-    places: Sequence[Place],
+    arms: Mapping[str, Mapping[PromptKey, ShownImage | None]],
+    places: Sequence[PromptKey],
     left_out: dict[str, int],
 ) -> dict[tuple[str, str], list[Drawn]]:
     """Return for every two arms what can be asked, and count what cannot."""

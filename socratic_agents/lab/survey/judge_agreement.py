@@ -11,14 +11,14 @@ from socratic_agents.lab.stats.preference import wilson_interval
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ("Trust", "trust", "trust_sentence")
+__all__ = ("JudgeAgreement", "agreement_sentence", "judge_agreement")
 
 FEWEST = 20
 """Pairs that both decide; with fewer, nothing is said of trust."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trust:
+class JudgeAgreement:
     """How one automatic judge agrees with most of the people."""
 
     metric: str
@@ -45,7 +45,7 @@ class Trust:
         return int(self.low > 0.5) - int(self.high < 0.5)
 
 
-def trust(metric: str, leads: Sequence[float | None]) -> Trust:
+def judge_agreement(metric: str, leads: Sequence[float | None]) -> JudgeAgreement:
     """Return how a judge agrees with people, on the pairs that these decide.
 
     Args:
@@ -57,7 +57,7 @@ def trust(metric: str, leads: Sequence[float | None]) -> Trust:
     right = sum(lead > 0 for lead in scored)
     n = sum(lead != 0 for lead in scored)
     low, high = wilson_interval(right, n) if n else (None, None)
-    return Trust(
+    return JudgeAgreement(
         metric=metric,
         accuracy=right / n if n else None,
         low=low,
@@ -69,7 +69,7 @@ def trust(metric: str, leads: Sequence[float | None]) -> Trust:
     )
 
 
-def trust_sentence(judges: Sequence[Trust], *, question: str) -> str:
+def agreement_sentence(judges: Sequence[JudgeAgreement], *, question: str) -> str:
     """Say which of the judges deserves trust on a question, if any does."""
     if not judges:
         return f"{question}: no automatic judge scored these images."
@@ -97,7 +97,7 @@ def trust_sentence(judges: Sequence[Trust], *, question: str) -> str:
     return f"{said}."
 
 
-def _told(judge: Trust) -> str:
+def _told(judge: JudgeAgreement) -> str:
     return (
         f"it agrees with people in {judge.accuracy:.0%} ({judge.low:.0%} to "
         f"{judge.high:.0%}) of {judge.n} pairs that both decide"

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from socratic_agents.lab.survey.design import Key
+    from socratic_agents.lab.survey.design import SurveyKey
 
-__all__ = ("LARGEST", "Answer", "Answers", "parse_answers", "read_answers")
+__all__ = ("LARGEST", "Response", "Responses", "parse_responses", "read_responses")
 
 LARGEST = 2_000_000
 """Bytes of a file of answers; 2,000 pairs and their repeats need a fifth of it."""
@@ -24,7 +24,7 @@ LARGEST = 2_000_000
 Choice = Literal["left", "right", "tie"]
 
 
-class Answer(BaseModel):
+class Response(BaseModel):
     """What a person said of one pair."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -48,7 +48,7 @@ class Answer(BaseModel):
         return 1 if (choice == "left") == (self.left == "a") else -1
 
 
-class Answers(BaseModel):
+class Responses(BaseModel):
     """What one person said."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -59,16 +59,16 @@ class Answers(BaseModel):
     """Made by chance in the browser; it says nothing of the person."""
     total: int = Field(ge=1)
     """How many pairs the person was to be shown."""
-    answers: tuple[Answer, ...]
+    answers: tuple[Response, ...]
     checksum: str
 
     @property
-    def first(self) -> tuple[Answer, ...]:
+    def first(self) -> tuple[Response, ...]:
         """The answers to pairs that were seen for the first time."""
         return tuple(answer for answer in self.answers if not answer.repeat)
 
 
-def parse_answers(data: bytes, *, key: Key, name: str) -> Answers:
+def parse_responses(data: bytes, *, key: SurveyKey, name: str) -> Responses:
     """Return the answers of a file.
 
     Args:
@@ -82,7 +82,7 @@ def parse_answers(data: bytes, *, key: Key, name: str) -> Answers:
     try:
         record = json.loads(data.decode("utf-8"), parse_constant=_refused)
         checksum = _checksum(record)
-        answers = Answers.model_validate_json(data)
+        answers = Responses.model_validate_json(data)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "the whole"
         message = (
@@ -112,7 +112,7 @@ def parse_answers(data: bytes, *, key: Key, name: str) -> Answers:
     return answers
 
 
-def read_answers(paths: Iterable[Path], *, key: Key) -> tuple[Answers, ...]:
+def read_responses(paths: Iterable[Path], *, key: SurveyKey) -> tuple[Responses, ...]:
     """Return the answers of all people; of a folder, all its ``.json`` files.
 
     Raises:
@@ -123,7 +123,7 @@ def read_answers(paths: Iterable[Path], *, key: Key) -> tuple[Answers, ...]:
         for path in paths
         for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])
     ]
-    people: dict[str, Answers] = {}
+    people: dict[str, Responses] = {}
     names: dict[str, Path] = {}
     for file in files:
         try:
@@ -131,7 +131,7 @@ def read_answers(paths: Iterable[Path], *, key: Key) -> tuple[Answers, ...]:
         except OSError as error:
             message = f"expected a file of answers at {file}, got: {error.strerror}"
             raise ConfigurationError(message) from error
-        answers = parse_answers(data, key=key, name=str(file))
+        answers = parse_responses(data, key=key, name=str(file))
         if answers.rater in people:
             message = (
                 f"expected each person's answers once, got {names[answers.rater]} and "
@@ -152,7 +152,7 @@ def _checksum(record: Any) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check_items(answers: Answers, key: Key, name: str) -> None:
+def _check_items(answers: Responses, key: SurveyKey, name: str) -> None:
     known = {item.id for item in key.items}
     said = [(answer.item, answer.repeat) for answer in answers.answers]
     if len(set(said)) < len(said) or not {item for item, _ in said} <= known:

@@ -9,20 +9,23 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.stats.agreement import krippendorff_alpha, same_share
+from socratic_agents.lab.stats.agreement import exact_agreement, krippendorff_alpha
 from socratic_agents.lab.stats.preference import Vote, majority, preference, standings
 from socratic_agents.lab.survey.design import QUESTIONS
-from socratic_agents.lab.survey.judge_agreement import trust, trust_sentence
+from socratic_agents.lab.survey.judge_agreement import (
+    agreement_sentence,
+    judge_agreement,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from socratic_agents.lab.stats.preference import Preference, Standing
-    from socratic_agents.lab.survey.design import Item, Key
-    from socratic_agents.lab.survey.judge_agreement import Trust
-    from socratic_agents.lab.survey.responses import Answers
+    from socratic_agents.lab.stats.preference import PairwiseResult, Preference
+    from socratic_agents.lab.survey.design import Item, SurveyKey
+    from socratic_agents.lab.survey.judge_agreement import JudgeAgreement
+    from socratic_agents.lab.survey.responses import Responses
 
-__all__ = ("Care", "Said", "SurveyResults", "survey_results")
+__all__ = ("QuestionResult", "RaterCare", "SurveyResults", "survey_results")
 
 SCHEMA = 1
 """Version of the JSON form."""
@@ -35,7 +38,7 @@ QUICKEST = 1_500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Care:
+class RaterCare:
     """How careful one person was."""
 
     rater: str
@@ -57,7 +60,7 @@ class Care:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class QuestionResult:
     """What people said to one question."""
 
     question: str
@@ -74,8 +77,8 @@ class Said:
     """How often the image that most people prefer is of the stronger arm: a judge that
     says no more often what they say knows no more than whose image it is."""
     preference: Preference | None
-    standings: tuple[Standing, ...]
-    judges: tuple[Trust, ...]
+    standings: tuple[PairwiseResult, ...]
+    judges: tuple[JudgeAgreement, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +86,12 @@ class SurveyResults:
     """All that a survey says."""
 
     study: str
-    people: tuple[Care, ...]
+    people: tuple[RaterCare, ...]
     asked: int
     """Pairs of arms in the survey."""
     left_out: Mapping[str, int]
     """Why pairs of arms and prompts were not asked, to how many."""
-    said: tuple[Said, ...]
+    said: tuple[QuestionResult, ...]
 
     def findings(self) -> tuple[str, ...]:
         """Return sentences on what came out, whichever way."""
@@ -117,7 +120,11 @@ class SurveyResults:
 
 
 def survey_results(
-    key: Key, people: Sequence[Answers], *, keep_careless: bool = False, seed: int = 0
+    key: SurveyKey,
+    people: Sequence[Responses],
+    *,
+    keep_careless: bool = False,
+    seed: int = 0,
 ) -> SurveyResults:
     """Return what people said, those left out who did not look.
 
@@ -148,7 +155,7 @@ def survey_results(
     )
 
 
-def _care(items: Mapping[str, Item], answers: Answers, *, keep: bool) -> Care:
+def _care(items: Mapping[str, Item], answers: Responses, *, keep: bool) -> RaterCare:
     firsts = {answer.item: answer for answer in answers.first}
     caught = [
         answer.sign("match") == (1 if items[answer.item].arms[0] == "right" else -1)
@@ -175,7 +182,7 @@ def _care(items: Mapping[str, Item], answers: Answers, *, keep: bool) -> Care:
         )
     elif ms < QUICKEST:
         why = f"looked at most pairs for less than {QUICKEST / 1000} seconds"
-    return Care(
+    return RaterCare(
         rater=answers.rater[:8],
         answers=len(firsts) - len(caught),
         caught=sum(caught),
@@ -189,8 +196,8 @@ def _care(items: Mapping[str, Item], answers: Answers, *, keep: bool) -> Care:
 
 
 def _said(
-    question: str, items: Mapping[str, Item], people: Sequence[Answers], seed: int
-) -> Said:
+    question: str, items: Mapping[str, Item], people: Sequence[Responses], seed: int
+) -> QuestionResult:
     """Return what people said to a question: repeats and catch pairs stay out."""
     signs: dict[str, list[int]] = defaultdict(list)
     for answers in people:
@@ -205,12 +212,12 @@ def _said(
         for s in said
     ]
     found = preference(votes, seed=seed)
-    return Said(
+    return QuestionResult(
         question=question,
         votes=len(votes),
         pairs=len(signs),
         alpha=krippendorff_alpha(signs.values()),
-        same=same_share(signs.values()),
+        same=exact_agreement(signs.values()),
         person=_person(signs.values()),
         arm=_arm(items, signs, found),
         preference=found,
@@ -249,7 +256,7 @@ def _arm(
 
 def _judges(
     items: Mapping[str, Item], signs: Mapping[str, Sequence[int]]
-) -> Iterator[Trust]:
+) -> Iterator[JudgeAgreement]:
     """Yield how each metric agrees with most of the people, by its name."""
     decided = {i: sign for i, said in signs.items() if (sign := majority(said))}
     scores = itertools.chain.from_iterable(items[i].scores for i in signs)
@@ -259,10 +266,10 @@ def _judges(
             one, other = (of_image.get(metric) for of_image in items[i].scores)
             known = one is not None and other is not None
             leads.append(sign * (one - other) if known else None)  # type: ignore[operator]
-        yield trust(metric, leads)
+        yield judge_agreement(metric, leads)
 
 
-def _findings(said: Said) -> Iterator[str]:
+def _findings(said: QuestionResult) -> Iterator[str]:
     for one in said.standings:
         first, second, won, lost = one.one, one.other, one.won, one.lost
         if lost > won:
@@ -274,4 +281,4 @@ def _findings(said: Said) -> Iterator[str]:
             f"{said.question}: {first} {standing} {second}: {won} prompts won, "
             f"{one.tied} tied, {lost} lost, {one.votes} answers."
         )
-    yield trust_sentence(said.judges, question=said.question)
+    yield agreement_sentence(said.judges, question=said.question)

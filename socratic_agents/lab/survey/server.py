@@ -11,18 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.survey.responses import LARGEST, parse_answers
+from socratic_agents.lab.survey.responses import LARGEST, parse_responses
 from socratic_agents.storage.files import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from socratic_agents.lab.survey.design import Key
+    from socratic_agents.lab.survey.design import SurveyKey
 
 __all__ = ("SurveyServer",)
 
-PATIENCE = 30
+TIMEOUT = 30
 """Seconds for which a silent connection is kept."""
 
 MOST = 10_000
@@ -53,7 +53,7 @@ class SurveyServer(ThreadingHTTPServer):
         self,
         page: str,
         *,
-        key: Key,
+        key: SurveyKey,
         folder: Path,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -86,13 +86,13 @@ class SurveyServer(ThreadingHTTPServer):
         Raises:
             ConfigurationError: If it is none of this survey, or cannot be written.
         """
-        answers = parse_answers(data, key=self.key, name="what was sent")
+        answers = parse_responses(data, key=self.key, name="what was sent")
         name = f"{hashlib.sha256(answers.rater.encode()).hexdigest()[:32]}.json"
         with self._writing:
             known = (self.folder / name).exists()
             if known:
                 before = (self.folder / name).read_bytes()
-                kept = parse_answers(before, key=self.key, name=name)
+                kept = parse_responses(before, key=self.key, name=name)
                 if len(kept.answers) > len(answers.answers):
                     return
             elif len([*self.folder.glob("*.json")]) >= MOST:
@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers one connection."""
 
     server: SurveyServer
-    timeout = PATIENCE
+    timeout = TIMEOUT
     server_version, sys_version = "survey", ""
 
     def do_GET(self) -> None:

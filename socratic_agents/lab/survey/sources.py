@@ -17,17 +17,17 @@ from socratic_agents.storage.results import read_outcomes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ("Shown", "read_arms")
+__all__ = ("ShownImage", "read_arms")
 
 TRIALS = "trials.jsonl"
 FIGURES = "comparison.json"
 
-Key = tuple[str, int]
+PromptKey = tuple[str, int]
 """A user prompt, and the how manieth time it was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ShownImage:
     """An image that an arm returned, and what automatic judges said of it."""
 
     folder: Path
@@ -52,7 +52,7 @@ class Shown:
         return data
 
 
-def read_arms(folder: Path, arms: str) -> dict[str, dict[Key, Shown | None]]:
+def read_arms(folder: Path, arms: str) -> dict[str, dict[PromptKey, ShownImage | None]]:
     """Return what each arm returned for every prompt; ``None`` where it has no image.
 
     Args:
@@ -72,7 +72,7 @@ def read_arms(folder: Path, arms: str) -> dict[str, dict[Key, Shown | None]]:
     compared = {}
     if any("=" not in one for one in wanted):
         compared = _compared(folder)
-    found: dict[str, dict[Key, Shown | None]] = {}
+    found: dict[str, dict[PromptKey, ShownImage | None]] = {}
     for name, one in zip(names, wanted, strict=True):
         if "=" in one:
             found[name] = _refined(Path(one.partition("=")[2].strip()))
@@ -87,7 +87,7 @@ def read_arms(folder: Path, arms: str) -> dict[str, dict[Key, Shown | None]]:
     return found
 
 
-def _compared(folder: Path) -> dict[str, dict[Key, Shown | None]]:
+def _compared(folder: Path) -> dict[str, dict[PromptKey, ShownImage | None]]:
     """Return the arms of a comparison."""
     try:
         lines = (folder / TRIALS).read_bytes().splitlines()
@@ -98,7 +98,7 @@ def _compared(folder: Path) -> dict[str, dict[Key, Shown | None]]:
             "'socratic lab compare --out', or name folders of batches as name=DIR"
         )
         raise ConfigurationError(message) from None
-    rows: dict[str, list[tuple[str, Shown | None]]] = {}
+    rows: dict[str, list[tuple[str, ShownImage | None]]] = {}
     for number, line in enumerate(lines, start=1):
         try:
             trial = json.loads(line)
@@ -121,32 +121,34 @@ def _compared(folder: Path) -> dict[str, dict[Key, Shown | None]]:
 
 def _trial(
     folder: Path, metric: str, trial: Mapping[str, Any]
-) -> tuple[str, Shown | None]:
+) -> tuple[str, ShownImage | None]:
     prompt, path = str(trial["user_prompt"]), trial.get("image")
     if path is None:
         return prompt, None
     scores = {**trial["selection"], metric: trial["reported"]}
-    return prompt, Shown(folder=folder, path=str(path), scores=_finite(scores))
+    return prompt, ShownImage(folder=folder, path=str(path), scores=_finite(scores))
 
 
-def _refined(folder: Path) -> dict[Key, Shown | None]:
+def _refined(folder: Path) -> dict[PromptKey, ShownImage | None]:
     """Return a run directory as an arm."""
-    rows: list[tuple[str, Shown | None]] = []
+    rows: list[tuple[str, ShownImage | None]] = []
     for outcome in read_outcomes(folder):
         shown = None
         if isinstance(outcome, Refinement) and outcome.best.path is not None:
             best = outcome.best
-            shown = Shown(
+            shown = ShownImage(
                 folder=folder, path=str(best.path), scores=_finite(best.scores)
             )
         rows.append((outcome.user_prompt, shown))
     return _numbered(rows)
 
 
-def _numbered(rows: Iterable[tuple[str, Shown | None]]) -> dict[Key, Shown | None]:
+def _numbered(
+    rows: Iterable[tuple[str, ShownImage | None]],
+) -> dict[PromptKey, ShownImage | None]:
     """Return rows by their prompt, which may be given more than once."""
     seen = Counter[str]()
-    numbered: dict[Key, Shown | None] = {}
+    numbered: dict[PromptKey, ShownImage | None] = {}
     for text, shown in rows:
         # Half a surrogate pair is no character, and no file can be written with it.
         prompt = text.encode("utf-8", "replace").decode("utf-8")

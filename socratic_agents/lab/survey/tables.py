@@ -14,7 +14,7 @@ from socratic_agents.core.prompts import printable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from socratic_agents.lab.survey.results import Said, SurveyResults
+    from socratic_agents.lab.survey.results import QuestionResult, SurveyResults
 
 __all__ = ("print_results",)
 
@@ -60,7 +60,7 @@ def print_results(results: SurveyResults, file: IO[str]) -> None:
         console.print(_text(finding), soft_wrap=True)
 
 
-def _print_said(console: Console, said: Said) -> None:
+def _print_said(console: Console, said: QuestionResult) -> None:
     alpha = "-" if said.alpha is None else f"{said.alpha:.2f}"
     console.print(
         _text(

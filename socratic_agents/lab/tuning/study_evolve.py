@@ -12,7 +12,7 @@ from socratic_agents.core.history import Failure, Refinement
 from socratic_agents.lab.study.folder import StudyFolder, manifest_of
 from socratic_agents.lab.study.run import measure_arms, refine_arm
 from socratic_agents.lab.study.template_variants import variant
-from socratic_agents.lab.study.trajectory import course_of
+from socratic_agents.lab.study.trajectory import trajectory_of
 from socratic_agents.lab.tuning.evolve import Evolution, evolve
 from socratic_agents.lab.tuning.gepa_adapter import Rollout
 from socratic_agents.llm.template_files import find_template
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from socratic_agents.lab.study.arms import PlannedArm
-    from socratic_agents.lab.study.plan import Plan
-    from socratic_agents.lab.study.run import StudyRun
+    from socratic_agents.lab.study.plan import StudyPlan
+    from socratic_agents.lab.study.run import StudyContext
 
 __all__ = ("evolve_study",)
 
@@ -33,10 +33,10 @@ FOUND, RECORD = "evolved.yaml", "evolution.json"
 
 
 def evolve_study(
-    plan: Plan,
+    plan: StudyPlan,
     path: Path,
     *,
-    by: StudyRun,
+    by: StudyContext,
     reflect: Callable[[str], str],
     rollouts: int,
     arm: str | None = None,
@@ -86,7 +86,7 @@ def evolve_study(
     return found
 
 
-def _start(plan: Plan, name: str | None) -> PlannedArm:
+def _start(plan: StudyPlan, name: str | None) -> PlannedArm:
     arms = {
         arm.name: arm
         for arm in plan.arms
@@ -106,11 +106,11 @@ def _start(plan: Plan, name: str | None) -> PlannedArm:
 
 
 def _rollouts(
-    plan: Plan,
+    plan: StudyPlan,
     folder: StudyFolder,
     arm: PlannedArm,
     places: Sequence[int],
-    by: StudyRun,
+    by: StudyContext,
 ) -> list[Rollout]:
     seed, metric = plan.seeds[0], plan.metrics[0].name
     one = replace(plan, seeds=(seed,))
@@ -124,9 +124,9 @@ def _rollouts(
         if isinstance(outcome, Failure):
             continue
         size = len(outcome.history.candidates)
-        course = course_of(outcome, values[at : at + size])
+        trajectory = trajectory_of(outcome, values[at : at + size])
         at += size
-        first, last = course.first.value, course.selected.value
+        first, last = trajectory.first.value, trajectory.selected.value
         if first is not None and last is not None:
             found[place] = last - first
     return [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import BatchError
-from socratic_agents.lab.bench.device.instrumentation import current_seat
+from socratic_agents.lab.bench.device.instrumentation import current_loop_id
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from socratic_agents.scheduler.worker import Stage
 
-__all__ = ("EarlySealing", "InStep", "OneByOne")
+__all__ = ("EarlySealing", "LockStep", "Serial")
 
 
-class OneByOne:
+class Serial:
     """Every call under one lock: first come, first served, one item each."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class _Batch:
                 answer.set_result(outputs[place])
 
 
-class _Batching(OneByOne):
+class _Batching(Serial):
     """Runs batches one after the other, in the order in which they are closed."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class _Batching(OneByOne):
             return error
 
 
-class InStep(_Batching):
+class LockStep(_Batching):
     """All loops at once: nobody goes on before the last one is done with a stage.
 
     Args:
@@ -138,7 +138,7 @@ class InStep(_Batching):
     ) -> Any:
         """Wait until everyone does, and until everyone is served."""
         answer = self._open.setdefault((stage, key), _Batch(stage)).add(item)
-        self._waiting.add(current_seat.get())
+        self._waiting.add(current_loop_id.get())
         if len(self._waiting) == self._loops and not self._due:
             self._due = True
             self._begin(self._serve())

@@ -15,7 +15,7 @@ from socratic_agents.scheduler.cost_model import Calibration
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-    from socratic_agents.lab.bench.device.instrumentation import Log
+    from socratic_agents.lab.bench.device.instrumentation import CallLog
     from socratic_agents.scheduler.worker import Stage
 
 __all__ = ("Cost", "CostMeter", "Costs")
@@ -140,7 +140,7 @@ class CostMeter:
         steady: Whether the device is as fast at any time: then it is measured once.
     """
 
-    def __init__(self, log: Log, *, loops: int, steady: bool = False) -> None:
+    def __init__(self, log: CallLog, *, loops: int, steady: bool = False) -> None:
         self._steady = steady
         self._samples = {
             (stage.name, key): (stage, items)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ("Sameness",)
+__all__ = ("DeterminismCheck",)
 
 KEPT = 64
 """Images that are kept to compare with; the others are only counted."""
@@ -26,7 +26,7 @@ PSNR = 30.0
 
 
 @dataclass(eq=False)
-class Sameness:
+class DeterminismCheck:
     """Compares images with those that were drawn one by one.
 
     Args:

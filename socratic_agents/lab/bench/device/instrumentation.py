@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from socratic_agents.lab.bench.device.memory import Memory
     from socratic_agents.scheduler.worker import Stage
 
-__all__ = ("OFTEN", "Answer", "Call", "Lag", "Log", "Ticket", "current_seat")
+__all__ = (
+    "OFTEN",
+    "CallLog",
+    "EventLoopLag",
+    "TracedCall",
+    "TracedItem",
+    "TracedOutput",
+    "current_loop_id",
+)
 
 OFTEN = 0.005
 """Seconds between two looks at the event loop."""
@@ -25,12 +33,14 @@ SAMPLES = 16
 SELDOM = 20
 """Looks at the event loop for each look at the memory."""
 
-current_seat: ContextVar[tuple[str, int]] = ContextVar("current_seat", default=("", 0))
+current_loop_id: ContextVar[tuple[str, int]] = ContextVar(
+    "current_seat", default=("", 0)
+)
 """The user whose loop this task belongs to, and its number among those in flight."""
 
 
 @dataclass(eq=False)
-class Ticket:
+class TracedItem:
     """An item on its way, and whose it is."""
 
     item: Any
@@ -41,15 +51,15 @@ class Ticket:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class TracedOutput:
     """An output, with the ticket of the item that it is for."""
 
-    ticket: Ticket
+    traced: TracedItem
     output: Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class TracedCall:
     """One call of a model."""
 
     stage: str
@@ -70,11 +80,11 @@ class Call:
 
 
 @dataclass(eq=False)
-class Log:
+class CallLog:
     """What a device did while a contender had it."""
 
-    calls: list[Call] = field(default_factory=list)
-    tickets: list[Ticket] = field(default_factory=list)
+    calls: list[TracedCall] = field(default_factory=list)
+    traced_items: list[TracedItem] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
     """Items that are not answered, by stage."""
     widest: dict[str, int] = field(default_factory=dict)
@@ -86,22 +96,24 @@ class Log:
     )
     """The first of them."""
 
-    def enter(self, stage: Stage[Any, Any], ticket: Ticket) -> None:
+    def enter(self, stage: Stage[Any, Any], traced: TracedItem) -> None:
         """Note that an item is submitted."""
-        place, name = (stage, ticket.key), stage.name
-        self.tickets.append(ticket)
+        place, name = (stage, traced.key), stage.name
+        self.traced_items.append(traced)
         self.submitted[place] = self.submitted.get(place, 0) + 1
         samples = self.samples.setdefault(place, [])
         if len(samples) < SAMPLES:
-            samples.append(ticket.item)
+            samples.append(traced.item)
         self.waiting[name] = self.waiting.get(name, 0) + 1
         self.widest[name] = max(self.widest.get(name, 0), self.waiting[name])
 
-    def leave(self, stage: Stage[Any, Any], ticket: Ticket, *, answered: bool) -> None:
+    def leave(
+        self, stage: Stage[Any, Any], traced: TracedItem, *, answered: bool
+    ) -> None:
         """Note that an item is answered, or not wanted any more."""
         self.waiting[stage.name] -= 1
         if answered:
-            ticket.item = None  # or all images would be kept
+            traced.item = None  # or all images would be kept
 
     def check(self) -> None:
         """Check that every item was answered once, or is not wanted any more.
@@ -110,7 +122,7 @@ class Log:
             BatchError: If one was lost, or run twice.
         """
         lost = sum(self.waiting.values())
-        doubled = sum(ticket.runs > 1 for ticket in self.tickets)
+        doubled = sum(traced.runs > 1 for traced in self.traced_items)
         if lost or doubled:
             message = (
                 f"expected every item to be run and answered once, got {lost} lost "
@@ -119,7 +131,7 @@ class Log:
             raise BatchError(message)
 
 
-class Lag:
+class EventLoopLag:
     """How late the event loop is, and how much memory is in use meanwhile.
 
     Args:

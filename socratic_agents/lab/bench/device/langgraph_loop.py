@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.loop import Agents
 
-__all__ = ("GraphLoop",)
+__all__ = ("LangGraphLoop",)
 
 NODES = ("generate", "caption", "score", "judge", "optimize")
 
@@ -41,7 +41,7 @@ class _Room:
     images: list[Image] = field(default_factory=list)
 
 
-class GraphLoop:
+class LangGraphLoop:
     """A graph with a node for each step of a round, one image a round."""
 
     def __init__(self) -> None:

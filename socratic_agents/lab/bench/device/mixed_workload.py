@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.core.history import Status
-from socratic_agents.lab.bench.device.schedulers import Ways
-from socratic_agents.lab.bench.device.testbeds import opened_bed, simulated
-from socratic_agents.lab.bench.device.trial import Loops
+from socratic_agents.lab.bench.device.schedulers import Variants
+from socratic_agents.lab.bench.device.testbeds import (
+    open_testbed_and_models,
+    simulated_agents,
+)
+from socratic_agents.lab.bench.device.trial import LoopSetup
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import SAMPLING, weights_folder
 from socratic_agents.runtime.adapters import drawn, guarded
@@ -21,23 +24,23 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.loop import Agents
-    from socratic_agents.lab.bench.device.schedulers import Bed
-    from socratic_agents.lab.bench.device.trial import Pace
+    from socratic_agents.lab.bench.device.schedulers import Testbed
+    from socratic_agents.lab.bench.device.trial import LlmDelay
 
-__all__ = ("mixed_bed",)
+__all__ = ("open_mixed_testbed",)
 
 LARGEST = 16
 """Images of one call."""
 
 
-def mixed_bed(
+def open_mixed_testbed(
     name: str,
     settings: Settings,
     prompts: Sequence[str],
     *,
     kinds: Mapping[str, Mapping[str, Any]],
     users: Sequence[str],
-) -> Bed:
+) -> Testbed:
     """Open the pocket pipeline for loops that differ in what they ask of it.
 
     Args:
@@ -48,8 +51,8 @@ def mixed_bed(
             turns.
         users: Whose loops they are, by their place among those in flight.
     """
-    bed, voices = opened_bed(name, settings, prompts)
-    port, folder = bed.port, str(weights_folder("generator"))
+    testbed, voices = open_testbed_and_models(name, settings, prompts)
+    recorder, folder = testbed.recorder, str(weights_folder("generator"))
     opened = Diffusion.load(folder, device=settings.device)
     models = {
         kind: Diffusion(opened.pipeline, **SAMPLING | dict(call))
@@ -66,22 +69,22 @@ def mixed_bed(
         name="generator", run=run, max_batch=LARGEST, bucketed=True
     )
 
-    def agents(pace: Pace) -> Agents:
+    def agents(pace: LlmDelay) -> Agents:
         kind = names[pace.number % len(names)]
 
         async def generate(prompt: str, seed: int) -> Image:
             item = (kind, prompt, seed)
-            return cast("Image", await port.submit(stage, item, key=kind))
+            return cast("Image", await recorder.submit(stage, item, key=kind))
 
         voiced = replace(
             voices, generate=drawn(guarded(generate, Status.GENERATION_FAILED))
         )
-        return simulated(voiced, prompts, port)(pace)
+        return simulated_agents(voiced, prompts, recorder)(pace)
 
     why = "items have several keys in this workload"
     return replace(
-        bed,
-        loops=Loops(agents=agents, prompts=prompts, users=users),
-        others=lambda _: Ways(lacks={"strict": why, "step": why}),
+        testbed,
+        loops=LoopSetup(agents=agents, prompts=prompts, users=users),
+        others=lambda _: Variants(lacks={"strict": why, "step": why}),
         kinds=len(names),
     )

@@ -17,8 +17,8 @@ import torch
 
 from socratic_agents.lab.bench.device.random_vision_models import (
     VOCABULARY,
+    Placement,
     RandomCaptioner,
-    Where,
     random_scorer,
 )
 from socratic_agents.models.diffusion import Diffusion
@@ -128,39 +128,39 @@ def build(
         dtype: Number format of the weights.
         tiny: Whether all of them are small.
     """
-    where = Where(device=device, dtype=dtype, tiny=tiny)
+    placement = Placement(device=device, dtype=dtype, tiny=tiny)
     torch.manual_seed(0)
     with quiet(), torch.device(device):  # there is no faster way to fill a card
-        generator = _generator(ARCHITECTURES[name], where)
-        return generator, RandomCaptioner(where), random_scorer(where)
+        generator = _generator(ARCHITECTURES[name], placement)
+        return generator, RandomCaptioner(placement), random_scorer(placement)
 
 
-def _generator(kind: _Architecture, where: Where) -> Diffusion:
+def _generator(kind: _Architecture, placement: Placement) -> Diffusion:
     import diffusers
 
-    latents = 8 if where.tiny else kind.pixels // 8
-    texts = [_text(size, where, kind.texts.index(size)) for size in kind.texts]
+    latents = 8 if placement.tiny else kind.pixels // 8
+    texts = [_text(size, placement, kind.texts.index(size)) for size in kind.texts]
     unet = diffusers.UNet2DConditionModel(
-        **{"sample_size": latents, **(_small(kind) if where.tiny else kind.unet)}
+        **{"sample_size": latents, **(_small(kind) if placement.tiny else kind.unet)}
     )
     with torch.no_grad():
         for weight in unet.conv_out.parameters():
             weight.mul_(CALM)
-    blocks = 2 if where.tiny else 4
+    blocks = 2 if placement.tiny else 4
     full = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}
     autoencoder = diffusers.AutoencoderKL(
         latent_channels=4,
         down_block_types=("DownEncoderBlock2D",) * blocks,
         up_block_types=("UpDecoderBlock2D",) * blocks,
-        **(SMALL if where.tiny else full),
+        **(SMALL if placement.tiny else full),
     )
     with torch.device("cpu"):  # it computes with numpy, too
         scheduler = diffusers.DDIMScheduler(steps_offset=1)
     parts = {
-        "vae": where.place(autoencoder),
+        "vae": placement.place(autoencoder),
         "text_encoder": texts[0],
         "tokenizer": _tokenizer(),
-        "unet": where.place(unet),
+        "unet": placement.place(unet),
         "scheduler": scheduler,
     }
     if len(texts) > 1:
@@ -193,10 +193,10 @@ def _small(kind: _Architecture) -> dict[str, Any]:
     return sizes
 
 
-def _text(size: Mapping[str, Any], where: Where, place: int) -> Any:
+def _text(size: Mapping[str, Any], placement: Placement, place: int) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    if where.tiny:
+    if placement.tiny:
         size = {
             "hidden_size": 16,
             "intermediate_size": 32,
@@ -209,7 +209,7 @@ def _text(size: Mapping[str, Any], where: Where, place: int) -> Any:
         vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=1, pad_token_id=1, **size
     )
     # The second encoder of a pipeline tells what the whole text means, too.
-    return where.place(
+    return placement.place(
         (CLIPTextModelWithProjection if place else CLIPTextModel)(config)
     )
 
@@ -219,7 +219,7 @@ def _tokenizer() -> Any:
     from transformers import CLIPTokenizer
 
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    entries = ["<|startoftext|>", "<|endoftext|>", *letters]
-    entries += [f"{letter}</w>" for letter in letters]
-    vocabulary = {entry: index for index, entry in enumerate(entries)}
+    specs = ["<|startoftext|>", "<|endoftext|>", *letters]
+    specs += [f"{letter}</w>" for letter in letters]
+    vocabulary = {spec: index for index, spec in enumerate(specs)}
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)

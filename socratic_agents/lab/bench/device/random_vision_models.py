@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-__all__ = ("VOCABULARY", "RandomCaptioner", "Where", "random_scorer")
+__all__ = ("VOCABULARY", "Placement", "RandomCaptioner", "random_scorer")
 
 WORDS = 20
 """Tokens of every caption: whatever the weights, it is neither shorter nor longer."""
@@ -27,7 +27,7 @@ VOCABULARY = 49408
 
 
 @dataclass(frozen=True, kw_only=True)
-class Where:
+class Placement:
     """Where models are built, and how large."""
 
     device: torch.device
@@ -44,24 +44,24 @@ class RandomCaptioner:
     """Writes captions of random words, each as long as the other.
 
     Args:
-        where: Where it is built.
+        placement: Where it is built.
     """
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, placement: Placement) -> None:
         from transformers import BlipConfig, BlipForConditionalGeneration
 
-        self._where = where
-        self._pixels = 32 if where.tiny else 384
+        self._where = placement
+        self._pixels = 32 if placement.tiny else 384
         vision = {"hidden_size": 1024, "intermediate_size": 4096}
         vision |= {"num_hidden_layers": 24, "num_attention_heads": 16}
         text = {"encoder_hidden_size": 1024}
-        if where.tiny:
+        if placement.tiny:
             small = {"hidden_size": 16, "intermediate_size": 16}
             small |= {"num_hidden_layers": 1, "num_attention_heads": 2}
             vision, text = small, small | {"encoder_hidden_size": 16}
         vision |= {"image_size": self._pixels, "patch_size": 16}
         config = BlipConfig(text_config=text, vision_config=vision)
-        self._model = where.place(BlipForConditionalGeneration(config))
+        self._model = placement.place(BlipForConditionalGeneration(config))
 
     def caption(self, images: Sequence[Image]) -> list[str]:
         """Say something about each image, in order."""
@@ -87,16 +87,16 @@ class RandomCaptioner:
         )
 
 
-def random_scorer(where: Where) -> Clip:
+def random_scorer(placement: Placement) -> Clip:
     """Build a scorer.
 
     Args:
-        where: Where it is built.
+        placement: Where it is built.
     """
     import open_clip
 
     config = open_clip.get_model_config("ViT-L-14")
-    if where.tiny:
+    if placement.tiny:
         sight = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8}
         text = {"context_length": 77, "vocab_size": VOCABULARY, "width": 8}
         config = {
@@ -104,7 +104,7 @@ def random_scorer(where: Where) -> Clip:
             "vision_cfg": sight | {"patch_size": 16},
             "text_cfg": text | {"heads": 2, "layers": 1},
         }
-    model = open_clip.CLIP(**config).to(where.device).eval()
+    model = open_clip.CLIP(**config).to(placement.device).eval()
     preprocess = open_clip.image_transform(
         config["vision_cfg"]["image_size"],
         is_train=False,

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from socratic_agents.core.errors import BatchError
 from socratic_agents.lab.bench.device.instrumentation import (
-    Answer,
-    Call,
-    Log,
-    Ticket,
-    current_seat,
+    CallLog,
+    TracedCall,
+    TracedItem,
+    TracedOutput,
+    current_loop_id,
 )
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from socratic_agents.scheduler.worker import Stage
 
-__all__ = ("Port", "Rival")
+__all__ = ("RecordingWorker", "SchedulerUnderTest")
 
 
-class Rival(Protocol):
+class SchedulerUnderTest(Protocol):
     """A way to share a device between loops: what the worker is to a refiner."""
 
     async def __aenter__(self) -> Self:
@@ -57,19 +57,19 @@ class Rival(Protocol):
         """Take note that the loop is about to wait for its language model."""
 
 
-class Port:
+class RecordingWorker:
     """Stands where models expect the worker, and passes on to whose turn it is."""
 
     def __init__(self) -> None:
-        self.log = Log()
-        self.rival: Rival | None = None
+        self.log = CallLog()
+        self.scheduler: SchedulerUnderTest | None = None
         self.caps: dict[str, int] = {}
         """Items of the largest call by the stage's name, where not the stage's own."""
         self._tracked: dict[Stage[Any, Any], Stage[Any, Any]] = {}
 
-    def turn(self, rival: Rival) -> Log:
+    def turn(self, scheduler: SchedulerUnderTest) -> CallLog:
         """Let a contender have its turn, and return the log of it."""
-        self.rival, self.log, self._tracked = rival, Log(), {}
+        self.scheduler, self.log, self._tracked = scheduler, CallLog(), {}
         return self.log
 
     async def submit(
@@ -81,17 +81,17 @@ class Port:
             BatchError: If it is somebody else's.
             Exception: Whatever the stage raised or returned for this item.
         """
-        rival, log = self._here(), self.log
-        user, _ = current_seat.get()
-        ticket, name = Ticket(item, key, user), stage.name
-        log.enter(stage, ticket)
+        scheduler, log = self._here(), self.log
+        user, _ = current_loop_id.get()
+        traced, name = TracedItem(item, key, user), stage.name
+        log.enter(stage, traced)
         answer: Any = None
         try:
-            answer = await rival.submit(self._watched(stage), ticket, key=key)
+            answer = await scheduler.submit(self._watched(stage), traced, key=key)
         finally:
             # Who was cancelled may still be run: his item stays.
-            log.leave(stage, ticket, answered=answer is not None)
-        if not isinstance(answer, Answer) or answer.ticket is not ticket:
+            log.leave(stage, traced, answered=answer is not None)
+        if not isinstance(answer, TracedOutput) or answer.traced is not traced:
             message = (
                 f"expected the output of stage {name!r} for an item, got that of "
                 "another; mend the contender"
@@ -113,11 +113,11 @@ class Port:
         """Return how large calls are worth being, once that was measured."""
         return self.caps.get("generator" if stage == "denoiser" else stage, 0)
 
-    def _here(self) -> Rival:
-        if self.rival is None:
+    def _here(self) -> SchedulerUnderTest:
+        if self.scheduler is None:
             message = "expected a contender whose turn it is, got none; begin with one"
             raise BatchError(message)
-        return self.rival
+        return self.scheduler
 
     def _watched(self, stage: Stage[Any, Any]) -> Stage[Any, Any]:
         """Return a stage that runs tickets and keeps the log, always the same one."""
@@ -130,33 +130,33 @@ class Port:
 
 
 def _logged(
-    stage: Stage[Any, Any], log: Log, most: int
-) -> Callable[[list[Ticket]], Sequence[Answer]]:
+    stage: Stage[Any, Any], log: CallLog, most: int
+) -> Callable[[list[TracedItem]], Sequence[TracedOutput]]:
     """Return how to run a stage on tickets, with a line in the log for each call."""
 
-    def run(tickets: list[Ticket]) -> list[Answer]:
+    def run(traced_items: list[TracedItem]) -> list[TracedOutput]:
         began, cpu = time.perf_counter(), time.thread_time()
-        outputs = list(stage.run([ticket.item for ticket in tickets]))
+        outputs = list(stage.run([traced.item for traced in traced_items]))
         ended, spent = time.perf_counter(), time.thread_time() - cpu
-        if len(outputs) != len(tickets):
+        if len(outputs) != len(traced_items):
             message = (
-                f"expected {len(tickets)} outputs of stage {stage.name!r}, got "
+                f"expected {len(traced_items)} outputs of stage {stage.name!r}, got "
                 f"{len(outputs)}; mend the model's list"
             )
             raise BatchError(message)
-        own = dict.fromkeys(tickets)  # without the copies that fill a call up
-        for ticket in own:
-            ticket.runs += 1
-        call = Call(
+        own = dict.fromkeys(traced_items)  # without the copies that fill a call up
+        for traced in own:
+            traced.runs += 1
+        call = TracedCall(
             stage=stage.name,
-            key=tickets[0].key,
+            key=traced_items[0].key,
             began=began,
             ended=ended,
             cpu=spent,
-            users=tuple(ticket.user for ticket in own),
+            users=tuple(traced.user for traced in own),
             most=most,
         )
         log.calls.append(call)
-        return [Answer(*pair) for pair in zip(tickets, outputs, strict=True)]
+        return [TracedOutput(*pair) for pair in zip(traced_items, outputs, strict=True)]
 
     return run

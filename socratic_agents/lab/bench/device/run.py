@@ -12,17 +12,22 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.bench.device.baselines import EarlySealing, OneByOne
+from socratic_agents.lab.bench.device.baselines import EarlySealing, Serial
 from socratic_agents.lab.bench.device.costs import CostMeter
-from socratic_agents.lab.bench.device.langgraph_loop import GraphLoop
-from socratic_agents.lab.bench.device.schedulers import ENTRIES, Bed, Entry, Ways
-from socratic_agents.lab.bench.device.summary import figures, result
+from socratic_agents.lab.bench.device.langgraph_loop import LangGraphLoop
+from socratic_agents.lab.bench.device.schedulers import (
+    DEVICE_SCHEDULERS,
+    SchedulerSpec,
+    Testbed,
+    Variants,
+)
+from socratic_agents.lab.bench.device.summary import result, trial_metrics
 from socratic_agents.lab.bench.device.trial import (
-    Case,
-    Pace,
-    Turn,
-    have_turn,
+    BenchTrial,
+    LlmDelay,
+    TrialSpec,
     library_loop,
+    run_trial,
 )
 
 if TYPE_CHECKING:
@@ -30,9 +35,9 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from socratic_agents.lab.bench.device.instrumentation import Log
+    from socratic_agents.lab.bench.device.instrumentation import CallLog
 
-__all__ = ("Plan", "contest")
+__all__ = ("BenchPlan", "run_benchmark")
 
 SEQUENTIAL, TUNED = "sequential", "ray_tuned"
 WAITS = (0.01, 0.1, 0.5)
@@ -40,7 +45,7 @@ WAITS = (0.01, 0.1, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class BenchPlan:
     """What is measured."""
 
     loops: Sequence[int]
@@ -52,95 +57,106 @@ class Plan:
     """Turns of each contender, at least 1."""
     seconds: float
     """What a turn lasts at least."""
-    contenders: Sequence[str] = tuple(ENTRIES)
-    """Which of ``ENTRIES``; ``sequential`` always takes part."""
+    contenders: Sequence[str] = tuple(DEVICE_SCHEDULERS)
+    """Which of ``DEVICE_SCHEDULERS``; ``sequential`` always takes part."""
 
 
-def contest(
-    bed: Bed, plan: Plan, *, say: Callable[[str], None]
+def run_benchmark(
+    testbed: Testbed, plan: BenchPlan, *, report: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return a result for every setting and contender, and what all have in common.
 
     Args:
-        bed: What they work with; closed at the end.
+        testbed: What they work with; closed at the end.
         plan: What is measured.
-        say: Told how far it is.
+        report: Told how far it is.
 
     Raises:
         BatchError: If a contender lost, doubled or mixed up anything, or drew other
             images than the others.
     """
-    return asyncio.run(_contest(bed, plan, say))
+    return asyncio.run(_contest(testbed, plan, report))
 
 
 async def _contest(
-    bed: Bed, plan: Plan, say: Callable[[str], None]
+    testbed: Testbed, plan: BenchPlan, report: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    ways = Ways()
+    variants = Variants()
     try:
-        log = await _lone(bed, plan)
-        meter = CostMeter(log, loops=bed.kinds, steady=bed.steady)
+        log = await _lone(testbed, plan)
+        meter = CostMeter(log, loops=testbed.kinds, steady=testbed.steady)
         await asyncio.to_thread(meter.measure, plan.repeats, warm=True)
-        bed.port.caps = meter.costs().caps
-        say("calls measured; the contenders have their turns")
-        ways = bed.others(log)
-        arena = _Arena(bed, ways, _entries(bed, ways, plan.contenders, say), meter, say)
+        testbed.recorder.caps = meter.costs().caps
+        report("calls measured; the contenders have their turns")
+        variants = testbed.others(log)
+        arena = _Arena(
+            testbed,
+            variants,
+            _entries(testbed, variants, plan.contenders, report),
+            meter,
+            report,
+        )
         # A language model that is asked takes as long as it takes.
-        medians = [0.0] if bed.speaks else plan.llm_seconds
+        medians = [0.0] if testbed.speaks else plan.llm_seconds
         fields = list[_Field]()
         for median, group in itertools.groupby(
             itertools.product(medians, plan.loops), key=lambda pair: pair[0]
         ):
-            sequential: list[Turn] = []  # the same however many could be in flight
+            sequential: list[
+                BenchTrial
+            ] = []  # the same however many could be in flight
             for _, loops in group:
-                case = _case(bed, plan, median)
+                case = _case(testbed, plan, median)
                 fields.append(await arena.play(case, loops, plan.repeats, sequential))
                 sequential = fields[-1].turns[SEQUENTIAL]
     finally:
-        for close in (*bed.closers, *ways.closers):
+        for close in (*testbed.closers, *variants.closers):
             await close()
     costs = meter.costs()
     facts = {
         "batching_limit": round(costs.batching_limit, 3),
         "calls": costs.to_json(),
-        "images": bed.sameness.to_json(),
+        "images": testbed.determinism.to_json(),
     }
-    return [one for field in fields for one in field.results(bed, meter)], facts
+    return [one for field in fields for one in field.results(testbed, meter)], facts
 
 
 def _entries(
-    bed: Bed, ways: Ways, names: Sequence[str], say: Callable[[str], None]
-) -> dict[str, Entry]:
+    testbed: Testbed,
+    variants: Variants,
+    names: Sequence[str],
+    report: Callable[[str], None],
+) -> dict[str, SchedulerSpec]:
     """Return who takes part; the sequential loops are what others are held against."""
-    entries = dict[str, Entry]()
-    for name, entry in ENTRIES.items():
+    specs = dict[str, SchedulerSpec]()
+    for name, spec in DEVICE_SCHEDULERS.items():
         if name not in {SEQUENTIAL, *names}:
             continue
         why = None
-        if entry.way not in {"request", *ways.loops}:
-            why = ways.lacks.get(entry.way, "this workload has no such way")
-        elif entry.graph and not bed.plain:
+        if spec.variant not in {"request", *variants.loops}:
+            why = variants.lacks.get(spec.variant, "this workload has no such way")
+        elif spec.graph and not testbed.plain:
             why = "its nodes draw one image a round and know no checklist"
         if why is None:
-            entries[name] = entry
+            specs[name] = spec
         else:
-            say(f"left out: {name}: {why}")
-    return entries
+            report(f"left out: {name}: {why}")
+    return specs
 
 
-def _case(bed: Bed, plan: Plan, median: float) -> Case:
-    return Case(
-        llm_seconds=median, seed=plan.seed, seconds=plan.seconds, rounds=bed.rounds
+def _case(testbed: Testbed, plan: BenchPlan, median: float) -> TrialSpec:
+    return TrialSpec(
+        llm_seconds=median, seed=plan.seed, seconds=plan.seconds, rounds=testbed.rounds
     )
 
 
-async def _lone(bed: Bed, plan: Plan) -> Log:
+async def _lone(testbed: Testbed, plan: BenchPlan) -> CallLog:
     """Let lone loops run, one of each kind, and return the log of them."""
-    case, loops = _case(bed, plan, 0.0), bed.loops
-    async with OneByOne() as rival:
-        log = bed.port.turn(rival)
-        for number in range(bed.kinds):
-            agents = loops.agents(Pace(case, number, case.window(loops=1)))
+    case, loops = _case(testbed, plan, 0.0), testbed.loops
+    async with Serial() as scheduler:
+        log = testbed.recorder.turn(scheduler)
+        for number in range(testbed.kinds):
+            agents = loops.agents(LlmDelay(case, number, case.window(loops=1)))
             prompt = loops.prompts[number % len(loops.prompts)]
             await library_loop(
                 agents, prompt, seed=case.seed + number, rounds=case.rounds
@@ -152,25 +168,26 @@ async def _lone(bed: Bed, plan: Plan) -> Log:
 class _Field:
     """All turns with so many loops in flight."""
 
-    case: Case
+    case: TrialSpec
     loops: int
-    turns: Mapping[str, list[Turn]]
+    turns: Mapping[str, list[BenchTrial]]
     wait: float
     """Of ``ray_tuned``."""
 
-    def results(self, bed: Bed, meter: CostMeter) -> list[dict[str, Any]]:
+    def results(self, testbed: Testbed, meter: CostMeter) -> list[dict[str, Any]]:
         """Return a result for each contender, by what calls cost in the whole run."""
         costs, rounds = meter.costs(), self.case.rounds
         found = {
             name: [
-                figures(turn, costs, rounds=rounds, usual=meter.usual) for turn in turns
+                trial_metrics(turn, costs, rounds=rounds, usual=meter.usual)
+                for turn in turns
             ]
             for name, turns in self.turns.items()
         }
         return [
             {
-                "curve": bed.name,
-                "workload": bed.name,
+                "curve": testbed.name,
+                "workload": testbed.name,
                 "n": self.loops,
                 "llm_seconds": self.case.llm_seconds,
                 "contender": name,
@@ -180,7 +197,7 @@ class _Field:
                     costs,
                     loops=self.loops,
                     rounds=rounds,
-                    alone=ENTRIES[name].alone,
+                    alone=DEVICE_SCHEDULERS[name].alone,
                 ),
                 **({"wait": self.wait} if name == TUNED else {}),
             }
@@ -192,19 +209,19 @@ class _Field:
 class _Arena:
     """Where contenders have their turns."""
 
-    bed: Bed
-    ways: Ways
-    entries: Mapping[str, Entry]
+    testbed: Testbed
+    variants: Variants
+    specs: Mapping[str, SchedulerSpec]
     meter: CostMeter
-    say: Callable[[str], None]
+    report: Callable[[str], None]
 
     async def play(
-        self, case: Case, loops: int, repeats: int, sequential: list[Turn]
+        self, case: TrialSpec, loops: int, repeats: int, sequential: list[BenchTrial]
     ) -> _Field:
         """Let all contenders have their turns, over and over."""
-        wait = await self._best_wait(case, loops) if TUNED in self.entries else 0.0
-        turns: dict[str, list[Turn]] = {name: [] for name in self.entries}
-        names = list(self.entries)
+        wait = await self._best_wait(case, loops) if TUNED in self.specs else 0.0
+        turns: dict[str, list[BenchTrial]] = {name: [] for name in self.specs}
+        names = list(self.specs)
         if sequential:
             turns[SEQUENTIAL] = sequential
             names.remove(SEQUENTIAL)
@@ -215,39 +232,41 @@ class _Arena:
                 after = await asyncio.to_thread(self.meter.pace)
                 turns[name].append(replace(turn, pace=(before + after) / 2))
                 before = after
-            if not self.bed.steady:
+            if not self.testbed.steady:
                 await asyncio.to_thread(self.meter.measure)
-            self.say(f"{loops} in flight: turn {repeat + 1} of {repeats} is over")
+            self.report(f"{loops} in flight: turn {repeat + 1} of {repeats} is over")
         return _Field(case, loops, turns, wait)
 
-    async def _best_wait(self, case: Case, loops: int) -> float:
+    async def _best_wait(self, case: TrialSpec, loops: int) -> float:
         """Return how long batches that a timer closes had best stay open."""
         if loops == 1:
             return min(WAITS)  # a lone loop waits for nobody
         costs, rates = self.meter.costs(), dict[float, float]()
         for wait in WAITS:
             seen = await self._turn(TUNED, case, loops, wait)
-            found = figures(seen, costs, rounds=case.rounds)
+            found = trial_metrics(seen, costs, rounds=case.rounds)
             rates[wait] = found.loops_per_second
         return max(rates, key=rates.__getitem__)
 
-    async def _turn(self, name: str, case: Case, loops: int, wait: float) -> Turn:
-        entry, sameness = self.entries[name], self.bed.sameness
+    async def _turn(
+        self, name: str, case: TrialSpec, loops: int, wait: float
+    ) -> BenchTrial:
+        spec, determinism = self.specs[name], self.testbed.determinism
         if name == TUNED:
-            rival: Any = EarlySealing(wait=wait)
+            scheduler: Any = EarlySealing(wait=wait)
         else:
-            rival = entry.open(self.meter.costs(), loops)
+            scheduler = spec.open(self.meter.costs(), loops)
         seen: list[tuple[str, int, Image]] = []
-        turn = await have_turn(
-            rival,
-            self.bed.port,
-            self.ways.loops.get(entry.way, self.bed.loops),
+        turn = await run_trial(
+            scheduler,
+            self.testbed.recorder,
+            self.variants.loops.get(spec.variant, self.testbed.loops),
             case,
-            in_flight=1 if entry.alone else loops,
-            memory=self.bed.memory,
-            body=GraphLoop() if entry.graph else library_loop,
+            in_flight=1 if spec.alone else loops,
+            memory=self.testbed.memory,
+            body=LangGraphLoop() if spec.graph else library_loop,
             saw=lambda *drawn: seen.append(drawn),
         )
         for drawn in seen:  # not before: it would hold up the loops
-            sameness.see(name, entry.rule, *drawn)
+            determinism.see(name, spec.rule, *drawn)
         return turn

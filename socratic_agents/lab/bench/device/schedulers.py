@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.bench.device.baselines import EarlySealing, InStep, OneByOne
+from socratic_agents.lab.bench.device.baselines import EarlySealing, LockStep, Serial
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from socratic_agents.lab.bench.device.costs import Costs
-    from socratic_agents.lab.bench.device.determinism import Sameness
-    from socratic_agents.lab.bench.device.instrumentation import Log
+    from socratic_agents.lab.bench.device.determinism import DeterminismCheck
+    from socratic_agents.lab.bench.device.instrumentation import CallLog
     from socratic_agents.lab.bench.device.memory import Memory
-    from socratic_agents.lab.bench.device.recording_worker import Port, Rival
-    from socratic_agents.lab.bench.device.trial import Loops
+    from socratic_agents.lab.bench.device.recording_worker import (
+        RecordingWorker,
+        SchedulerUnderTest,
+    )
+    from socratic_agents.lab.bench.device.trial import LoopSetup
 
-__all__ = ("ENTRIES", "Bed", "Entry", "Ways")
+__all__ = ("DEVICE_SCHEDULERS", "SchedulerSpec", "Testbed", "Variants")
 
 
 def _worker(costs: Costs) -> Any:
@@ -28,10 +31,10 @@ def _worker(costs: Costs) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ways:
+class Variants:
     """Other ways to call the models."""
 
-    loops: Mapping[str, Loops] = field(default_factory=dict)
+    loops: Mapping[str, LoopSetup] = field(default_factory=dict)
     """By name: ``strict``, with calls of one size, and ``step``, with single steps of
     the denoiser that drawings share."""
     lacks: Mapping[str, str] = field(default_factory=dict)
@@ -40,17 +43,17 @@ class Ways:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bed:
+class Testbed:
     """Models that were opened, and loops that work with them."""
 
     name: str
-    port: Port
-    loops: Loops
+    recorder: RecordingWorker
+    loops: LoopSetup
     """Whole drawings share a batch."""
-    others: Callable[[Log], Ways] = lambda _: Ways()
+    others: Callable[[CallLog], Variants] = lambda _: Variants()
     """Opens other ways to call the same models, which are found in the log of a loop."""
     memory: Memory
-    sameness: Sameness
+    determinism: DeterminismCheck
     rounds: int = 4
     """Of a loop."""
     kinds: int = 1
@@ -65,12 +68,12 @@ class Bed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class SchedulerSpec:
     """A contender."""
 
-    open: Callable[[Costs, int], AbstractAsyncContextManager[Rival]]
+    open: Callable[[Costs, int], AbstractAsyncContextManager[SchedulerUnderTest]]
     """costs, loops in flight -> the way to share the device"""
-    way: str = "request"
+    variant: str = "request"
     """How the models are called."""
     rule: str = ""
     """What is known of the sizes of its calls; see ``Sameness.see``."""
@@ -80,17 +83,17 @@ class Entry:
     """Whether the loop is a graph."""
 
 
-ENTRIES: Mapping[str, Entry] = {
-    "sequential": Entry(open=lambda *_: OneByOne(), rule="single", alone=True),
-    "lock": Entry(open=lambda *_: OneByOne(), rule="single"),
-    "lockstep": Entry(open=lambda _, loops: InStep(loops=loops)),
-    "ray_default": Entry(open=lambda *_: EarlySealing()),
-    "ray_tuned": Entry(open=lambda *_: EarlySealing()),
-    "langgraph": Entry(open=lambda *_: OneByOne(), rule="single", graph=True),
-    "ours": Entry(open=lambda costs, _: _worker(costs)),
-    "ours_strict": Entry(
-        open=lambda costs, _: _worker(costs), way="strict", rule="strict"
+DEVICE_SCHEDULERS: Mapping[str, SchedulerSpec] = {
+    "sequential": SchedulerSpec(open=lambda *_: Serial(), rule="single", alone=True),
+    "lock": SchedulerSpec(open=lambda *_: Serial(), rule="single"),
+    "lockstep": SchedulerSpec(open=lambda _, loops: LockStep(loops=loops)),
+    "ray_default": SchedulerSpec(open=lambda *_: EarlySealing()),
+    "ray_tuned": SchedulerSpec(open=lambda *_: EarlySealing()),
+    "langgraph": SchedulerSpec(open=lambda *_: Serial(), rule="single", graph=True),
+    "ours": SchedulerSpec(open=lambda costs, _: _worker(costs)),
+    "ours_strict": SchedulerSpec(
+        open=lambda costs, _: _worker(costs), variant="strict", rule="strict"
     ),
-    "ours_step": Entry(open=lambda costs, _: _worker(costs), way="step"),
+    "ours_step": SchedulerSpec(open=lambda costs, _: _worker(costs), variant="step"),
 }
 """By name; ``sequential`` has one loop in flight, ``ray_tuned`` its best wait."""

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from socratic_agents.lab.bench.device.costs import Costs
-    from socratic_agents.lab.bench.device.trial import Turn
+    from socratic_agents.lab.bench.device.trial import BenchTrial
 
-__all__ = ("Figures", "figures", "result")
+__all__ = ("TrialMetrics", "result", "trial_metrics")
 
 GENERATOR = ("generator", None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures:
+class TrialMetrics:
     """One turn of a contender."""
 
     loops_per_second: float
@@ -53,9 +53,9 @@ class Figures:
         return self.efficiency(costs, loops=loops) * costs.bound(loops, self.thought)
 
 
-def figures(
-    turn: Turn, costs: Costs, *, rounds: int, usual: float | None = None
-) -> Figures:
+def trial_metrics(
+    turn: BenchTrial, costs: Costs, *, rounds: int, usual: float | None = None
+) -> TrialMetrics:
     """Work out what a contender did in its window.
 
     Args:
@@ -88,7 +88,7 @@ def figures(
         sizes.pop("denoiser", None)
     rate = work / costs.best / lasted
     lags = sorted(late for at, late in turn.lag.seconds if start <= at <= end)
-    return Figures(
+    return TrialMetrics(
         loops_per_second=rate,
         images_per_second=images / lasted,
         thought=window.thought() * rounds,
@@ -105,8 +105,8 @@ def figures(
 
 
 def result(
-    turns: Sequence[Figures],
-    sequential: Sequence[Figures],
+    turns: Sequence[TrialMetrics],
+    sequential: Sequence[TrialMetrics],
     costs: Costs,
     *,
     loops: int,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Verdict
 from socratic_agents.core.loop import Agents
-from socratic_agents.lab.bench.device.determinism import Sameness
+from socratic_agents.lab.bench.device.determinism import DeterminismCheck
 from socratic_agents.lab.bench.device.memory import Memory
-from socratic_agents.lab.bench.device.recording_worker import Port
-from socratic_agents.lab.bench.device.schedulers import Bed, Ways
-from socratic_agents.lab.bench.device.trial import Loops
+from socratic_agents.lab.bench.device.recording_worker import RecordingWorker
+from socratic_agents.lab.bench.device.schedulers import Testbed, Variants
+from socratic_agents.lab.bench.device.trial import LoopSetup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,18 +22,23 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.history import Candidate, History
-    from socratic_agents.lab.bench.device.instrumentation import Log
-    from socratic_agents.lab.bench.device.trial import Pace
+    from socratic_agents.lab.bench.device.instrumentation import CallLog
+    from socratic_agents.lab.bench.device.trial import LlmDelay
     from socratic_agents.runtime.image_models import Voices
 
-__all__ = ("opened_bed", "settings_bed", "simulated", "spoken_bed")
+__all__ = (
+    "open_profile_testbed",
+    "open_testbed",
+    "open_testbed_and_models",
+    "simulated_agents",
+)
 
 UNSATISFIED = Verdict(satisfied=False, missing=("more",), reason="it goes on")
 PLAIN: dict[str, Any] = {"channels_last": False, "compile": None, "vae_batch": None}
 """What a pipeline that is open already has or has not."""
 
 
-def settings_bed(name: str, settings: Settings, prompts: Sequence[str]) -> Bed:
+def open_testbed(name: str, settings: Settings, prompts: Sequence[str]) -> Testbed:
     """Open the image models of some settings, for loops that only let time pass.
 
     Args:
@@ -44,25 +49,27 @@ def settings_bed(name: str, settings: Settings, prompts: Sequence[str]) -> Bed:
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
-    return opened_bed(name, settings, prompts)[0]
+    return open_testbed_and_models(name, settings, prompts)[0]
 
 
-def opened_bed(
+def open_testbed_and_models(
     name: str, settings: Settings, prompts: Sequence[str]
-) -> tuple[Bed, Voices]:
-    """Do as ``settings_bed``, and return what the image models do, too."""
+) -> tuple[Testbed, Voices]:
+    """Do as ``open_testbed``, and return what the image models do, too."""
     from socratic_agents.runtime.image_models import open_voices
 
-    port = Port()
-    voices = open_voices(settings, port)  # type: ignore[arg-type] # it does as a worker
+    recorder = RecordingWorker()
+    voices = open_voices(settings, recorder)  # type: ignore[arg-type] # it does as a worker
 
-    def loops(spoken: Voices) -> Loops:
-        return Loops(agents=simulated(spoken, prompts, port), prompts=prompts)
+    def loops(spoken: Voices) -> LoopSetup:
+        return LoopSetup(
+            agents=simulated_agents(spoken, prompts, recorder), prompts=prompts
+        )
 
-    return _bed(name, settings, port, voices, loops), voices
+    return _testbed(name, settings, recorder, voices, loops), voices
 
 
-def spoken_bed(settings: Settings, prompts: Sequence[str]) -> Bed:
+def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
     """Open all that some settings name, its language model too; no judge ends a loop.
 
     Args:
@@ -81,19 +88,19 @@ def spoken_bed(settings: Settings, prompts: Sequence[str]) -> Bed:
             "workers; leave them out"
         )
         raise ConfigurationError(message)
-    port, templates = Port(), find_templates(settings)
-    parts = open_parts(settings, templates, port)  # type: ignore[arg-type] # as above
+    recorder, templates = RecordingWorker(), find_templates(settings)
+    parts = open_parts(settings, templates, recorder)  # type: ignore[arg-type] # as above
 
-    def loops(voices: Voices) -> Loops:
+    def loops(voices: Voices) -> LoopSetup:
         agents = cast_agents(
             settings, templates, parts.llm, voices, retries=parts.retries
         )
-        return Loops(agents=partial(_spoken, agents, port), prompts=prompts)
+        return LoopSetup(agents=partial(_spoken, agents, recorder), prompts=prompts)
 
-    bed = _bed("profile", settings, port, parts.voices, loops)
+    testbed = _testbed("profile", settings, recorder, parts.voices, loops)
     many = settings.prompts_per_round * settings.seeds_per_prompt > 1
     return replace(
-        bed,
+        testbed,
         rounds=settings.rounds,
         speaks=True,
         plain=not (many or settings.checks),
@@ -101,9 +108,9 @@ def spoken_bed(settings: Settings, prompts: Sequence[str]) -> Bed:
     )
 
 
-def simulated(
-    voices: Voices, prompts: Sequence[str], port: Port
-) -> Callable[[Pace], Agents]:
+def simulated_agents(
+    voices: Voices, prompts: Sequence[str], recorder: RecordingWorker
+) -> Callable[[LlmDelay], Agents]:
     """Return the agents of a loop whose language model only lets time pass.
 
     Each round waits for it twice, as if to judge and to rewrite; the last one to
@@ -112,17 +119,17 @@ def simulated(
     Args:
         voices: What the image models do.
         prompts: What rewrites are taken from.
-        port: Told when a loop thinks.
+        recorder: Told when a loop thinks.
     """
 
-    def agents(pace: Pace) -> Agents:
+    def agents(pace: LlmDelay) -> Agents:
         async def judge(_: History) -> Verdict:
-            port.think()
+            recorder.think()
             await pace.wait()
             return UNSATISFIED
 
         async def optimize(history: History) -> tuple[str, ...]:
-            port.think()
+            recorder.think()
             await pace.wait()
             pace.end_round()
             place = pace.number + 7 * len(history.rounds)
@@ -145,18 +152,18 @@ def simulated(
     return agents
 
 
-def _spoken(given: Agents, port: Port, pace: Pace) -> Agents:
+def _spoken(given: Agents, recorder: RecordingWorker, pace: LlmDelay) -> Agents:
     """Return agents whose language model is asked, and whose rounds are noted."""
 
     async def judge(history: History) -> Verdict:
-        port.think()
+        recorder.think()
         verdict: Verdict = await pace.timed(given.judge(history))
         if not verdict.satisfied:
             return verdict
         return replace(verdict, satisfied=False, missing=("more",))
 
     async def optimize(history: History) -> tuple[str, ...]:
-        port.think()
+        recorder.think()
         prompts: tuple[str, ...] = await pace.timed(given.optimize(history))
         pace.end_round()
         return prompts
@@ -169,24 +176,24 @@ def _spoken(given: Agents, port: Port, pace: Pace) -> Agents:
     return replace(given, judge=judge, optimize=optimize, select=select)
 
 
-def _bed(
+def _testbed(
     name: str,
     settings: Settings,
-    port: Port,
+    recorder: RecordingWorker,
     voices: Voices,
-    loops: Callable[[Voices], Loops],
-) -> Bed:
+    loops: Callable[[Voices], LoopSetup],
+) -> Testbed:
     from socratic_agents.models.devices import choose_device, choose_dtype
 
     device = choose_device(settings.device)
     fine = "float32" in str(choose_dtype(settings.dtype, device))
-    return Bed(
+    return Testbed(
         name=name,
-        port=port,
+        recorder=recorder,
         loops=loops(voices),
-        others=partial(_others, settings, port, voices, loops),
+        others=partial(_others, settings, recorder, voices, loops),
         memory=Memory(device),
-        sameness=Sameness(exact=device.type == "cpu", fine=fine),
+        determinism=DeterminismCheck(exact=device.type == "cpu", fine=fine),
         steady=device.type == "cuda",
         closers=voices.closers,
     )
@@ -194,11 +201,11 @@ def _bed(
 
 def _others(
     settings: Settings,
-    port: Port,
+    recorder: RecordingWorker,
     voices: Voices,
-    loops: Callable[[Voices], Loops],
-    log: Log,
-) -> Ways:
+    loops: Callable[[Voices], LoopSetup],
+    log: CallLog,
+) -> Variants:
     """Return the same models called with one size, and step by step."""
     from socratic_agents.models.diffusion import Diffusion
     from socratic_agents.runtime.image_models import open_voices
@@ -207,12 +214,16 @@ def _others(
     generator = models.get("generator")
     if not isinstance(generator, Diffusion):
         why = "its generator is no pipeline of this process"
-        return Ways(lacks={"strict": why, "step": why})
+        return Variants(lacks={"strict": why, "step": why})
     opened: dict[str, Any] = {**PLAIN, "generator": generator, "batching": "request"}
     for part in ("captioner", "scorer"):
         if (model := getattr(models.get(part), "__self__", None)) is not None:
             opened[part] = model
-    ways, lacks, closers = dict[str, Loops](), dict[str, str](), voices.closers[:0]
+    variants, lacks, closers = (
+        dict[str, LoopSetup](),
+        dict[str, str](),
+        voices.closers[:0],
+    )
     changes: dict[str, dict[str, Any]] = {
         "strict": {"strict": True},
         "step": {"strict": False, "batching": "step"},
@@ -220,12 +231,12 @@ def _others(
     for name, change in changes.items():
         try:
             changed = settings.but(**opened | change)
-            other = open_voices(changed, port)  # type: ignore[arg-type] # as above
+            other = open_voices(changed, recorder)  # type: ignore[arg-type] # as above
         except ConfigurationError as error:
             lacks[name] = str(error)
         else:
-            ways[name], closers = loops(other), (*closers, *other.closers)
-    return Ways(loops=ways, lacks=lacks, closers=closers)
+            variants[name], closers = loops(other), (*closers, *other.closers)
+    return Variants(loops=variants, lacks=lacks, closers=closers)
 
 
 def _assess(voices: Voices) -> Any:

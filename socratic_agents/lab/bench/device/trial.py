@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import BatchError
 from socratic_agents.core.loop import refine_prompt
-from socratic_agents.lab.bench.device.instrumentation import OFTEN, Lag, current_seat
-from socratic_agents.lab.bench.device.window import Window
+from socratic_agents.lab.bench.device.instrumentation import (
+    OFTEN,
+    EventLoopLag,
+    current_loop_id,
+)
+from socratic_agents.lab.bench.device.window import MeasurementWindow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -28,11 +32,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.core.loop import Agents, Event
-    from socratic_agents.lab.bench.device.instrumentation import Log
+    from socratic_agents.lab.bench.device.instrumentation import CallLog
     from socratic_agents.lab.bench.device.memory import Memory
-    from socratic_agents.lab.bench.device.recording_worker import Port, Rival
+    from socratic_agents.lab.bench.device.recording_worker import (
+        RecordingWorker,
+        SchedulerUnderTest,
+    )
 
-__all__ = ("Case", "Loops", "Pace", "Turn", "have_turn", "library_loop")
+__all__ = (
+    "BenchTrial",
+    "LlmDelay",
+    "LoopSetup",
+    "TrialSpec",
+    "library_loop",
+    "run_trial",
+)
 
 SPREAD = 0.4
 """Sigma of the logarithm of how long a call of the language model takes."""
@@ -41,7 +55,7 @@ STUCK = 900
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class TrialSpec:
     """What all contenders have to do alike."""
 
     llm_seconds: float
@@ -53,16 +67,16 @@ class Case:
     rounds: int = 4
     """Rounds of a loop."""
 
-    def window(self, *, loops: int) -> Window:
+    def window(self, *, loops: int) -> MeasurementWindow:
         """Return a window for so many loops in flight."""
-        return Window.of(loops, seconds=self.seconds)
+        return MeasurementWindow.of(loops, seconds=self.seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loops:
+class LoopSetup:
     """What loops work with."""
 
-    agents: Callable[[Pace], Agents]
+    agents: Callable[[LlmDelay], Agents]
     """The voices of a loop, which wait at its pace for its language model."""
     prompts: Sequence[str]
     """The user prompts, and what rewrites are taken from."""
@@ -71,13 +85,13 @@ class Loops:
 
 
 @dataclass(eq=False)
-class Pace:
+class LlmDelay:
     """Lets a loop wait for its language model, and notes how its rounds go by."""
 
-    case: Case
+    case: TrialSpec
     number: int
     """Of the loop: the same loop waits as long with every contender."""
-    window: Window
+    window: MeasurementWindow
     since: float = field(default_factory=time.perf_counter)
     calls: int = 0
     thought: float = 0.0
@@ -126,33 +140,33 @@ def _flawless(event: Event) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
+class BenchTrial:
     """What was seen while a contender had its turn."""
 
-    window: Window
-    log: Log
-    lag: Lag
+    window: MeasurementWindow
+    log: CallLog
+    lag: EventLoopLag
     pace: float = 1.0
     """Seconds of the same calls of one item right before and after it; what changes
     from turn to turn is the machine."""
 
 
-async def have_turn(
-    rival: AbstractAsyncContextManager[Rival],
-    port: Port,
-    loops: Loops,
-    case: Case,
+async def run_trial(
+    scheduler: AbstractAsyncContextManager[SchedulerUnderTest],
+    recorder: RecordingWorker,
+    loops: LoopSetup,
+    case: TrialSpec,
     *,
     in_flight: int,
     memory: Memory,
     body: Callable[..., Awaitable[None]] = library_loop,
     saw: Callable[[str, int, Image], None] = lambda *_: None,
-) -> Turn:
+) -> BenchTrial:
     """Let a contender serve loops until the window is over.
 
     Args:
-        rival: The contender, to be opened.
-        port: Where the models' items come from.
+        scheduler: The contender, to be opened.
+        recorder: Where the models' items come from.
         loops: What the loops work with.
         case: What is to be done.
         in_flight: Loops, at least 1.
@@ -163,23 +177,23 @@ async def have_turn(
     Raises:
         BatchError: If an item was lost, doubled or mixed up, or the contender is stuck.
     """
-    window, lag = case.window(loops=in_flight), Lag(memory)
+    window, lag = case.window(loops=in_flight), EventLoopLag(memory)
     numbers = itertools.count()
 
     async def sit(place: int) -> None:
         user = loops.users[place % len(loops.users)]
-        current_seat.set((user, place))
+        current_loop_id.set((user, place))
         while True:
             number = next(numbers)
-            pace = Pace(case, number, window)
+            pace = LlmDelay(case, number, window)
             agents = _counted(loops.agents(pace), window, saw)
             prompt = loops.prompts[number % len(loops.prompts)]
-            with port.loop(user=user):
+            with recorder.loop(user=user):
                 await body(agents, prompt, seed=case.seed + number, rounds=case.rounds)
 
     try:
-        async with rival as opened, asyncio.timeout(STUCK):
-            log = port.turn(opened)
+        async with scheduler as opened, asyncio.timeout(STUCK):
+            log = recorder.turn(opened)
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(sit(place)) for place in range(in_flight)]
                 tasks.append(group.create_task(lag.watch()))
@@ -197,12 +211,12 @@ async def have_turn(
     await asyncio.sleep(OFTEN)  # those who were refused get to know it
     log.check()
     log.samples.clear()  # they are of no use any more
-    log.tickets.clear()
-    return Turn(window=window, log=log, lag=lag)
+    log.traced_items.clear()
+    return BenchTrial(window=window, log=log, lag=lag)
 
 
 def _counted(
-    agents: Agents, window: Window, saw: Callable[[str, int, Image], None]
+    agents: Agents, window: MeasurementWindow, saw: Callable[[str, int, Image], None]
 ) -> Agents:
     """Count what is drawn, and let it be looked at."""
 

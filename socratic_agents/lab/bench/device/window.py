@@ -8,14 +8,14 @@ import time
 from dataclasses import dataclass, field
 from statistics import fmean
 
-__all__ = ("Window",)
+__all__ = ("MeasurementWindow",)
 
 LEAST = 8
 """Images of a window at least."""
 
 
 @dataclass(eq=False)
-class Window:
+class MeasurementWindow:
     """The time in which a contender is measured."""
 
     ramp: int
@@ -36,7 +36,7 @@ class Window:
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def of(cls, loops: int, *, seconds: float) -> Window:
+    def of(cls, loops: int, *, seconds: float) -> MeasurementWindow:
         """Return the window for so many loops in flight.
 
         Args:

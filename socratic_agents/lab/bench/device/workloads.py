@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.lab.bench.device.schedulers import Bed
+    from socratic_agents.lab.bench.device.schedulers import Testbed
 
-__all__ = ("Habits", "habits")
+__all__ = ("Workload", "find_workload")
 
 PROMPTS = 64
 """User prompts, over and over."""
@@ -51,10 +51,10 @@ USERS = ("greedy", "greedy", "greedy", "modest")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Habits:
+class Workload:
     """A workload, and how it is measured where nothing else is asked for."""
 
-    open: Callable[[int], Bed]
+    open: Callable[[int], Testbed]
     """seed -> the models, opened"""
     loops: tuple[int, ...]
     """Numbers of loops in flight."""
@@ -64,7 +64,9 @@ class Habits:
     """What a turn lasts at least."""
 
 
-def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
+def find_workload(
+    workload: str, *, tiny: bool, settings: Mapping[str, Any]
+) -> Workload:
     """Return how a workload is opened and measured.
 
     Args:
@@ -76,53 +78,53 @@ def habits(workload: str, *, tiny: bool, settings: Mapping[str, Any]) -> Habits:
         ConfigurationError: If a setting cannot be used.
     """
     if workload == "pocket":
-        return Habits(open=_pocket, loops=(1, 32), llm_seconds=0.1, seconds=5.0)
+        return Workload(open=_pocket, loops=(1, 32), llm_seconds=0.1, seconds=5.0)
     if workload == "mixed":
-        return Habits(open=_mixed, loops=(16,), llm_seconds=0.1, seconds=3.0)
+        return Workload(open=_mixed, loops=(16,), llm_seconds=0.1, seconds=3.0)
     if workload == "profile":
         from socratic_agents.config.settings import FEWEST, Settings
 
         own = Settings(**settings)
         loops = tuple(dict.fromkeys((1, own.in_flight or FEWEST)))
         opened = partial(_profile, own)
-        return Habits(open=opened, loops=loops, llm_seconds=1.0, seconds=3.0)
+        return Workload(open=opened, loops=loops, llm_seconds=1.0, seconds=3.0)
     opened = partial(_random, workload, tiny)
     if tiny:
-        return Habits(open=opened, loops=(1, 8), llm_seconds=0.05, seconds=0.5)
+        return Workload(open=opened, loops=(1, 8), llm_seconds=0.05, seconds=0.5)
     # All loops begin at once; it takes them a while to come apart.
-    return Habits(open=opened, loops=(1, 32), llm_seconds=1.0, seconds=30.0)
+    return Workload(open=opened, loops=(1, 32), llm_seconds=1.0, seconds=30.0)
 
 
-def _pocket(seed: int) -> Bed:
+def _pocket(seed: int) -> Testbed:
     """Open the pocket models, on the CPU."""
-    from socratic_agents.lab.bench.device.testbeds import settings_bed
+    from socratic_agents.lab.bench.device.testbeds import open_testbed
 
-    return settings_bed("pocket", _pocket_settings(), _pocket_prompts(seed))
+    return open_testbed("pocket", _pocket_settings(), _pocket_prompts(seed))
 
 
-def _mixed(seed: int) -> Bed:
+def _mixed(seed: int) -> Testbed:
     """Open the pocket models for images of several sizes and steps, and two users."""
     settings = _pocket_settings()  # before torch is loaded
-    from socratic_agents.lab.bench.device.mixed_workload import mixed_bed
+    from socratic_agents.lab.bench.device.mixed_workload import open_mixed_testbed
 
     prompts = _pocket_prompts(seed)
-    return mixed_bed("mixed", settings, prompts, kinds=KINDS, users=USERS)
+    return open_mixed_testbed("mixed", settings, prompts, kinds=KINDS, users=USERS)
 
 
-def _profile(settings: Settings, seed: int) -> Bed:
+def _profile(settings: Settings, seed: int) -> Testbed:
     """Open what the person's own settings name."""
     if settings.generator == "pocket":
         _one_thread()
-    from socratic_agents.lab.bench.device.testbeds import spoken_bed
+    from socratic_agents.lab.bench.device.testbeds import open_profile_testbed
 
-    return spoken_bed(settings, _pocket_prompts(seed))
+    return open_profile_testbed(settings, _pocket_prompts(seed))
 
 
-def _random(name: str, tiny: bool, seed: int) -> Bed:  # noqa: ARG001, FBT001 - as the others
+def _random(name: str, tiny: bool, seed: int) -> Testbed:  # noqa: ARG001, FBT001 - as the others
     """Build models of the size of known ones, with random weights."""
     from socratic_agents.config.settings import Settings
     from socratic_agents.lab.bench.device.random_models import build
-    from socratic_agents.lab.bench.device.testbeds import settings_bed
+    from socratic_agents.lab.bench.device.testbeds import open_testbed
     from socratic_agents.models.devices import choose_device, choose_dtype
 
     device = choose_device()
@@ -142,7 +144,7 @@ def _random(name: str, tiny: bool, seed: int) -> Bed:  # noqa: ARG001, FBT001 - 
         | {"judge": "never", "selector": "clip"}
     )
     prompts = [f"picture {number} of a thing" for number in range(PROMPTS)]
-    return settings_bed(name, settings, prompts)
+    return open_testbed(name, settings, prompts)
 
 
 def _pocket_settings() -> Settings:

@@ -16,14 +16,14 @@ from socratic_agents.scheduler.cost_curve import Curve
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("MODELS", "Models")
+__all__ = ("MODELS", "ModelCosts")
 
 CAPTIONER = Curve(tuple(0.2 + 0.012 * items for items in range(1, 33)))
 SCORER = Curve(tuple(0.01 + 0.002 * items for items in range(1, 33)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Models:
+class ModelCosts:
     """A generator, a captioner and a scorer that share a device."""
 
     name: str
@@ -58,13 +58,13 @@ def _through(points: Mapping[int, float]) -> Curve:
 MODELS = (
     # Source: pull request 22183 of sgl-project/sglang, Qwen-Image on one H200,
     # compiled; the largest batch at 1024 pixels follows the two before it.
-    Models(
+    ModelCosts(
         name="qwen512",
         steps=50,
         step=_through({1: 0.167, 2: 0.183, 3: 0.186, 4: 0.240, 8: 0.425}),
         decode=0.02,
     ),
-    Models(
+    ModelCosts(
         name="qwen1024",
         steps=50,
         step=_through({1: 0.243, 2: 0.474, 3: 0.711, 4: 0.948}),
@@ -72,7 +72,7 @@ MODELS = (
     ),
     # Source: a batch of 8 as in MLPerf Inference 5.0 on one H200, 20 steps; smaller
     # ones are estimated.
-    Models(
+    ModelCosts(
         name="sdxl",
         steps=20,
         step=_through({1: 0.030, 2: 0.050, 4: 0.094, 8: 0.1815}),
@@ -80,7 +80,7 @@ MODELS = (
     ),
     # Source: the model card of tlwu/sd-turbo-onnxruntime, one A100, one step against
     # four; a batch of 16 follows the one of 8.
-    Models(
+    ModelCosts(
         name="sdturbo",
         steps=1,
         step=_through({1: 0.0101, 4: 0.0241, 8: 0.0446, 16: 0.0892}),

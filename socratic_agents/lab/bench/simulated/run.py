@@ -11,16 +11,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.lab.bench.simulated.model_costs import MODELS
-from socratic_agents.lab.bench.simulated.schedulers import CONTENDERS, EarlySealing
-from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Case, Measured, World
+from socratic_agents.lab.bench.simulated.schedulers import (
+    SIMULATED_SCHEDULERS,
+    EarlySealing,
+)
+from socratic_agents.lab.bench.simulated.simulator import (
+    ROUNDS,
+    Scenario,
+    SimulationResult,
+    Simulator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from socratic_agents.lab.bench.simulated.model_costs import Models
-    from socratic_agents.lab.bench.simulated.schedulers import Contender
+    from socratic_agents.lab.bench.simulated.model_costs import ModelCosts
+    from socratic_agents.lab.bench.simulated.schedulers import SimulatedScheduler
 
-__all__ = ("bound", "measure", "virtual_bench")
+__all__ = ("bound", "measure", "simulate")
 
 LOOPS = (1, 4, 8, 16, 32, 64, 128)
 """Loops in flight."""
@@ -30,12 +38,12 @@ WAITS = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 
 def measure(
-    models: Models,
-    open_contender: Callable[..., Contender],
-    case: Case,
+    models: ModelCosts,
+    open_contender: Callable[..., SimulatedScheduler],
+    case: Scenario,
     *,
     loops: int,
-) -> Measured:
+) -> SimulationResult:
     """Let a contender serve loops, and check that each gets what it came for.
 
     Args:
@@ -47,10 +55,10 @@ def measure(
     Raises:
         BatchError: If an item was lost, doubled or mixed up.
     """
-    return World(models, open_contender(models, loops=loops), case).run(loops)
+    return Simulator(models, open_contender(models, loops=loops), case).run(loops)
 
 
-def bound(models: Models, case: Case, *, loops: int) -> float:
+def bound(models: ModelCosts, case: Scenario, *, loops: int) -> float:
     """Return how many loops can end in a second at most, whoever serves them.
 
     The device cannot do more than its best batches back to back, and so many loops
@@ -61,13 +69,13 @@ def bound(models: Models, case: Case, *, loops: int) -> float:
     return min(1 / best, loops / (alone + case.mean_thought())) / ROUNDS
 
 
-def virtual_bench(
+def simulate(
     *,
     seed: int = 0,
     llm_seconds: Sequence[float] = (1.0,),
     loops: Sequence[int] = LOOPS,
     names: Sequence[str] = NAMES,
-    contenders: Sequence[str] = tuple(CONTENDERS),
+    contenders: Sequence[str] = tuple(SIMULATED_SCHEDULERS),
 ) -> Iterator[dict[str, Any]]:
     """Yield a result for every setting and contender, as JSON values.
 
@@ -77,7 +85,7 @@ def virtual_bench(
         llm_seconds: Medians of such a call.
         loops: Numbers of loops in flight.
         names: Which of ``MODELS``.
-        contenders: Which of ``CONTENDERS``.
+        contenders: Which of ``SIMULATED_SCHEDULERS``.
 
     Raises:
         BatchError: If a contender lost, doubled or mixed up anything.
@@ -86,9 +94,9 @@ def virtual_bench(
     for models, median, count in itertools.product(chosen, llm_seconds, loops):
         single = sum(curve.at(1) for curve in models.curves.values())
         limit = single / sum(curve.best for curve in models.curves.values())
-        case = Case(total=max(4 * count, 64), llm_seconds=median, seed=seed)
+        case = Scenario(total=max(4 * count, 64), llm_seconds=median, seed=seed)
         most = bound(models, case, loops=count)
-        slowest = measure(models, CONTENDERS["sequential"], case, loops=1)
+        slowest = measure(models, SIMULATED_SCHEDULERS["sequential"], case, loops=1)
         for name in contenders:
             extra, measured = _measured(name, models, case, count, slowest)
             rate = measured.loops_per_second
@@ -111,13 +119,13 @@ def virtual_bench(
 
 
 def _measured(
-    name: str, models: Models, case: Case, loops: int, slowest: Measured
-) -> tuple[dict[str, Any], Measured]:
+    name: str, models: ModelCosts, case: Scenario, loops: int, slowest: SimulationResult
+) -> tuple[dict[str, Any], SimulationResult]:
     """Return what a contender did, and the setting of it that did best."""
     if name == "sequential":
         return {}, slowest
     if name != "ray_tuned":
-        return {}, measure(models, CONTENDERS[name], case, loops=loops)
+        return {}, measure(models, SIMULATED_SCHEDULERS[name], case, loops=loops)
     tried = {
         wait: measure(models, partial(EarlySealing, wait=wait), case, loops=loops)
         for wait in WAITS

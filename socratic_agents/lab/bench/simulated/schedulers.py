@@ -13,19 +13,19 @@ from socratic_agents.scheduler.queues import Item
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from socratic_agents.lab.bench.simulated.model_costs import Models
+    from socratic_agents.lab.bench.simulated.model_costs import ModelCosts
     from socratic_agents.scheduler.cost_curve import Curve
 
 __all__ = (
-    "CONTENDERS",
-    "Call",
-    "Contender",
+    "SIMULATED_SCHEDULERS",
+    "DeviceCall",
     "EarlySealing",
     "LangGraph",
     "Lock",
     "LockStep",
     "Ours",
     "OursByStep",
+    "SimulatedScheduler",
 )
 
 NODE = ((1, 0.34e-3), (50, 0.41e-3), (200, 0.47e-3), (500, 0.60e-3))
@@ -34,7 +34,7 @@ NODE = ((1, 0.34e-3), (50, 0.41e-3), (200, 0.47e-3), (500, 0.60e-3))
 
 
 @dataclass(frozen=True)
-class Call:
+class DeviceCall:
     """What the device does next."""
 
     stage: str
@@ -45,7 +45,7 @@ class Call:
     """Those who have what they came for when it ends."""
 
 
-class Contender(Protocol):
+class SimulatedScheduler(Protocol):
     """What the virtual bench asks of a scheduler."""
 
     loops: int
@@ -60,7 +60,7 @@ class Contender(Protocol):
     def leave(self, loop: int, *, now: float) -> None:
         """Take note that a loop ends."""
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         """Return what a free device does, or when to ask again at the latest."""
 
     def node(self, now: float) -> float:
@@ -70,7 +70,7 @@ class Contender(Protocol):
 class Lock:
     """Every call under one lock: first come, first served, one item each."""
 
-    def __init__(self, models: Models, *, loops: int) -> None:
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
         self._curves = models.curves
         self._waiting = deque[tuple[str, int]]()
         self.loops = loops
@@ -85,7 +85,7 @@ class Lock:
     def leave(self, loop: int, *, now: float) -> None:
         """Know nothing of it."""
 
-    def decide(self, now: float) -> Call | float | None:  # noqa: ARG002 - the protocol
+    def decide(self, now: float) -> DeviceCall | float | None:  # noqa: ARG002 - the protocol
         """Serve the first."""
         if not self._waiting:
             return None
@@ -100,7 +100,7 @@ class Lock:
 class LangGraph(Lock):
     """The same as a graph: its nodes take turns on the one event loop."""
 
-    def __init__(self, models: Models, *, loops: int) -> None:
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
         super().__init__(models, loops=loops)
         self._cost, self._free = _node_cost(loops), 0.0
 
@@ -113,7 +113,7 @@ class LangGraph(Lock):
 class LockStep(Lock):
     """All loops at once: nobody goes on before the last one is done with a stage."""
 
-    def __init__(self, models: Models, *, loops: int) -> None:
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
         super().__init__(models, loops=loops)
         self._here: dict[str, list[int]] = {stage: [] for stage in self._curves}
         self._serving: str | None = None
@@ -122,7 +122,7 @@ class LockStep(Lock):
         """Queue."""
         self._here[stage].append(loop)
 
-    def decide(self, now: float) -> Call | float | None:  # noqa: ARG002 - the protocol
+    def decide(self, now: float) -> DeviceCall | float | None:  # noqa: ARG002 - the protocol
         """Serve a stage for which all are there, in the largest batches."""
         for stage, here in self._here.items():
             whole = len(here) == self.loops and self._serving is None
@@ -142,7 +142,7 @@ class EarlySealing(Lock):
         full or its first item has waited long enough, and waits for the device then.
     """
 
-    def __init__(self, models: Models, *, loops: int, wait: float = 0.01) -> None:
+    def __init__(self, models: ModelCosts, *, loops: int, wait: float = 0.01) -> None:
         super().__init__(models, loops=loops)
         self._wait = wait
         self._open: dict[str, tuple[float, list[int]]] = {}
@@ -156,7 +156,7 @@ class EarlySealing(Lock):
         if len(batch) == len(self._curves[stage].seconds):
             self._sealed.append((stage, self._open.pop(stage)[1]))
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         """Serve the batches in the order in which they were sealed."""
         self._seal(now)
         if self._sealed:
@@ -174,7 +174,7 @@ class EarlySealing(Lock):
 class Ours(Lock):
     """The decisions of the library's own worker."""
 
-    def __init__(self, models: Models, *, loops: int) -> None:
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
         super().__init__(models, loops=loops)
         self._dispatcher, self._numbers = Dispatcher(), itertools.count()
 
@@ -199,7 +199,7 @@ class Ours(Lock):
         """Take note, as the worker does."""
         self._dispatcher.thinking.end(loop, now=now)
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         """Do what the dispatcher says."""
         decision = self._dispatcher.decide(now)
         if isinstance(decision, Run):
@@ -211,7 +211,7 @@ class Ours(Lock):
 class OursByStep(Lock):
     """Images that join and leave the generator's batch at any of its steps."""
 
-    def __init__(self, models: Models, *, loops: int) -> None:
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
         super().__init__(models, loops=loops)
         self._models = models
         self._here: dict[str, deque[int]] = {stage: deque() for stage in self._curves}
@@ -221,7 +221,7 @@ class OursByStep(Lock):
         """Queue."""
         self._here[stage].append(loop)
 
-    def decide(self, now: float) -> Call | float | None:  # noqa: ARG002 - the protocol
+    def decide(self, now: float) -> DeviceCall | float | None:  # noqa: ARG002 - the protocol
         """Score, caption, or denoise all images that are on their way by one step."""
         drawing, step = self._here["generator"], self._models.step
         for stage in ("scorer", "captioner"):
@@ -241,11 +241,11 @@ class OursByStep(Lock):
         for loop in done:
             del self._steps[loop]
         seconds = step.at(len(batch)) + self._models.decode * len(done)
-        return Call("generator", batch, seconds, done)
+        return DeviceCall("generator", batch, seconds, done)
 
 
-def _whole(stage: str, loops: Sequence[int], curves: Mapping[str, Curve]) -> Call:
-    return Call(stage, loops, curves[stage].at(len(loops)), loops)
+def _whole(stage: str, loops: Sequence[int], curves: Mapping[str, Curve]) -> DeviceCall:
+    return DeviceCall(stage, loops, curves[stage].at(len(loops)), loops)
 
 
 def _node_cost(loops: int) -> float:
@@ -256,7 +256,7 @@ def _node_cost(loops: int) -> float:
     return NODE[-1][1]
 
 
-CONTENDERS: Mapping[str, Callable[..., Contender]] = {
+SIMULATED_SCHEDULERS: Mapping[str, Callable[..., SimulatedScheduler]] = {
     "sequential": Lock,
     "lock": Lock,
     "lockstep": LockStep,

@@ -22,10 +22,13 @@ from socratic_agents.core.errors import BatchError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.lab.bench.simulated.model_costs import Models
-    from socratic_agents.lab.bench.simulated.schedulers import Call, Contender
+    from socratic_agents.lab.bench.simulated.model_costs import ModelCosts
+    from socratic_agents.lab.bench.simulated.schedulers import (
+        DeviceCall,
+        SimulatedScheduler,
+    )
 
-__all__ = ("Case", "Measured", "World")
+__all__ = ("Scenario", "SimulationResult", "Simulator")
 
 ROUNDS = 4
 SPREAD = 0.4
@@ -34,7 +37,7 @@ STAGES = ("generator", "captioner", "scorer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class Scenario:
     """What all contenders have to do alike."""
 
     total: int
@@ -58,7 +61,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class SimulationResult:
     """What a contender did in the steady state."""
 
     loops_per_second: float
@@ -83,7 +86,7 @@ def _thought(seed: int, loop: int, number: int) -> float:
     return sum(math.exp(chance.gauss(0, SPREAD)) for _ in range(2))
 
 
-class World:
+class Simulator:
     """Loops, a device, and a clock that jumps from event to event.
 
     Args:
@@ -92,7 +95,9 @@ class World:
         case: What is to be done.
     """
 
-    def __init__(self, models: Models, contender: Contender, case: Case) -> None:
+    def __init__(
+        self, models: ModelCosts, contender: SimulatedScheduler, case: Scenario
+    ) -> None:
         self._models, self._curves = models, models.curves
         self._contender, self._case = contender, case
         self._now, self._numbers = 0.0, itertools.count()
@@ -101,13 +106,13 @@ class World:
         self._round: dict[int, int] = {}
         self._began: list[float] = []
         self._latencies: list[float] = []
-        self._running: tuple[float, Call] | None = None
+        self._running: tuple[float, DeviceCall] | None = None
         self._wake = math.inf
         self._work = self._busy = 0.0
         self._sizes: dict[str, list[int]] = {stage: [] for stage in STAGES}
         self._marks: list[tuple[float, float, float]] = []
 
-    def run(self, loops: int) -> Measured:
+    def run(self, loops: int) -> SimulationResult:
         """Keep so many loops in flight until all that count are done.
 
         Args:
@@ -135,7 +140,7 @@ class World:
             raise BatchError(message)
         (t0, w0, b0), (t1, w1, b1) = self._marks
         best = ROUNDS * sum(curve.best for curve in self._curves.values())
-        return Measured(
+        return SimulationResult(
             loops_per_second=(w1 - w0) / best / (t1 - t0),
             busy=(b1 - b0) / (t1 - t0),
             fill={

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.lab.survey.judge_agreement import trust, trust_sentence
+from socratic_agents.lab.survey.judge_agreement import (
+    agreement_sentence,
+    judge_agreement,
+)
 
 
 def test_by_hand() -> None:
     """Three right, one wrong, one undecided, one without a score."""
-    judge = trust("m", [0.3, 0.2, 0.1, -0.2, 0.0, None])
+    judge = judge_agreement("m", [0.3, 0.2, 0.1, -0.2, 0.0, None])
     assert (0.75, 4, 1, 1) == (judge.accuracy, judge.n, judge.undecided, judge.unscored)
     # Of 25 pairs of a lead and a mirrored lead, 19 are in order and 2 are even, by
     # counting: the leads against -0.3, -0.2, -0.1, 0.2 and 0.
@@ -25,7 +28,7 @@ def test_by_hand() -> None:
 
 def test_nothing_scored() -> None:
     """Without scores there is nothing to trust."""
-    judge = trust("m", [None, None])
+    judge = judge_agreement("m", [None, None])
     assert (None, None, None, 0, 2) == (
         judge.accuracy,
         judge.low,
@@ -33,18 +36,18 @@ def test_nothing_scored() -> None:
         judge.n,
         judge.unscored,
     )
-    assert "no automatic judge scored" in trust_sentence([], question="match")
-    assert "too few pairs" in trust_sentence([judge], question="match")
+    assert "no automatic judge scored" in agreement_sentence([], question="match")
+    assert "too few pairs" in agreement_sentence([judge], question="match")
 
 
 def test_the_best_is_named_and_its_equals_with_it() -> None:
     """One that is as good within chance is not called worse."""
     judges = [
-        trust("best", [1.0] * 37 + [-1.0] * 3),
-        trust("near", [1.0] * 35 + [-1.0] * 5),
-        trust("coin", [1.0] * 21 + [-1.0] * 19),
+        judge_agreement("best", [1.0] * 37 + [-1.0] * 3),
+        judge_agreement("near", [1.0] * 35 + [-1.0] * 5),
+        judge_agreement("coin", [1.0] * 21 + [-1.0] * 19),
     ]
-    said = trust_sentence(judges, question="match")
+    said = agreement_sentence(judges, question="match")
     assert "match: best deserves trust most" in said
     assert "of 40 pairs that both decide; near cannot be told apart from it" in said
     assert "no better than a coin: coin." in said
@@ -52,14 +55,16 @@ def test_the_best_is_named_and_its_equals_with_it() -> None:
 
 def test_no_judge_is_better_than_a_coin() -> None:
     """That is said, and nobody is recommended."""
-    said = trust_sentence([trust("coin", [1.0, -1.0] * 20)], question="match")
+    said = agreement_sentence(
+        [judge_agreement("coin", [1.0, -1.0] * 20)], question="match"
+    )
     assert "match: no automatic judge can be told apart from a coin." == said
 
 
 @given(st.lists(st.floats(-1, 1)), st.integers(0, 9))
 def test_the_area_is_that_of_all_pairs(leads: list[float], seed: int) -> None:
     """Counting every pair gives the same area, in whatever order."""
-    judge = trust("m", leads)
+    judge = judge_agreement("m", leads)
     if not leads:
         assert judge.auc is None
         return
@@ -67,4 +72,4 @@ def test_the_area_is_that_of_all_pairs(leads: list[float], seed: int) -> None:
     counted = sum((a > -b) + (a == -b) / 2 for a in leads for b in leads) / n**2
     assert counted == pytest.approx(judge.auc)
     mixed = random.Random(seed).sample(leads, n)
-    assert judge == trust("m", mixed)
+    assert judge == judge_agreement("m", mixed)

@@ -14,38 +14,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import BatchError
-from socratic_agents.lab.bench.simulated.model_costs import MODELS, Models
-from socratic_agents.lab.bench.simulated.run import bound, measure, virtual_bench
+from socratic_agents.lab.bench.simulated.model_costs import MODELS, ModelCosts
+from socratic_agents.lab.bench.simulated.run import bound, measure, simulate
 from socratic_agents.lab.bench.simulated.schedulers import (
-    CONTENDERS,
-    Call,
+    SIMULATED_SCHEDULERS,
+    DeviceCall,
     EarlySealing,
     LangGraph,
     Lock,
     LockStep,
     Ours,
 )
-from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Case
+from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Scenario
 from socratic_agents.scheduler.cost_curve import Curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.lab.bench.simulated.schedulers import Contender
+    from socratic_agents.lab.bench.simulated.schedulers import SimulatedScheduler
 
 BY_NAME = {models.name: models for models in MODELS}
-PEERS = [name for name in CONTENDERS if not name.startswith("ours")]
+PEERS = [name for name in SIMULATED_SCHEDULERS if not name.startswith("ours")]
 SEEDS = (0, 1, 2)
 
 
-def case(total: int = 16, *, llm_seconds: float = 1.0, seed: int = 0) -> Case:
-    return Case(total=total, llm_seconds=llm_seconds, seed=seed)
+def case(total: int = 16, *, llm_seconds: float = 1.0, seed: int = 0) -> Scenario:
+    return Scenario(total=total, llm_seconds=llm_seconds, seed=seed)
 
 
 def efficiencies(seed: int, **options: Any) -> dict[tuple[str, int, str], float]:
     return {
         (one["curve"], one["n"], one["contender"]): one["efficiency"]
-        for one in virtual_bench(seed=seed, **options)
+        for one in simulate(seed=seed, **options)
     }
 
 
@@ -82,17 +82,17 @@ def test_full_batches_pay_with_sdxl(seed: int) -> None:
     """Four times the loops of one after the other, and half as many again as Ray's."""
     contenders = ("ray_default", "ours")
     options: dict[str, Any] = {"loops": (128,), "names": ("sdxl",)}
-    results = list(virtual_bench(seed=seed, contenders=contenders, **options))
+    results = list(simulate(seed=seed, contenders=contenders, **options))
     ray, ours = results
     assert ours["ratio_to_sequential"] >= 4
     assert ours["loops_per_second"] >= 1.5 * ray["loops_per_second"]
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize("name", SIMULATED_SCHEDULERS)
 def test_one_loop_alone_is_served_at_once(name: str) -> None:
     """Nobody is to wait for others where there are none."""
     options: dict[str, Any] = {"loops": (1,), "contenders": (name,)}
-    for one in virtual_bench(**options):
+    for one in simulate(**options):
         least = 0.98 if name.startswith("ray") else 0.998
         assert least <= one["efficiency"] <= 1.0
 
@@ -103,9 +103,9 @@ def test_one_loop_alone_is_served_at_once(name: str) -> None:
 def test_the_same_seed_gives_the_same_figures() -> None:
     """And another one does not."""
     options: dict[str, Any] = {"loops": (8,), "names": ("sdxl",)}
-    first = list(virtual_bench(seed=5, **options))
-    assert first == list(virtual_bench(seed=5, **options))
-    assert first != list(virtual_bench(seed=6, **options))
+    first = list(simulate(seed=5, **options))
+    assert first == list(simulate(seed=5, **options))
+    assert first != list(simulate(seed=6, **options))
 
 
 def test_all_contenders_see_the_same_thoughts() -> None:
@@ -121,8 +121,8 @@ def test_all_contenders_see_the_same_thoughts() -> None:
 
 def test_every_setting_is_told() -> None:
     """A result for every setting and contender, in JSON values with these names."""
-    results = list(virtual_bench(loops=(2, 3), names=("sdxl",), llm_seconds=(0.5, 1.0)))
-    assert 2 * 2 * len(CONTENDERS) == len(results)
+    results = list(simulate(loops=(2, 3), names=("sdxl",), llm_seconds=(0.5, 1.0)))
+    assert 2 * 2 * len(SIMULATED_SCHEDULERS) == len(results)
     for one in results:
         assert {
             *("curve", "n", "llm_seconds", "contender", "efficiency"),
@@ -144,13 +144,13 @@ increments = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=6)
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> Models:
+def worlds(draw: st.DrawFn) -> ModelCosts:
     """Draw models whose larger batches take longer."""
     total, steps = 0.0, list[float]()
     for increment in draw(increments):
         total += increment
         steps.append(total)
-    return Models(
+    return ModelCosts(
         name="any",
         steps=draw(st.integers(1, 5)),
         step=Curve(tuple(steps)),
@@ -158,7 +158,7 @@ def worlds(draw: st.DrawFn) -> Models:
     )
 
 
-@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize("name", SIMULATED_SCHEDULERS)
 @settings(max_examples=25)
 @given(
     models=worlds(),
@@ -166,11 +166,11 @@ def worlds(draw: st.DrawFn) -> Models:
     llm_seconds=st.sampled_from([0.001, 0.1, 1.0, 10.0]),
 )
 def test_every_loop_ends_and_nobody_beats_the_bound(
-    name: str, models: Models, loops: int, llm_seconds: float
+    name: str, models: ModelCosts, loops: int, llm_seconds: float
 ) -> None:
     """Nothing is lost, doubled or mixed up, by no contender."""
-    one = Case(total=max(4 * loops, 16), llm_seconds=llm_seconds, seed=1)
-    measured = measure(models, CONTENDERS[name], one, loops=loops)
+    one = Scenario(total=max(4 * loops, 16), llm_seconds=llm_seconds, seed=1)
+    measured = measure(models, SIMULATED_SCHEDULERS[name], one, loops=loops)
     assert 0 < measured.busy <= 1 + 1e-9
     assert all(0 < fill <= 1 for fill in measured.fill.values())
     assert one.total == len(measured.latencies)
@@ -186,7 +186,7 @@ def test_every_loop_ends_and_nobody_beats_the_bound(
 @pytest.mark.parametrize("loops", [3, 8])
 def test_the_bound_is_the_smaller_of_two(loops: int) -> None:
     """A few loops are bounded by what each takes alone, many by the device."""
-    models = Models(name="any", steps=1, step=Curve((1.0, 1.2)), decode=0.0)
+    models = ModelCosts(name="any", steps=1, step=Curve((1.0, 1.2)), decode=0.0)
     alone = 1.0 + 0.212 + 0.012 + case().mean_thought()
     device = 0.6 + (0.2 + 32 * 0.012) / 32 + (0.01 + 32 * 0.002) / 32
     expected = min(loops / alone, 1 / device) / ROUNDS
@@ -199,7 +199,7 @@ def test_the_bound_is_the_smaller_of_two(loops: int) -> None:
 class Losing(Lock):
     """Forgets one item."""
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         if len(self._waiting) == self.loops:
             self._waiting.popleft()
         return super().decide(now)
@@ -208,31 +208,31 @@ class Losing(Lock):
 class Doubling(Lock):
     """Puts an item into a batch twice."""
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         call = super().decide(now)
-        if not isinstance(call, Call):
+        if not isinstance(call, DeviceCall):
             return call
-        return Call(call.stage, [*call.loops, *call.loops], 1.0, call.done)
+        return DeviceCall(call.stage, [*call.loops, *call.loops], 1.0, call.done)
 
 
 class Mixing(Lock):
     """Takes an item for one that waits for another stage."""
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         call = super().decide(now)
-        if not isinstance(call, Call):
+        if not isinstance(call, DeviceCall):
             return call
-        return Call("scorer", call.loops, 1.0, call.done)
+        return DeviceCall("scorer", call.loops, 1.0, call.done)
 
 
 class Repeating(Lock):
     """Serves an item that does not wait any more."""
 
-    last: Call | None = None
+    last: DeviceCall | None = None
 
-    def decide(self, now: float) -> Call | float | None:
+    def decide(self, now: float) -> DeviceCall | float | None:
         call = self.last or super().decide(now)
-        self.last = call if isinstance(call, Call) else None
+        self.last = call if isinstance(call, DeviceCall) else None
         return call
 
 
@@ -246,7 +246,7 @@ class Repeating(Lock):
     ],
 )
 def test_a_contender_that_errs_is_found_out(
-    contender: Callable[..., Contender], message: str
+    contender: Callable[..., SimulatedScheduler], message: str
 ) -> None:
     """No figure comes of it."""
     with pytest.raises(BatchError, match=message):
@@ -262,7 +262,7 @@ def test_batches_that_are_sealed_early_hold_one_item() -> None:
     for loop, now in enumerate([0.0, 0.005, 0.02]):
         ray.arrive("generator", loop, now=now)
     batches = []
-    while isinstance(call := ray.decide(9.0), Call):
+    while isinstance(call := ray.decide(9.0), DeviceCall):
         batches.append(list(call.loops))
     assert [[0, 1], [2]] == batches
     assert call is None
@@ -274,7 +274,7 @@ def test_batches_that_are_full_are_sealed_at_once() -> None:
     for loop in range(5):
         ray.arrive("generator", loop, now=0.0)
     call = ray.decide(0.0)
-    assert isinstance(call, Call)
+    assert isinstance(call, DeviceCall)
     assert [0, 1, 2, 3] == list(call.loops)
     assert 0.01 == ray.decide(0.0)
 
@@ -287,12 +287,12 @@ def test_in_lock_step_everybody_waits_for_the_last_one() -> None:
         assert step.decide(0.0) is None
     step.arrive("generator", 4, now=0.0)
     first = step.decide(0.0)
-    assert isinstance(first, Call)
+    assert isinstance(first, DeviceCall)
     assert [0, 1, 2, 3] == list(first.loops)
     for loop in first.loops:
         step.arrive("captioner", loop, now=1.0)
     second = step.decide(1.0)
-    assert isinstance(second, Call)
+    assert isinstance(second, DeviceCall)
     assert ("generator", [4]) == (second.stage, list(second.loops))
     assert step.decide(2.0) is None
 
@@ -318,14 +318,14 @@ def test_ours_decides_as_the_worker_does() -> None:
     assert ours.decide(0.0) is None
     ours.think(1, now=0.0)
     ours.arrive("generator", 1, now=0.05)
-    assert isinstance(ours.decide(0.05), Call)
+    assert isinstance(ours.decide(0.05), DeviceCall)
     ours.think(1, now=0.1)
     ours.arrive("generator", 0, now=0.1)
     until = ours.decide(0.12)
     assert isinstance(until, float)
     ours.arrive("generator", 1, now=0.15)
     call = ours.decide(0.15)
-    assert isinstance(call, Call)
+    assert isinstance(call, DeviceCall)
     assert {0, 1} == set(call.loops)
     ours.think(0, now=0.2)
     ours.leave(0, now=0.3)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from socratic_agents.core.errors import BatchError
 from socratic_agents.lab.bench.device.costs import Cost, CostMeter, Costs
-from socratic_agents.lab.bench.device.determinism import KEPT, Sameness
-from socratic_agents.lab.bench.device.instrumentation import Log, Ticket
+from socratic_agents.lab.bench.device.determinism import KEPT, DeterminismCheck
+from socratic_agents.lab.bench.device.instrumentation import CallLog, TracedItem
 from socratic_agents.lab.bench.device.memory import Memory
 from socratic_agents.scheduler.stage import Stage
 
@@ -33,11 +33,11 @@ def grey(level: int, *, odd: int = 0) -> Image.Image:
 
 def test_rounding_is_forgiven_and_counted() -> None:
     """A level or two of a few values, with calls of several sizes."""
-    sameness = Sameness(exact=True, fine=True)
-    sameness.see("lock", "single", "a", 1, grey(100))
-    sameness.see("ours", "", "a", 1, grey(100, odd=2))
-    sameness.see("ours", "", "never drawn alone", 1, grey(7))
-    told = sameness.to_json()
+    determinism = DeterminismCheck(exact=True, fine=True)
+    determinism.see("lock", "single", "a", 1, grey(100))
+    determinism.see("ours", "", "a", 1, grey(100, odd=2))
+    determinism.see("ours", "", "never drawn alone", 1, grey(7))
+    told = determinism.to_json()
     assert (2, 1, 2) == (
         told["compared"],
         told["differing"],
@@ -59,41 +59,41 @@ def test_rounding_is_forgiven_and_counted() -> None:
 )
 def test_another_image_is_found(image: Image.Image, message: str) -> None:
     """Whether it is off by much, in many places, or of another size."""
-    sameness = Sameness(exact=True, fine=True)
-    sameness.see("lock", "single", "a", 1, grey(100))
+    determinism = DeterminismCheck(exact=True, fine=True)
+    determinism.see("lock", "single", "a", 1, grey(100))
     with pytest.raises(BatchError, match=message):
-        sameness.see("ours", "", "a", 1, image)
+        determinism.see("ours", "", "a", 1, image)
 
 
 @pytest.mark.parametrize("rule", ["single", "strict"])
 def test_calls_of_one_size_draw_the_same_to_the_last_bit(rule: str) -> None:
     """On a CPU; on other devices up to rounding."""
     for exact in (True, False):
-        sameness = Sameness(exact=exact, fine=True)
-        sameness.see("lock", rule, "a", 1, grey(100))
-        sameness.see("lock", rule, "a", 1, grey(100))
+        determinism = DeterminismCheck(exact=exact, fine=True)
+        determinism.see("lock", rule, "a", 1, grey(100))
+        determinism.see("lock", rule, "a", 1, grey(100))
         if exact:
             with pytest.raises(BatchError, match="the same image to the last bit"):
-                sameness.see("lock", rule, "a", 1, grey(100, odd=1))
+                determinism.see("lock", rule, "a", 1, grey(100, odd=1))
         else:
-            sameness.see("lock", rule, "a", 1, grey(100, odd=1))
+            determinism.see("lock", rule, "a", 1, grey(100, odd=1))
 
 
 def test_coarse_numbers_are_compared_by_decibels() -> None:
     """A level everywhere is nothing to them, thirty are."""
-    sameness = Sameness(exact=False, fine=False)
-    sameness.see("lock", "single", "a", 1, grey(100))
-    sameness.see("ours", "", "a", 1, grey(102))
+    determinism = DeterminismCheck(exact=False, fine=False)
+    determinism.see("lock", "single", "a", 1, grey(100))
+    determinism.see("ours", "", "a", 1, grey(102))
     with pytest.raises(BatchError, match=r"\(18\.6 dB\)"):
-        sameness.see("ours", "", "a", 1, grey(130))
+        determinism.see("ours", "", "a", 1, grey(130))
 
 
 def test_no_more_images_are_kept_than_needed() -> None:
     """The others are drawn, and not compared."""
-    sameness = Sameness(exact=True, fine=True)
+    determinism = DeterminismCheck(exact=True, fine=True)
     for seed in range(3 * KEPT):
-        sameness.see("lock", "single", "a", seed, grey(100))
-    assert 2 * KEPT == sameness.compared
+        determinism.see("lock", "single", "a", seed, grey(100))
+    assert 2 * KEPT == determinism.compared
 
 
 def cost(seconds: dict[int, float], *, items: float = 4, widest: int = 1) -> Cost:
@@ -135,10 +135,10 @@ def test_sizes_that_do_not_fit_are_left_out() -> None:
             raise OutOfMemoryError
         return items
 
-    log, many = Log(), Stage[int, int](name="many", run=run)
+    log, many = CallLog(), Stage[int, int](name="many", run=run)
     one = Stage[int, int](name="one", run=run, max_batch=1)
     for stage in (many, one):
-        log.enter(stage, Ticket(7, None, ""))
+        log.enter(stage, TracedItem(7, None, ""))
     meter = CostMeter(log, loops=1)
     meter.measure(2, warm=True)
     costs = meter.costs()
@@ -154,8 +154,8 @@ def test_what_a_stage_raises_is_not_taken_for_a_lack_of_room() -> None:
     def run(_: list[int]) -> list[int]:
         raise OutOfMemoryError
 
-    log = Log()
-    log.enter(Stage[int, int](name="full", run=run), Ticket(7, None, ""))
+    log = CallLog()
+    log.enter(Stage[int, int](name="full", run=run), TracedItem(7, None, ""))
     with pytest.raises(OutOfMemoryError):
         CostMeter(log, loops=1).measure()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Verdict
     from socratic_agents.core.loop import Agents
 
-__all__ = ("POLICIES", "Policy", "find_policies")
+__all__ = ("ARMS", "ArmSpec", "find_arms")
 
 MOST = 64
 """Images of one prompt at most; the settings allow no more seeds of it."""
@@ -30,7 +30,7 @@ def _as_they_are(agents: Agents) -> Agents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class ArmSpec:
     """One way to spend a number of images on a user prompt."""
 
     about: str
@@ -41,7 +41,7 @@ class Policy:
     """What it sets beyond the preset."""
     alone: bool = False
     """Spend all images on one prompt, in one round."""
-    twist: Callable[[Agents], Agents] = _as_they_are
+    wrap_agents: Callable[[Agents], Agents] = _as_they_are
     """What it does to the agents that play these settings."""
 
     def settings(
@@ -128,56 +128,56 @@ def _hasty(agents: Agents) -> Agents:
     return replace(agents, judge=judge, optimize=optimize, select=select)
 
 
-POLICIES: dict[str, Policy] = {
-    "first": Policy(
+ARMS: dict[str, ArmSpec] = {
+    "first": ArmSpec(
         about="One image of the user prompt.",
         alone=True,
         changes={"seeds_per_prompt": 1, "guard": None},
     ),
-    "best_of_n": Policy(
+    "best_of_n": ArmSpec(
         about="All images of the user prompt; the same selector picks the best.",
         alone=True,
         changes={"guard": None},
     ),
-    "expand": Policy(
+    "expand": ArmSpec(
         about="One rewrite, made before anything was drawn; then the best of its images.",
         alone=True,
         changes={"guard": None, "prompts_per_round": 1},
-        twist=_expanded,
+        wrap_agents=_expanded,
     ),
-    "classic_last": Policy(
+    "classic_last": ArmSpec(
         about="The predecessor: one image a round, a caption judge, the last image.",
         preset="classic",
         changes={"selector": "last"},
     ),
-    "classic_caption": Policy(
+    "classic_caption": ArmSpec(
         about="The predecessor: one image a round, a caption judge and selector.",
         preset="classic",
     ),
     **{
-        name: Policy(about=f"The preset {name}.", preset=name)
+        name: ArmSpec(about=f"The preset {name}.", preset=name)
         for name in ("quick", "default", "thorough")
     },
-    "no_checklist": Policy(
+    "no_checklist": ArmSpec(
         about="default without checklist: caption judge, no guard, selection by CLIP.",
         changes={"judge": "caption", "selector": "clip", "guard": None},
     ),
-    "no_history": Policy(
+    "no_history": ArmSpec(
         about="default, but the optimizer sees nothing but the incumbent.",
-        twist=_forgetful,
+        wrap_agents=_forgetful,
     ),
-    "no_incumbent": Policy(
+    "no_incumbent": ArmSpec(
         about="default, but what came last is judged, rewritten and returned.",
-        twist=_hasty,
+        wrap_agents=_hasty,
     ),
-    "no_guard": Policy(
+    "no_guard": ArmSpec(
         about="default, but rewrites are drawn unchecked.", changes={"guard": None}
     ),
-    "no_caption": Policy(
+    "no_caption": ArmSpec(
         about="default, but the optimizer learns nothing of what the images show.",
         changes={"optimizer_template": "no_caption"},
     ),
-    "no_tie_break": Policy(
+    "no_tie_break": ArmSpec(
         about="default, but nothing except the checklist scores.",
         changes={"scorer": None},
     ),
@@ -185,11 +185,11 @@ POLICIES: dict[str, Policy] = {
 """Name of an arm to what it does."""
 
 
-def find_policies(names: Iterable[str], *, images: int) -> dict[str, Policy]:
+def find_arms(names: Iterable[str], *, images: int) -> dict[str, ArmSpec]:
     """Return the policies of these names, in this order.
 
     Args:
-        names: Keys of ``POLICIES``.
+        names: Keys of ``ARMS``.
         images: What each of them may draw for a prompt.
 
     Raises:
@@ -197,8 +197,8 @@ def find_policies(names: Iterable[str], *, images: int) -> dict[str, Policy]:
             number of images is out of range.
     """
     wanted = [name.strip() for name in names if name.strip()]
-    known = ", ".join(POLICIES)
-    unknown = [name for name in wanted if name not in POLICIES]
+    known = ", ".join(ARMS)
+    unknown = [name for name in wanted if name not in ARMS]
     if unknown or not wanted:
         came = repr(unknown[0]) if unknown else "none"
         message = f"expected arms of {known}, got {came}"
@@ -209,4 +209,4 @@ def find_policies(names: Iterable[str], *, images: int) -> dict[str, Policy]:
     if not 1 <= images <= MOST:
         message = f"expected from 1 to {MOST} images a prompt, got {images}"
         raise ConfigurationError(message)
-    return {name: POLICIES[name] for name in wanted}
+    return {name: ARMS[name] for name in wanted}

@@ -13,13 +13,13 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.bench.device import costs
 from socratic_agents.lab.bench.device import mixed_workload as mixed
 from socratic_agents.lab.bench.device.random_models import ARCHITECTURES, build
-from socratic_agents.lab.bench.device.run import Plan, contest
-from socratic_agents.lab.bench.device.testbeds import settings_bed
-from socratic_agents.lab.bench.device.workloads import KINDS, habits
+from socratic_agents.lab.bench.device.run import BenchPlan, run_benchmark
+from socratic_agents.lab.bench.device.testbeds import open_testbed
+from socratic_agents.lab.bench.device.workloads import KINDS, find_workload
 from tests.fakes import TextModel
 
 if TYPE_CHECKING:
-    from socratic_agents.lab.bench.device.schedulers import Bed
+    from socratic_agents.lab.bench.device.schedulers import Testbed
 
 CPU = torch.device("cpu")
 
@@ -30,10 +30,12 @@ def _few_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "LEAST", 1)
 
 
-def measured(bed: Bed, *contenders: str) -> tuple[list[dict[str, Any]], Any, list[str]]:
+def measured(
+    testbed: Testbed, *contenders: str
+) -> tuple[list[dict[str, Any]], Any, list[str]]:
     """Return what contenders reach in a moment, and what was said meanwhile."""
     said = list[str]()
-    plan = Plan(
+    plan = BenchPlan(
         loops=(2,),
         llm_seconds=(0.001,),
         seed=1,
@@ -41,7 +43,7 @@ def measured(bed: Bed, *contenders: str) -> tuple[list[dict[str, Any]], Any, lis
         seconds=0.01,
         contenders=contenders,
     )
-    return *contest(bed, plan, say=said.append), said
+    return *run_benchmark(testbed, plan, report=said.append), said
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -72,10 +74,10 @@ def test_random_models_serve_all_kinds_of_calls(
     """Whole drawings, calls of one size, and step by step."""
     quick = replace(ARCHITECTURES["sd15"], call={"steps": 1})
     monkeypatch.setitem(ARCHITECTURES, "sd15", quick)
-    usual = habits("sd15", tiny=True, settings={})
-    ways = ("ours", "ours_strict", "ours_step", "langgraph")
-    results, facts, said = measured(usual.open(0), *ways)
-    assert {"sequential", *ways} == {one["contender"] for one in results}
+    usual = find_workload("sd15", tiny=True, settings={})
+    variants = ("ours", "ours_strict", "ours_step", "langgraph")
+    results, facts, said = measured(usual.open(0), *variants)
+    assert {"sequential", *variants} == {one["contender"] for one in results}
     assert facts["images"]["compared"] > 0
     assert not any(line.startswith("left out") for line in said)
 
@@ -86,21 +88,21 @@ def test_mixed_images_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed, "LARGEST", 2)
     kinds = {kind: KINDS[kind] | {"steps": 1} for kind in ("quick", "large")}
     monkeypatch.setattr("socratic_agents.lab.bench.device.workloads.KINDS", kinds)
-    bed = habits("mixed", tiny=False, settings={}).open(0)
-    results, facts, said = measured(bed, "ours", "ours_step")
+    testbed = find_workload("mixed", tiny=False, settings={}).open(0)
+    results, facts, said = measured(testbed, "ours", "ours_step")
     assert ["sequential", "ours"] == [one["contender"] for one in results]
     keys = [one["key"] for one in facts["calls"] if one["stage"] == "generator"]
     assert [*kinds] == keys
     assert "left out: ours_step: items have several keys in this workload" in said
-    assert {"greedy"} == set(bed.loops.users[:2])
+    assert {"greedy"} == set(testbed.loops.users[:2])
 
 
 @pytest.mark.slow
 def test_a_profile_is_measured_with_its_own_language_model() -> None:
     """Its checklist is asked for and answered, and no judge ends a loop."""
     wish = {"preset": "quick", "rounds": "2", "generator": "pocket", "steps": 1}
-    bed = habits("profile", tiny=False, settings=wish).open(0)
-    results, _, said = measured(bed, "lock", "langgraph", "ours")
+    testbed = find_workload("profile", tiny=False, settings=wish).open(0)
+    results, _, said = measured(testbed, "lock", "langgraph", "ours")
     assert ["sequential", "lock", "ours"] == [one["contender"] for one in results]
     assert all(one["thinking_seconds"] > 0 for one in results)
     assert "decide" in results[0]["fill"]
@@ -109,13 +111,13 @@ def test_a_profile_is_measured_with_its_own_language_model() -> None:
 
 def test_a_profile_has_as_many_loops_as_its_settings() -> None:
     """And one alone."""
-    usual = habits("profile", tiny=False, settings={"in_flight": 5})
+    usual = find_workload("profile", tiny=False, settings={"in_flight": 5})
     assert (1, 5) == usual.loops
 
 
 def test_a_bench_is_of_this_process() -> None:
     """Replicas elsewhere have devices that nobody sees from here."""
-    usual = habits("profile", tiny=False, settings={"workers": "ray"})
+    usual = find_workload("profile", tiny=False, settings={"workers": "ray"})
     with pytest.raises(ConfigurationError, match="expected a device of this process"):
         usual.open(0)
 
@@ -131,8 +133,8 @@ def test_a_generator_that_is_no_pipeline_has_no_steps() -> None:
     settings = Settings(
         generator=draw, judge="never", selector="first", llm=TextModel(), scorer=None
     )
-    bed = settings_bed("own", settings, ["a red circle"])
-    results, _, said = measured(bed, "ours", "ours_strict", "ours_step")
+    testbed = open_testbed("own", settings, ["a red circle"])
+    results, _, said = measured(testbed, "ours", "ours_strict", "ours_step")
     assert "ours" in {one["contender"] for one in results}
     for name in ("ours_strict", "ours_step"):
         assert f"left out: {name}: its generator is no pipeline of this process" in said

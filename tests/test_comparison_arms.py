@@ -12,7 +12,7 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import Candidate, History, Round, Verdict
 from socratic_agents.core.loop import Agents
-from socratic_agents.lab.compare.policies import MOST, POLICIES, find_policies
+from socratic_agents.lab.compare.arms import ARMS, MOST, find_arms
 from socratic_agents.lab.metrics.open import open_metric
 from socratic_agents.scheduler.worker import Worker
 
@@ -24,10 +24,10 @@ def _settings(
     name: str, images: int = 6, given: Mapping[str, Any] | None = None
 ) -> Settings:
     base = Settings(**(given or {}))
-    return POLICIES[name].settings(base, images, given or {})
+    return ARMS[name].settings(base, images, given or {})
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", ARMS)
 @pytest.mark.parametrize("images", [1, 6, 12])
 def test_no_policy_may_draw_more(name: str, images: int) -> None:
     """The number of images is the one thing that all arms have in common."""
@@ -109,7 +109,7 @@ def test_what_cannot_be_compared_is_told(
 ) -> None:
     """One line says what was expected, and what came."""
     with pytest.raises(ConfigurationError, match=message):
-        find_policies(names, images=images)
+        find_arms(names, images=images)
 
 
 def _candidate(prompt: str, score: float) -> Candidate:
@@ -171,7 +171,7 @@ class Watched:
 async def test_without_history_only_the_incumbent_is_shown() -> None:
     """The optimizer sees the best image and what it lacks, and nothing else."""
     watched = Watched()
-    agents = POLICIES["no_history"].twist(watched.agents())
+    agents = ARMS["no_history"].wrap_agents(watched.agents())
     await agents.optimize(HISTORY)
     await agents.optimize(History(user_prompt="a cat"))
 
@@ -184,7 +184,7 @@ async def test_without_history_only_the_incumbent_is_shown() -> None:
 async def test_without_incumbent_the_latest_counts() -> None:
     """Judge, optimizer and selector take the last round for all there is."""
     watched = Watched()
-    agents = POLICIES["no_incumbent"].twist(watched.agents())
+    agents = ARMS["no_incumbent"].wrap_agents(watched.agents())
     await agents.judge(HISTORY)
     await agents.optimize(HISTORY)
     await agents.select(HISTORY)
@@ -196,7 +196,7 @@ async def test_without_incumbent_the_latest_counts() -> None:
 async def test_expanding_draws_one_rewrite() -> None:
     """It is written once, before anything was seen, and drawn with every seed."""
     watched = Watched()
-    agents = POLICIES["expand"].twist(watched.agents())
+    agents = ARMS["expand"].wrap_agents(watched.agents())
     for seed in range(3):
         await agents.generate("a cat", seed)
 
@@ -210,7 +210,7 @@ async def test_who_cannot_expand_draws_what_was_asked(
 ) -> None:
     """An optimizer without an answer is asked once, and costs no image."""
     watched = Watched(rewrites)
-    agents = POLICIES["expand"].twist(watched.agents())
+    agents = ARMS["expand"].wrap_agents(watched.agents())
     await asyncio.gather(*(agents.generate("a cat", seed) for seed in range(3)))
 
     assert [("a cat", 0), ("a cat", 1), ("a cat", 2)] == watched.drawn

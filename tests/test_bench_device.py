@@ -17,20 +17,20 @@ from socratic_agents.core.errors import BatchError
 from socratic_agents.lab.bench.device import costs as prices
 from socratic_agents.lab.bench.device import run as contests
 from socratic_agents.lab.bench.device import trial as turns
-from socratic_agents.lab.bench.device.baselines import EarlySealing, InStep, OneByOne
+from socratic_agents.lab.bench.device.baselines import EarlySealing, LockStep, Serial
 from socratic_agents.lab.bench.device.costs import CostMeter
-from socratic_agents.lab.bench.device.recording_worker import Port
-from socratic_agents.lab.bench.device.run import Plan, contest
-from socratic_agents.lab.bench.device.schedulers import ENTRIES, Entry
-from socratic_agents.lab.bench.device.summary import figures
-from socratic_agents.lab.bench.device.trial import Case, Pace, have_turn
+from socratic_agents.lab.bench.device.recording_worker import RecordingWorker
+from socratic_agents.lab.bench.device.run import BenchPlan, run_benchmark
+from socratic_agents.lab.bench.device.schedulers import DEVICE_SCHEDULERS, SchedulerSpec
+from socratic_agents.lab.bench.device.summary import trial_metrics
+from socratic_agents.lab.bench.device.trial import LlmDelay, TrialSpec, run_trial
 from socratic_agents.scheduler.stage import Stage
-from tests.benches import Models, small_bed
+from tests.benches import Models, small_testbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.lab.bench.device.schedulers import Bed
+    from socratic_agents.lab.bench.device.schedulers import Testbed
 
 KEYS = {
     *("curve", "workload", "n", "llm_seconds", "contender", "efficiency"),
@@ -41,21 +41,26 @@ KEYS = {
 }
 
 
-def plan(**changes: Any) -> Plan:
+def plan(**changes: Any) -> BenchPlan:
     facts: dict[str, Any] = {"loops": (1, 4), "llm_seconds": (0.004,), "seed": 3}
     facts |= {"repeats": 2, "seconds": 0.02}
-    return Plan(**facts | changes)
+    return BenchPlan(**facts | changes)
 
 
 def quiet(_: str) -> None:
     pass
 
 
-async def turn_of(rival: Any, bed: Bed, *, loops: int = 3) -> Any:
+async def turn_of(scheduler: Any, testbed: Testbed, *, loops: int = 3) -> Any:
     """Let a contender have a turn."""
-    case = Case(llm_seconds=0.002, seed=3, seconds=0.02)
-    return await have_turn(
-        rival, bed.port, bed.loops, case, in_flight=loops, memory=bed.memory
+    case = TrialSpec(llm_seconds=0.002, seed=3, seconds=0.02)
+    return await run_trial(
+        scheduler,
+        testbed.recorder,
+        testbed.loops,
+        case,
+        in_flight=loops,
+        memory=testbed.memory,
     )
 
 
@@ -63,8 +68,8 @@ def test_everyone_serves_the_same_loops(monkeypatch: pytest.MonkeyPatch) -> None
     """A result for each contender that is possible, and why another one is not."""
     monkeypatch.setattr(contests, "WAITS", (0.001, 0.01))
     models, said = Models(), list[str]()
-    results, facts = contest(small_bed(models), plan(), say=said.append)
-    names = [name for name in ENTRIES if name != "ours_step"]
+    results, facts = run_benchmark(small_testbed(models), plan(), report=said.append)
+    names = [name for name in DEVICE_SCHEDULERS if name != "ours_step"]
 
     assert [(n, name) for n in (1, 4) for name in names] == [
         (one["n"], one["contender"]) for one in results
@@ -94,7 +99,7 @@ def test_everyone_serves_the_same_loops(monkeypatch: pytest.MonkeyPatch) -> None
 def test_loops_one_after_the_other_are_measured_once() -> None:
     """Since nothing changes for them with how many could be in flight."""
     some = plan(contenders=("lock",), loops=(2, 3), repeats=1)
-    results, _ = contest(small_bed(), some, say=quiet)
+    results, _ = run_benchmark(small_testbed(), some, report=quiet)
     alone = [one for one in results if one["contender"] == "sequential"]
     assert [2, 3] == [one["n"] for one in alone]
     assert alone[0]["loops_per_second"] == alone[1]["loops_per_second"]
@@ -103,9 +108,9 @@ def test_loops_one_after_the_other_are_measured_once() -> None:
 
 def test_users_get_their_shares_told() -> None:
     """Of the device's seconds, where there are several users."""
-    bed = small_bed(users=("greedy", "greedy", "modest"))
+    testbed = small_testbed(users=("greedy", "greedy", "modest"))
     some = plan(contenders=("ours",), loops=(6,), repeats=1)
-    ours = contest(bed, some, say=quiet)[0][-1]
+    ours = run_benchmark(testbed, some, report=quiet)[0][-1]
     assert {"greedy", "modest"} == ours["user_shares"].keys()
     assert 1 == pytest.approx(sum(ours["user_shares"].values()), abs=1e-3)
 
@@ -113,9 +118,9 @@ def test_users_get_their_shares_told() -> None:
 def test_a_graph_is_left_out_where_a_round_is_more_than_an_image() -> None:
     """A language model that is asked is not measured for each median of a wait."""
     said = list[str]()
-    bed = small_bed(plain=False, speaks=True, rounds=2)
+    testbed = small_testbed(plain=False, speaks=True, rounds=2)
     some = plan(contenders=("langgraph", "ours"), loops=(2,), repeats=1)
-    results, _ = contest(bed, some, say=said.append)
+    results, _ = run_benchmark(testbed, some, report=said.append)
     assert ["sequential", "ours"] == [one["contender"] for one in results]
     assert [0.0, 0.0] == [one["llm_seconds"] for one in results]
     assert any(line.startswith("left out: langgraph") for line in said)
@@ -128,13 +133,13 @@ def test_a_bed_is_closed_whatever_happens() -> None:
     async def close() -> None:
         closed.append("closed")
 
-    bed = small_bed(Models(shade=9), closers=(close,))
+    testbed = small_testbed(Models(shade=9), closers=(close,))
     with pytest.raises(BatchError, match="up to rounding, got one that differs by 9"):
-        contest(bed, plan(loops=(4,), contenders=("lockstep",)), say=quiet)
+        run_benchmark(testbed, plan(loops=(4,), contenders=("lockstep",)), report=quiet)
     assert ["closed"] == closed
 
 
-class Wrong(OneByOne):
+class Wrong(Serial):
     """Answers wrongly, in a way of its own."""
 
     def __init__(self, wrong: str) -> None:
@@ -166,13 +171,13 @@ class Wrong(OneByOne):
 async def test_a_wrong_contender_ends_the_bench(wrong: str, message: str) -> None:
     """Whoever it is that gets a wrong answer."""
     with pytest.raises(BatchError, match=message):
-        await turn_of(Wrong(wrong), small_bed())
+        await turn_of(Wrong(wrong), small_testbed())
 
 
 async def test_a_lost_item_is_found() -> None:
     """One that is neither answered nor let go is no longer waited for, but counted."""
-    bed = small_bed()
-    log = (await turn_of(OneByOne(), bed)).log
+    testbed = small_testbed()
+    log = (await turn_of(Serial(), testbed)).log
     log.check()
     log.waiting["scorer"] += 1
     with pytest.raises(BatchError, match="got 1 lost and 0 doubled"):
@@ -185,14 +190,14 @@ async def test_who_never_serves_is_not_waited_for(
     """A contender that is stuck ends the bench, too."""
     monkeypatch.setattr(turns, "STUCK", 0.05)
     with pytest.raises(BatchError, match="did not get through in"):
-        await turn_of(EarlySealing(wait=60), small_bed())
+        await turn_of(EarlySealing(wait=60), small_testbed())
 
 
 async def test_a_failed_candidate_ends_the_bench() -> None:
     """A failure is no figure."""
-    good = small_bed()
+    good = small_testbed()
 
-    def broken(pace: Pace) -> Any:
+    def broken(pace: LlmDelay) -> Any:
         agents = good.loops.agents(pace)
 
         async def assess(prompt: str, candidate: Any) -> Any:
@@ -200,16 +205,16 @@ async def test_a_failed_candidate_ends_the_bench() -> None:
 
         return replace(agents, assess=assess)
 
-    bed = replace(good, loops=replace(good.loops, agents=broken))
+    testbed = replace(good, loops=replace(good.loops, agents=broken))
     with pytest.raises(BatchError, match="expected every candidate of a bench"):
-        await turn_of(OneByOne(), bed)
+        await turn_of(Serial(), testbed)
 
 
 @pytest.mark.parametrize(
     ("open_rival", "largest"),
     [
-        (OneByOne, 1),
-        (lambda: InStep(loops=5), 4),
+        (Serial, 1),
+        (lambda: LockStep(loops=5), 4),
         (lambda: EarlySealing(wait=0.005), 4),
     ],
     ids=["one by one", "in step", "early sealing"],
@@ -219,8 +224,8 @@ async def test_each_rival_forms_its_batches(
 ) -> None:
     """One item, all that are in flight up to the largest call, or what came in time."""
     models = Models()
-    bed = small_bed(models)
-    turn = await turn_of(open_rival(), bed, loops=5)
+    testbed = small_testbed(models)
+    turn = await turn_of(open_rival(), testbed, loops=5)
     assert largest == max(models.sizes["generator"])
     assert largest == max(len(call.users) for call in turn.log.calls)
     assert 1 == models.together
@@ -238,59 +243,59 @@ async def test_a_failing_batch_fails_for_all_of_it() -> None:
         ("short", lambda _: [], BatchError),
     ):
         stage: Stage[int, int] = Stage(name=name, run=run, max_batch=2)
-        async with EarlySealing(wait=10) as rival:
-            asked = [rival.submit(stage, item) for item in (1, 2)]
+        async with EarlySealing(wait=10) as scheduler:
+            asked = [scheduler.submit(stage, item) for item in (1, 2)]
             got = await asyncio.gather(*asked, return_exceptions=True)
         assert [expected, expected] == [type(one) for one in got]
 
 
 async def test_a_port_leads_nowhere_between_turns() -> None:
     """And hands on an output that is an error, and a list that is too short."""
-    port = Port()
+    recorder = RecordingWorker()
     bad: Stage[int, Any] = Stage(
         name="bad", run=lambda items: [KeyError("x")] * len(items)
     )
     with pytest.raises(BatchError, match="expected a contender whose turn it is"):
-        await port.submit(bad, 1)
-    async with OneByOne() as rival:
-        port.turn(rival)
-        with port.loop(user="one"):
-            port.think()
+        await recorder.submit(bad, 1)
+    async with Serial() as scheduler:
+        recorder.turn(scheduler)
+        with recorder.loop(user="one"):
+            recorder.think()
             with pytest.raises(KeyError):
-                await port.submit(bad, 1)
+                await recorder.submit(bad, 1)
             short: Stage[int, Any] = Stage(name="short", run=lambda _: [])
             with pytest.raises(BatchError, match="expected 1 outputs of stage 'short'"):
-                await port.submit(short, 1)
-    port.caps = {"generator": 5}
+                await recorder.submit(short, 1)
+    recorder.caps = {"generator": 5}
     assert (5, 5, 0) == tuple(
-        port.measured(name, None) for name in ("generator", "denoiser", "scorer")
+        recorder.measured(name, None) for name in ("generator", "denoiser", "scorer")
     )
 
 
 async def test_drawings_step_by_step_count_when_they_are_done() -> None:
     """The device's calls do not tell whose drawings they were."""
-    bed = small_bed()
-    meter = CostMeter(await contests._lone(bed, plan()), loops=1)
+    testbed = small_testbed()
+    meter = CostMeter(await contests._lone(testbed, plan()), loops=1)
     meter.measure()
-    turn = await turn_of(OneByOne(), bed)
-    whole = figures(turn, meter.costs(), rounds=4)
+    turn = await turn_of(Serial(), testbed)
+    whole = trial_metrics(turn, meter.costs(), rounds=4)
     turn.log.calls[:] = [
         replace(call, stage="denoiser") if call.stage == "generator" else call
         for call in turn.log.calls
     ]
-    stepwise = figures(turn, meter.costs(), rounds=4)
+    stepwise = trial_metrics(turn, meter.costs(), rounds=4)
     assert {"captioner", "scorer"} == stepwise.fill.keys()
     assert whole.images_per_second == pytest.approx(stepwise.images_per_second, rel=0.2)
 
 
 async def test_a_turn_is_held_against_the_pace_of_its_time() -> None:
     """Who had his turn while the machine was slow has done as well as the others."""
-    bed = small_bed()
-    meter = CostMeter(await contests._lone(bed, plan()), loops=1)
+    testbed = small_testbed()
+    meter = CostMeter(await contests._lone(testbed, plan()), loops=1)
     meter.measure()
-    turn, costs = await turn_of(OneByOne(), bed), meter.costs()
-    usual = figures(turn, costs, rounds=4)
-    slow = figures(replace(turn, pace=2.0), costs, rounds=4, usual=1.0)
+    turn, costs = await turn_of(Serial(), testbed), meter.costs()
+    usual = trial_metrics(turn, costs, rounds=4)
+    slow = trial_metrics(replace(turn, pace=2.0), costs, rounds=4, usual=1.0)
     assert (1.0, 2.0) == (usual.slow, slow.slow)
     assert usual.loops_per_second == slow.loops_per_second
     assert usual.rate(costs, loops=1) == pytest.approx(usual.loops_per_second)
@@ -302,7 +307,7 @@ async def test_a_turn_is_held_against_the_pace_of_its_time() -> None:
 def test_a_steady_device_has_one_pace() -> None:
     """Calls of one item, that others may slow down, are not held against it."""
     some = plan(contenders=("ours",), loops=(2,), repeats=1)
-    results, _ = contest(small_bed(steady=True), some, say=quiet)
+    results, _ = run_benchmark(small_testbed(steady=True), some, report=quiet)
     assert all([1.0, 1.0] == one["slow_range"] for one in results)
 
 
@@ -311,7 +316,7 @@ async def test_calls_that_last_too_long_are_not_doubled(
 ) -> None:
     """Larger ones would cost minutes, and tell nothing new."""
     monkeypatch.setattr(prices, "LONGEST", 0.0)
-    meter = CostMeter(await contests._lone(small_bed(), plan()), loops=1)
+    meter = CostMeter(await contests._lone(small_testbed(), plan()), loops=1)
     meter.measure(2, warm=True)
     measured = meter.costs().stages.values()
     assert measured
@@ -320,9 +325,9 @@ async def test_calls_that_last_too_long_are_not_doubled(
 
 def test_entries_know_what_they_are() -> None:
     """Every contender can be opened, whatever calls cost."""
-    bed = small_bed()
-    costs = CostMeter(asyncio.run(contests._lone(bed, plan())), loops=1)
+    testbed = small_testbed()
+    costs = CostMeter(asyncio.run(contests._lone(testbed, plan())), loops=1)
     costs.measure()
-    for name, entry in ENTRIES.items():
-        assert isinstance(entry, Entry), name
-        assert hasattr(entry.open(costs.costs(), 2), "submit")
+    for name, spec in DEVICE_SCHEDULERS.items():
+        assert isinstance(spec, SchedulerSpec), name
+        assert hasattr(spec.open(costs.costs(), 2), "submit")

@@ -14,7 +14,7 @@ from socratic_agents.core.budget import Budget
 from socratic_agents.core.checklist import Answer, Checklist, Question, Said
 from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.core.history import Status
-from socratic_agents.lab.compare.shared_calls import WORK, Sharing
+from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 from socratic_agents.runtime.image_models import Voices
 
@@ -63,7 +63,7 @@ class Models:
         question = Question(text="Is there a dot?", requirement="a dot")
         return Checklist(questions=(question,))
 
-    def shared(self) -> Sharing:
+    def shared(self) -> SharedCalls:
         voices = Voices(
             generate=self.generate,
             caption=self.caption,
@@ -71,7 +71,7 @@ class Models:
             look=self.look,
             score=self.score,
         )
-        return Sharing(voices, self.inquire)
+        return SharedCalls(voices, self.inquire)
 
 
 async def test_the_same_question_has_one_answer() -> None:
@@ -257,7 +257,7 @@ def test_what_is_not_there_is_not_shared() -> None:
     """A captioner that only captions stays one."""
     models = Models()
     voices = Voices(generate=models.generate, caption=models.caption)
-    sharing = Sharing(voices)
+    sharing = SharedCalls(voices)
 
     assert sharing.inquire is None
     assert (None, None, None) == (

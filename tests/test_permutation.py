@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from socratic_agents.lab.stats.permutation import EXACT, holm, sign_flips
+from socratic_agents.lab.stats.permutation import EXACT, holm, sign_flip_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def test_equals_are_told_apart_in_one_of_twenty(draw: Draw) -> None:
     """Of 1,000 comparisons of equals 3 to 7 % come out below 5 %."""
     rng = np.random.default_rng(2026)
     found = [
-        sign_flips(draw(rng).tolist(), seed=seed, resamples=499).p
+        sign_flip_test(draw(rng).tolist(), seed=seed, resamples=499).p
         for seed in range(1_000)
     ]
     share = sum(p is not None and p <= 0.05 for p in found) / 1_000
@@ -49,7 +49,7 @@ def test_coarse_steps_make_it_careful() -> None:
     """Where few pairs differ, and all by one step, it errs on the side of no find."""
     rng = np.random.default_rng(5)
     drawn = rng.choice([-0.25, 0, 0.25], (1_000, 40), p=[0.1, 0.8, 0.1])
-    found = [sign_flips(one.tolist()).p for one in drawn]
+    found = [sign_flip_test(one.tolist()).p for one in drawn]
     assert sum(p is not None and p <= 0.05 for p in found) / 1_000 <= 0.05
 
 
@@ -63,7 +63,7 @@ def test_the_exact_test_is_the_enumeration(n: int) -> None:
     ]
     expected = sum(s >= abs(values.sum()) - 1e-12 for s in sums) / 2**n
 
-    found = sign_flips(values.tolist())
+    found = sign_flip_test(values.tolist())
 
     scipys = stats.permutation_test(
         (values, np.zeros(n)),
@@ -87,42 +87,42 @@ def test_drawn_flips_agree_with_scipy() -> None:
         n_resamples=20_000,
         rng=np.random.default_rng(1),
     )
-    found = sign_flips(values.tolist(), resamples=20_000)
+    found = sign_flip_test(values.tolist(), resamples=20_000)
     assert not found.exact
     assert float(scipys.pvalue) == pytest.approx(found.p, abs=0.012)
 
 
 def test_p_is_never_zero() -> None:
     """However clear a difference is, no more is said than was drawn."""
-    assert 1 / 10_000 == sign_flips([1.0] * 60).p
-    assert 2 / 2**EXACT == sign_flips([1.0] * EXACT).p
-    assert 1 / 400 == sign_flips([1.0] * 60, resamples=399).p
+    assert 1 / 10_000 == sign_flip_test([1.0] * 60).p
+    assert 2 / 2**EXACT == sign_flip_test([1.0] * EXACT).p
+    assert 1 / 400 == sign_flip_test([1.0] * 60, resamples=399).p
 
 
 def test_ties_say_nothing() -> None:
     """Pairs that are equal change neither p nor how it is found."""
     values = [0.3, -0.1, 0.2, 0.4]
-    plain, tied = sign_flips(values), sign_flips(values + [0.0] * 99)
+    plain, tied = sign_flip_test(values), sign_flip_test(values + [0.0] * 99)
     assert plain.p == tied.p
     assert (103, 4) == (tied.n, tied.untied)
-    assert 1.0 == sign_flips([0.0] * 9).p
-    assert sign_flips([]).p is None
+    assert 1.0 == sign_flip_test([0.0] * 9).p
+    assert sign_flip_test([]).p is None
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30), st.integers(0, 9))
 def test_a_p_value(values: list[float], seed: int) -> None:
     """It is above 0 and at most 1, and the same for swapped arms and the same seed."""
-    found = sign_flips(values, seed=seed, resamples=99)
+    found = sign_flip_test(values, seed=seed, resamples=99)
     assert found.p is not None
     assert 0 < found.p <= 1
-    assert found == sign_flips([-v for v in values], seed=seed, resamples=99)
+    assert found == sign_flip_test([-v for v in values], seed=seed, resamples=99)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_only_numbers_are_flipped(bad: float) -> None:
     """What is no number is refused: a failure is excluded, with its cause."""
     with pytest.raises(ValueError, match="expected finite differences"):
-        sign_flips([0.5, bad])
+        sign_flip_test([0.5, bad])
 
 
 def test_holm_by_hand() -> None:

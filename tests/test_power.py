@@ -14,7 +14,7 @@ from socratic_agents.lab.stats.power import (
     simulated_power,
     smallest_effect,
 )
-from socratic_agents.lab.stats.proportions import share_of
+from socratic_agents.lab.stats.proportions import proportion
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_simulation_of_nothing_is_the_level() -> None:
 @given(st.integers(0, 40), st.integers(1, 40))
 def test_shares_are_wilsons(count: int, n: int) -> None:
     """The interval is scipy's, and what is left out is in no share."""
-    found = share_of(min(count, n), n, excluded=3)
+    found = proportion(min(count, n), n, excluded=3)
     scipys = stats.binomtest(min(count, n), n).proportion_ci(method="wilson")
     assert (scipys.low, scipys.high) == pytest.approx((found.low, found.high))
     assert 3 == found.excluded
@@ -85,4 +85,4 @@ def test_shares_are_wilsons(count: int, n: int) -> None:
 
 def test_a_share_of_nothing() -> None:
     """Where there are no cases there is no share, and no 0."""
-    assert share_of(0, 0, excluded=2).share is None
+    assert proportion(0, 0, excluded=2).share is None
