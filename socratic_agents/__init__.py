@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from socratic_agents.core.errors import SocraticError
     from socratic_agents.core.history import (
         Candidate,
-        Failure,
         History,
-        Refinement,
         Round,
         Status,
         StopReason,
-        Usage,
         Verdict,
     )
     from socratic_agents.core.loop import Agents, Event, EventKind, refine_prompt
+    from socratic_agents.core.outcome import Failure, Refinement, Usage
     from socratic_agents.runtime.langchain_tools import image_tools
     from socratic_agents.runtime.refiner import (
         Refiner,
@@ -64,15 +62,13 @@ _HOMES = {
     "core.errors": ("SocraticError",),
     "core.history": (
         "Candidate",
-        "Failure",
         "History",
-        "Refinement",
         "Round",
         "Status",
         "StopReason",
-        "Usage",
         "Verdict",
     ),
+    "core.outcome": ("Failure", "Refinement", "Usage"),
     "core.loop": ("Agents", "Event", "EventKind", "refine_prompt"),
     "runtime.refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
     "config.settings": ("Settings",),

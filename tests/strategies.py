@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, CandidateError
 from socratic_agents.core.history import (
     Candidate,
     History,
-    Receipt,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
 from socratic_agents.core.loop import Agents
+from socratic_agents.core.outcome import Receipt, Refinement, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +30,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 answers = st.builds(
     Answer,
-    said=st.sampled_from(Said),
+    said=st.sampled_from(YesNo),
     probability=st.none() | st.floats(0, 1),
     passed=st.none() | st.booleans(),
 )
@@ -149,7 +147,7 @@ class Script:
     """Score by the same hash; an entry ``None`` cannot be scored; no table, no scorer."""
     questions: int | None = None
     """How many the checklist has; 0 cannot be written; ``None``: no writer."""
-    answers: tuple[Said | None, ...] = (Said.YES,)
+    answers: tuple[YesNo | None, ...] = (YesNo.YES,)
     """To every question by the same hash; an entry ``None`` cannot be answered."""
     verdicts: tuple[bool | None, ...] = (False,)
     """What the judge says in each round; ``None`` cannot judge."""
@@ -274,7 +272,7 @@ scripts = st.builds(
     statuses=_table(st.sampled_from([Status.OK, *Status])),
     scores=st.none() | _table(st.none() | numbers),
     questions=st.none() | st.integers(0, 3),
-    answers=_table(st.none() | st.sampled_from(Said)),
+    answers=_table(st.none() | st.sampled_from(YesNo)),
     verdicts=_table(st.sampled_from([False, False, None, True])),
     rewrites=_table(st.none() | st.integers(0, 3)),
     choices=st.none() | _table(st.none() | st.integers(-2, 12)),

@@ -20,20 +20,17 @@ from hypothesis import given, settings
 from PIL import Image, ImageDraw
 
 from socratic_agents.cli.app import main
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Receipt,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
+from socratic_agents.core.outcome import Failure, Receipt, Refinement, Usage
 from socratic_agents.report.html import embedded_json, policy_hash
 from socratic_agents.report.run_browser import Row, browser_html, is_large, run_html
 from socratic_agents.storage.objects import ObjectStore
@@ -100,7 +97,7 @@ def outcome(index: int, paths: list[str]) -> Refinement | Failure:
             Question(text="Is the box odd?", requirement="odd", parents=(0,)),
         )
     )
-    said = [Answer(said=Said.YES, probability=0.75), Answer(said=Said.NO)]
+    said = [Answer(said=YesNo.YES, probability=0.75), Answer(said=YesNo.NO)]
     drawn = [
         Candidate(
             prompt=prompt_of(index) + ", sharp focus" * (number // 2),
@@ -149,7 +146,7 @@ def run_of(folder: Path, *, prompts: int, distinct: int = 200) -> Path:
 def hostile() -> Refinement:
     """Return a refinement in which every text would break out of a careless page."""
     checklist = Checklist(questions=(Question(text=EVIL, requirement=EVIL),))
-    told = checklist.resolved([Answer(said=Said.NO, probability=0.25)])
+    told = checklist.resolved([Answer(said=YesNo.NO, probability=0.25)])
     candidate = Candidate(
         prompt=f"{EVIL} more",
         seed=1,
@@ -167,7 +164,7 @@ def hostile() -> Refinement:
     )
     return Refinement(
         history=History(user_prompt=EVIL, rounds=rounds, checklist=checklist),
-        best_place=Place(round=1, candidate=0),
+        best_place=CandidateRef(round=1, candidate=0),
         stop=StopReason.SATISFIED,
         selection_error=EVIL,
         settings={EVIL: EVIL, "scorer": None},

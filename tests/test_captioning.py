@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import CandidateError, ConfigurationError, LoadError
 from socratic_agents.core.history import Status
 from socratic_agents.models.captioning import HEARD, Captioner, _decision
@@ -239,7 +239,7 @@ def test_batch_decides_as_single_questions_do(captioner: Captioner) -> None:
         assert other.probability is not None
         assert 0 <= other.probability <= 1
         assert one.probability == pytest.approx(other.probability, abs=1e-4)
-        assert (Said.YES if other.probability >= 0.5 else Said.NO) is other.said
+        assert (YesNo.YES if other.probability >= 0.5 else YesNo.NO) is other.said
     assert 1 < len({answer.probability for answer in together})
 
 
@@ -265,7 +265,7 @@ def test_the_models_own_probabilities_decide(echo: bool) -> None:
 
     answers = _asked_for_a_circle(Captioner(speaker, Looker()), 2)
 
-    assert [Said.YES] * 2 == [answer.said for answer in answers]
+    assert [YesNo.YES] * 2 == [answer.said for answer in answers]
     assert [0.75] * 2 == pytest.approx([answer.probability for answer in answers])
     assert {None} == {answer.passed for answer in answers}
     (call,) = speaker.calls
@@ -301,7 +301,8 @@ def test_where_the_words_are_not_heard_the_text_decides() -> None:
     answers = _asked_for_a_circle(Captioner(speaker, Looker()), 4)
 
     assert [
-        Answer(said=said) for said in (Said.YES, Said.NO, Said.UNKNOWN, Said.UNKNOWN)
+        Answer(said=said)
+        for said in (YesNo.YES, YesNo.NO, YesNo.UNKNOWN, YesNo.UNKNOWN)
     ] == answers
 
 
@@ -315,8 +316,8 @@ def test_a_tokenizer_without_the_words_leaves_the_text(word: str) -> None:
 
     first, second = _asked_for_a_circle(Captioner(speaker, looker), 2)
 
-    assert Answer(said=Said.NO if word == "yes" else Said.UNKNOWN) == first
-    assert Answer(said=Said.UNKNOWN) == second
+    assert Answer(said=YesNo.NO if word == "yes" else YesNo.UNKNOWN) == first
+    assert Answer(said=YesNo.UNKNOWN) == second
 
 
 def test_chat_models_are_held_to_the_two_words() -> None:
@@ -342,12 +343,14 @@ def test_yes_is_what_is_at_least_as_probable(text: str, yes: float, no: float) -
     answer = _decision(text, yes, no)
     assert (yes + no >= HEARD) == (answer.probability is not None)
     if answer.probability is None:
-        assert {"yes": Said.YES, "no": Said.NO, "a": Said.UNKNOWN}[text] is answer.said
+        assert {"yes": YesNo.YES, "no": YesNo.NO, "a": YesNo.UNKNOWN}[
+            text
+        ] is answer.said
         return
     assert 0 <= answer.probability <= 1
-    assert (Said.YES if answer.probability >= 0.5 else Said.NO) is answer.said
+    assert (YesNo.YES if answer.probability >= 0.5 else YesNo.NO) is answer.said
     if abs(yes - no) > 1e-9:
-        assert (yes > no) == (answer.said is Said.YES)
+        assert (yes > no) == (answer.said is YesNo.YES)
 
 
 def test_an_image_is_asked_whether_it_shows_a_text() -> None:

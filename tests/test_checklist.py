@@ -38,7 +38,7 @@ from socratic_agents.core.checklist import (
     Answer,
     Checklist,
     Question,
-    Said,
+    YesNo,
     read_answer,
     share_passed,
 )
@@ -55,7 +55,7 @@ from tests.fakes import ScriptedChatModel, drawn, failed, history
 
 WRITER = find_template("checklist", "default")
 ANSWERER = find_template("answerer", "default")
-YES, NO, UNKNOWN = Said
+YES, NO, UNKNOWN = YesNo
 DOG = Checklist(
     questions=(
         Question(text="Is there a dog?", requirement="a dog", instead="What is there?"),
@@ -71,7 +71,7 @@ DOG = Checklist(
 """A brown dog in snow."""
 
 
-def said(*told: Said) -> list[Answer]:
+def said(*told: YesNo) -> list[Answer]:
     return [Answer(said=one) for one in told]
 
 
@@ -148,7 +148,7 @@ def test_a_question_fails_by_its_line_alone(
 ) -> None:
     """It passes by its own answer unless something in its line was denied."""
     count = len(checklist.questions)
-    told = data.draw(st.lists(st.sampled_from(Said), min_size=count, max_size=count))
+    told = data.draw(st.lists(st.sampled_from(YesNo), min_size=count, max_size=count))
     answers = checklist.resolved(said(*told))
     for place, answer in enumerate(answers):
         denied = any(told[one] is NO for one in _line(checklist, place))
@@ -189,7 +189,7 @@ def test_what_is_written_is_read_back(
         ("", UNKNOWN),
     ],
 )
-def test_a_text_answers_by_its_first_word(text: str, expected: Said) -> None:
+def test_a_text_answers_by_its_first_word(text: str, expected: YesNo) -> None:
     """Yes and no are whole words at the beginning; anything else is unknown."""
     assert Answer(said=expected) == read_answer(text)
 
@@ -460,7 +460,7 @@ def test_the_answers_are_fit_for_strict_schemas(answer: Any) -> None:
         assert part["additionalProperties"] is False
 
 
-def asked(*told: Said, checklist: Checklist | None = DOG, **facts: Any) -> History:
+def asked(*told: YesNo, checklist: Checklist | None = DOG, **facts: Any) -> History:
     """Return a history whose one image answered the checklist so."""
     answers = DOG.resolved(said(*told)) if told else ()
     past = history("a brown dog in snow", drawn("a dog", answers=answers, **facts))
@@ -489,7 +489,7 @@ async def test_all_passed_is_satisfied() -> None:
     ],
 )
 async def test_only_the_root_of_a_failure_is_missing(
-    told: tuple[Said, ...], missing: tuple[str, ...], count: int
+    told: tuple[YesNo, ...], missing: tuple[str, ...], count: int
 ) -> None:
     """Who has no dog is not told that it is not brown; unknown things are not lost."""
     verdict = await checklist_judge()(asked(*told))

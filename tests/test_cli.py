@@ -32,9 +32,15 @@ from socratic_agents.core.errors import (
     SocraticError,
     UnknownWordError,
 )
-from socratic_agents.core.history import Failure, History, Refinement, Status, Verdict
+from socratic_agents.core.history import History, Status, Verdict
 from socratic_agents.core.loop import Agents, Event, refine_prompt
-from socratic_agents.core.prompts import Line, checked, printable, read_lines
+from socratic_agents.core.outcome import Failure, Refinement
+from socratic_agents.core.prompts import (
+    PromptLine,
+    read_lines,
+    sanitize_for_terminal,
+    validate_prompt,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -97,7 +103,7 @@ class SmallRefiner:
     def check(self, prompt: str) -> str:
         if "flower" in prompt:
             raise UnknownWordError("expected words of this world, got 'flower'")
-        return checked(prompt)
+        return validate_prompt(prompt)
 
     async def refine(
         self, prompt: str, *, on_event: Callable[[Event], None]
@@ -613,7 +619,7 @@ def test_a_package_that_is_not_there_is_a_problem() -> None:
 
 def test_lines_are_read_one_by_one() -> None:
     """A byte order mark, Windows line ends and odd separators do no harm."""
-    expected = (Line("a cat"), Line("a\u2028dog"))
+    expected = (PromptLine("a cat"), PromptLine("a\u2028dog"))
     data = b"\xef\xbb\xbfa cat\r\n\r\n" + "a\u2028dog".encode()
     assert expected == read_lines(data, jsonl=False)
     deep = read_lines(b"[" * 100_000, jsonl=True)
@@ -622,8 +628,8 @@ def test_lines_are_read_one_by_one() -> None:
 
 def test_printable_text_steers_no_terminal() -> None:
     """Control characters are replaced, line breaks become blanks, length is bounded."""
-    assert "a\ufffd[31m b \ufffdc" == printable("a\x1b[31m\nb \u202ec")
-    assert 500 == len(printable("x" * 1000))
+    assert "a\ufffd[31m b \ufffdc" == sanitize_for_terminal("a\x1b[31m\nb \u202ec")
+    assert 500 == len(sanitize_for_terminal("x" * 1000))
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -19,7 +19,7 @@ from PIL import Image
 from socratic_agents.agents.registry import guards, inquires
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status, Verdict
 from socratic_agents.core.loop import Agents, refine_prompt
@@ -85,7 +85,7 @@ def costliest(
 
     async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
         ask(settings.answerer == "llm", requests=2)
-        return (Answer(said=Said.NO, passed=False),)
+        return (Answer(said=YesNo.NO, passed=False),)
 
     async def judge(history: History) -> Verdict:
         ask(settings.judge in ("caption", "vision"))

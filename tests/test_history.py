@@ -20,20 +20,23 @@ import pytest
 from hypothesis import given
 from PIL import Image
 
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
+from socratic_agents.core.errors import (
+    MissingStepError,
+    NothingDrawnError,
+    SocraticError,
+    StageTimeoutError,
+)
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Receipt,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
+from socratic_agents.core.outcome import Failure, Receipt, Refinement, Usage
 from tests import strategies
 
 
@@ -47,7 +50,17 @@ def _history(*candidates: Candidate) -> History:
 
 @pytest.mark.parametrize(
     "value",
-    [Candidate, Failure, History, Place, Receipt, Refinement, Round, Usage, Verdict],
+    [
+        Candidate,
+        Failure,
+        History,
+        CandidateRef,
+        Receipt,
+        Refinement,
+        Round,
+        Usage,
+        Verdict,
+    ],
 )
 def test_values_are_frozen_and_made_by_name(value: type[Any]) -> None:
     """Many hold them at the same time, and orders of fields may change."""
@@ -232,7 +245,7 @@ def test_a_refinement_has_the_keys_of_the_schema() -> None:
     """The JSON form is a contract: its keys are named here."""
     refinement = Refinement(
         history=_history(_candidate(caption="a cat", scores={"clip": 0.8})),
-        best_place=Place(round=0, candidate=0),
+        best_place=CandidateRef(round=0, candidate=0),
         stop=StopReason.SATISFIED,
         usage=Usage(images=1, seconds=0.12345),
         index=3,
@@ -275,7 +288,7 @@ def test_a_refinement_has_the_keys_of_the_schema() -> None:
 
 def test_the_checklist_and_its_answers_have_their_keys() -> None:
     """So does the receipt: all three are part of the contract."""
-    answer = Answer(said=Said.NO, probability=0.25, passed=False)
+    answer = Answer(said=YesNo.NO, probability=0.25, passed=False)
     question = Question(
         text="Is there a cat?", requirement="a cat", instead="What animal is there?"
     )
@@ -284,7 +297,7 @@ def test_the_checklist_and_its_answers_have_their_keys() -> None:
         history=replace(
             _history(candidate), checklist=Checklist(questions=(question,))
         ),
-        best_place=Place(round=0, candidate=0),
+        best_place=CandidateRef(round=0, candidate=0),
         stop=StopReason.ROUNDS_SPENT,
         receipt=Receipt(
             images=4,
@@ -325,7 +338,7 @@ def test_what_was_written_before_there_were_checklists_is_read() -> None:
     """A file of schema 1 without the newer keys is the same without them."""
     refinement = Refinement(
         history=_history(_candidate()),
-        best_place=Place(round=0, candidate=0),
+        best_place=CandidateRef(round=0, candidate=0),
         stop=StopReason.SATISFIED,
     )
     data = refinement.to_json()
@@ -358,3 +371,16 @@ def test_a_failure_before_the_first_image_has_no_rounds() -> None:
     failure = Failure(user_prompt="", error="blank", kind="PromptError")
     assert [] == failure.to_json()["rounds"]
     assert failure.to_json()["checklist"] is None
+
+
+def test_a_stored_failure_names_its_error_as_it_always_did() -> None:
+    """What was stored stays comparable when a class gets another name."""
+    kinds = {error: error.kind for error in (StageTimeoutError, MissingStepError)}
+    assert {
+        StageTimeoutError: "StuckError",
+        MissingStepError: "MissingError",
+    } == kinds
+    assert ("SocraticError", "NothingDrawnError") == (
+        SocraticError.kind,
+        NothingDrawnError.kind,
+    )

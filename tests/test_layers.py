@@ -32,10 +32,10 @@ RANKS: dict[str, int] = {
 }
 """How high each package stands; a module imports only lower packages, or its own."""
 
-UPWARD = {("socratic_agents.core.history", "socratic_agents.report.html")}
+UPWARD = {("socratic_agents.core.outcome", "socratic_agents.report.html")}
 """Imports that run upward all the same: a refinement shows itself in a notebook."""
 
-LOOP_NEEDS = {"checklist", "concurrency", "errors", "history"}
+LOOP_NEEDS = {"checklist", "concurrency", "errors", "history", "outcome"}
 """All of the package ``core`` that the loop may know; of other packages, nothing."""
 
 MOST_MODULES = 20

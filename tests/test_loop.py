@@ -30,7 +30,7 @@ from socratic_agents.core.checklist import (
     Answer,
     Checklist,
     Question,
-    Said,
+    YesNo,
     share_passed,
 )
 from socratic_agents.core.errors import (
@@ -42,13 +42,13 @@ from socratic_agents.core.errors import (
 from socratic_agents.core.history import (
     Candidate,
     History,
-    Refinement,
     Round,
     Status,
     StopReason,
     Verdict,
 )
 from socratic_agents.core.loop import UNLUCKY, Agents, Event, EventKind, refine_prompt
+from socratic_agents.core.outcome import Refinement
 from tests.strategies import Cast, Script, scripts
 
 if TYPE_CHECKING:
@@ -520,7 +520,7 @@ async def test_answers_can_become_scores() -> None:
         assert share is not None
         return {"checklist": share}
 
-    cast = Cast(Script(questions=2, answers=(Said.YES, Said.NO)))
+    cast = Cast(Script(questions=2, answers=(YesNo.YES, YesNo.NO)))
     outcome = await refine_prompt(
         "a cat",
         replace(cast.agents(), assess=assess),

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import (
     BatchError,
     CandidateError,
@@ -70,11 +70,11 @@ class Eyes:
 
     async def __call__(self, image: Image.Image, question: str) -> Answer:
         self.asked.append(question)
-        found = self.said.get(question.strip("?").split()[-1], Said.NO)
+        found = self.said.get(question.strip("?").split()[-1], YesNo.NO)
         if isinstance(found, Exception):
             raise found
         if isinstance(found, float):
-            return Answer(said=Said.YES, probability=found)
+            return Answer(said=YesNo.YES, probability=found)
         return Answer(said=found)
 
 
@@ -329,7 +329,7 @@ def row(*questions: tuple[str, tuple[int, ...]]) -> PromptRow:
 
 async def test_dsg_fails_the_children_of_who_fails(worker: Worker) -> None:
     """A question whose parent fails counts as no, and an unknown one as nothing."""
-    eyes = Eyes(cat=Said.YES, dog=Said.NO, brown=Said.YES, fog=Said.UNKNOWN)
+    eyes = Eyes(cat=YesNo.YES, dog=YesNo.NO, brown=YesNo.YES, fog=YesNo.UNKNOWN)
     found = await scores_of(
         "dsg",
         models(worker, decide=eyes),
@@ -359,7 +359,7 @@ async def test_the_checklist_is_the_loops(worker: Worker) -> None:
     empty = History(user_prompt="x", checklist=Checklist(error="the model was mute"))
     found = await scores_of(
         "checklist",
-        models(worker, decide=Eyes(cat=Said.YES)),
+        models(worker, decide=Eyes(cat=YesNo.YES)),
         subject(history=asked),
         subject(history=empty),
         subject(history=History(user_prompt="x")),
@@ -376,7 +376,7 @@ async def test_the_checklist_is_the_loops(worker: Worker) -> None:
 async def test_p_yes_is_no_guess(worker: Worker) -> None:
     """A probability is the value; a word without one, or a failure, is none."""
     eyes = Eyes(
-        **{'"cat"': 0.75, '"dog"': Said.YES},
+        **{'"cat"': 0.75, '"dog"': YesNo.YES},
         **{'"cow"': CandidateError(Status.OK, "the captioner broke")},
     )
     found = await scores_of(
@@ -428,7 +428,7 @@ async def test_a_captioner_that_only_captions_is_refused(worker: Worker) -> None
         return "a thing"
 
     def decide(questions: list[tuple[Image.Image, str]]) -> list[Answer]:
-        return [Answer(said=Said.YES) for _ in questions]
+        return [Answer(said=YesNo.YES) for _ in questions]
 
     with pytest.raises(ConfigurationError, match="answers by yes or no"):
         opened("dsg", models(worker, settings={**REAL, "captioner": only}))

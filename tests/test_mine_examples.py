@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Failure, Place, Refinement, StopReason, Usage
+from socratic_agents.core.history import CandidateRef, StopReason
+from socratic_agents.core.outcome import Failure, Refinement, Usage
 from socratic_agents.lab.study.template_variants import read_bank, variant
 from socratic_agents.lab.tuning.mine_examples import as_bank, harvest
 from socratic_agents.llm.few_shot import chosen_examples, likeness
@@ -34,7 +35,7 @@ def refined(user_prompt: str, first: float | None, best: float, **facts: Any) ->
     )
     return Refinement(
         history=past,
-        best_place=Place(round=1, candidate=0),
+        best_place=CandidateRef(round=1, candidate=0),
         stop=StopReason.SATISFIED,
         usage=Usage(),
         settings={},

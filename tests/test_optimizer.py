@@ -21,7 +21,7 @@ from PIL import Image
 from socratic_agents.agents.attempts import attempt, attempts
 from socratic_agents.agents.images import BELOW
 from socratic_agents.agents.optimizer import SOFTER, Rewrites, optimizer
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import (
     AnswerError,
     CallError,
@@ -50,7 +50,7 @@ def said(*prompts: str) -> dict[str, Any]:
     return {"reason": "it lacks the dog", "prompts": written}
 
 
-def answered(*told: Said) -> tuple[Answer, ...]:
+def answered(*told: YesNo) -> tuple[Answer, ...]:
     """Return what an image answers to the checklist."""
     return CHECKLIST.resolved([Answer(said=one) for one in told])
 
@@ -86,8 +86,8 @@ async def test_it_writes_from_the_incumbent() -> None:
 @pytest.mark.parametrize("name", ["default", "few_shot", "vision"])
 async def test_the_attempts_tell_what_they_passed(name: str) -> None:
     """Each image's requirements stand beside its prompt; nobody's guess does."""
-    best = drawn("dog", score=0.9, answers=answered(Said.YES, Said.NO, Said.UNKNOWN))
-    worse = drawn("cat", score=0.5, answers=answered(Said.NO, Said.YES, Said.NO))
+    best = drawn("dog", score=0.9, answers=answered(YesNo.YES, YesNo.NO, YesNo.UNKNOWN))
+    worse = drawn("cat", score=0.5, answers=answered(YesNo.NO, YesNo.YES, YesNo.NO))
     unasked = drawn("mud", score=0.1)
     past = replace(history("a dog", best, worse, unasked), checklist=CHECKLIST)
     llm = ScriptedChatModel(script=[said("a big dog")])
@@ -383,7 +383,7 @@ def test_a_score_that_is_no_number_is_not_shown() -> None:
 
 def test_what_an_image_answered_is_shown_only_with_its_checklist() -> None:
     """Answers mean nothing without their questions."""
-    candidate = drawn("a dog", answers=answered(Said.YES, Said.NO, Said.UNKNOWN))
+    candidate = drawn("a dog", answers=answered(YesNo.YES, YesNo.NO, YesNo.UNKNOWN))
     assert ("", "") == (attempt(candidate)["passed"], attempt(candidate)["failed"])
     told = attempt(candidate, CHECKLIST)
     assert ("a dog", "a cat") == (told["passed"], told["failed"])

@@ -19,7 +19,7 @@ from socratic_agents.agents.guard import fidelity_guard
 from socratic_agents.agents.judges import caption_judge
 from socratic_agents.agents.optimizer import optimizer
 from socratic_agents.agents.selectors import caption_selector
-from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import AnswerError
 from socratic_agents.core.history import Candidate, History, Round
 from socratic_agents.llm.template_files import find_template
@@ -265,7 +265,7 @@ async def test_answers_on_an_attempt_narrow_a_word_down() -> None:
     prompt = "a salmon ball"
     write = checklist_writer(exact, find_template("checklist", "default"))
     checklist = await write(prompt)
-    said = [Answer(said=yes) for yes in (Said.NO, Said.YES, Said.YES, Said.YES)]
+    said = [Answer(said=yes) for yes in (YesNo.NO, YesNo.YES, YesNo.YES, YesNo.YES)]
     (attempt,) = history(prompt, (prompt, "a pink circle", 0.3)).candidates
     attempts = [
         replace(attempt, prompt=f"a {colour} circle", caption=f"a {colour} circle")

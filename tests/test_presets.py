@@ -11,9 +11,10 @@ from PIL import Image
 from socratic_agents.config.profiles import PRESETS, spread
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget, Prices
-from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import BudgetError, ConfigurationError
-from socratic_agents.core.history import Failure, Refinement, StopReason
+from socratic_agents.core.history import StopReason
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.runtime.refiner import Refiner, refine_sync
 from tests.fakes import ScriptedChatModel
 
@@ -43,7 +44,7 @@ class Seer:
         return ["a thing"] * len(images)
 
     def decide(self, questions: Sequence[tuple[Image.Image, str]]) -> list[Answer]:
-        return [Answer(said=Said.YES, probability=0.9)] * len(questions)
+        return [Answer(said=YesNo.YES, probability=0.9)] * len(questions)
 
 
 class Reader:

@@ -20,20 +20,19 @@ from PIL import Image
 
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.core.history import (
     Candidate,
+    CandidateRef,
     History,
-    Place,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
 from socratic_agents.core.loop import Agents
+from socratic_agents.core.outcome import Refinement, Usage
 from socratic_agents.pocket import render
 from socratic_agents.pocket.scene import Scene, Thing
 from socratic_agents.runtime.receipt import draw_receipt
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from socratic_agents.core.history import Receipt
+    from socratic_agents.core.outcome import Receipt
 
 REAL = Settings(generator="org/model", judge="caption", selector="clip", guard=None)
 """Settings of a generator that no oracle knows."""
@@ -71,7 +70,7 @@ def refined(*candidates: Candidate, images: int | None = None) -> Refinement:
     rounds = (Round(candidates=candidates),)
     return Refinement(
         history=History(user_prompt=candidates[0].prompt, rounds=rounds),
-        best_place=Place(round=0, candidate=len(candidates) - 1),
+        best_place=CandidateRef(round=0, candidate=len(candidates) - 1),
         stop=StopReason.ROUNDS_SPENT,
         usage=Usage(images=images or len(candidates)),
     )
@@ -121,7 +120,7 @@ class Painter:
         self, checklist: Checklist, candidate: Candidate
     ) -> tuple[Answer, ...]:
         self.checklists.append(checklist)
-        return checklist.resolved([Answer(said=Said.YES)] * len(checklist.questions))
+        return checklist.resolved([Answer(said=YesNo.YES)] * len(checklist.questions))
 
     async def select(self, history: History) -> int:
         return history.ranked()[0]
@@ -198,7 +197,7 @@ async def test_the_checklist_is_answered_and_not_written_anew() -> None:
     receipt = await receipt_of(replace(refinement, history=history), painter.agents())
     assert [checklist] * 2 == painter.checklists
     assert receipt is not None
-    assert (Answer(said=Said.YES, passed=True),) == receipt.best_of_n.answers
+    assert (Answer(said=YesNo.YES, passed=True),) == receipt.best_of_n.answers
 
 
 @pytest.mark.parametrize(

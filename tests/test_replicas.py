@@ -29,7 +29,7 @@ from PIL import Image
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
 from socratic_agents.config.workers import RayWorkers, read_workers
-from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import (
     AnswerError,
     BatchError,
@@ -430,7 +430,7 @@ class TestReplica:
         )
         assert 0.02 == await replica.see(None, 2, None, "score", "a thing")
         answer = await replica.see(None, 2, None, "decide", "Is it 2?")
-        assert Said.YES == answer.said
+        assert YesNo.YES == answer.said
         await replica.close()
 
 
@@ -491,7 +491,7 @@ def _opener(  # noqa: C901 - a closure crosses whole to another process
             return f"{np.asarray(image)[0, 0, 0]} thing"
 
         async def decide(image: Image.Image, question: str) -> Answer:
-            return Answer(said=Said.YES, probability=1.0)
+            return Answer(said=YesNo.YES, probability=1.0)
 
         async def score(user_prompt: str, image: Image.Image) -> float:
             return float(np.asarray(image)[0, 0, 0]) / 100

@@ -14,20 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Receipt,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
+from socratic_agents.core.outcome import Failure, Receipt, Refinement, Usage
 from socratic_agents.report.html import Change, notebook_html, report_html, word_changes
 from tests.strategies import refinements
 
@@ -85,7 +82,7 @@ def refinement(
                 Round(candidates=(replace(better, image=None, path="gone.png"),)),
             ),
         ),
-        best_place=Place(round=1, candidate=1),
+        best_place=CandidateRef(round=1, candidate=1),
         stop=StopReason.SATISFIED,
         usage=Usage(images=4, llm_calls=1, input_tokens=10, output_tokens=3, seconds=2),
         settings={"seed": 7, "scorer": None},
@@ -93,7 +90,7 @@ def refinement(
     )
 
 
-def asked(*said: Said | None, words: str = "a") -> Refinement:
+def asked(*said: YesNo | None, words: str = "a") -> Refinement:
     """Return a refinement with a checklist in which each question needs the first.
 
     ``said`` is what its best image answers; ``None`` stands for one that nobody asked.
@@ -115,7 +112,7 @@ def asked(*said: Said | None, words: str = "a") -> Refinement:
     return replace(
         refinement(),
         history=History(user_prompt="a ball", rounds=rounds, checklist=checklist),
-        best_place=Place(round=1, candidate=0),
+        best_place=CandidateRef(round=1, candidate=0),
     )
 
 
@@ -221,7 +218,7 @@ def test_one_is_chosen() -> None:
 
 def test_the_first_image_is_not_compared_with_itself() -> None:
     """Where the first image is returned there is nothing to set beside it."""
-    kept = replace(refinement(), best_place=Place(round=0, candidate=0))
+    kept = replace(refinement(), best_place=CandidateRef(round=0, candidate=0))
     assert "returned image" not in report_html([kept])
 
 
@@ -290,7 +287,7 @@ def test_a_large_image_is_shown_smaller() -> None:
     shown = replace(
         refinement(),
         history=replace(history, rounds=(Round(candidates=(large,)),)),
-        best_place=Place(round=0, candidate=0),
+        best_place=CandidateRef(round=0, candidate=0),
     )
     html = report_html([shown])
     assert "data:image/webp" in html
@@ -304,7 +301,7 @@ def test_text_is_never_markup(show: object) -> None:
     evil = refinement(EVIL, EVIL + " more", EVIL)
     evil = replace(evil, selection_error=EVIL, settings={EVIL: EVIL})
     receipt = compared(1, 0, metric=EVIL).receipt
-    hostile = asked(Said.NO, Said.YES, words=EVIL)
+    hostile = asked(YesNo.NO, YesNo.YES, words=EVIL)
     mute = replace(hostile.history, checklist=Checklist(error=EVIL))
     for one in (
         evil,
@@ -319,7 +316,7 @@ def test_text_is_never_markup(show: object) -> None:
 
 def test_answers_are_marked() -> None:
     """Each question has a mark, and what is not seen is told in words."""
-    html = report_html([asked(Said.YES, Said.NO, Said.UNKNOWN)])
+    html = report_html([asked(YesNo.YES, YesNo.NO, YesNo.UNKNOWN)])
     expected = [
         ("passed", "1. Is there a 0? passed, P(yes) 0.25"),
         ("failed", "2. Is there a 1? failed, P(yes) 0.25"),
@@ -335,7 +332,7 @@ def test_answers_are_marked() -> None:
 
 def test_what_hangs_on_a_failed_question_is_void() -> None:
     """Where there is no ball its colour is neither passed nor a thing to mend."""
-    html = report_html([asked(Said.NO, Said.YES)])
+    html = report_html([asked(YesNo.NO, YesNo.YES)])
     voided = ("void", "2. Is there a 1? counts as failed: it needs 1, P(yes) 0.25")
     assert voided == marks(html)[1]
     text = squeezed(Reader(html).text)
@@ -345,7 +342,7 @@ def test_what_hangs_on_a_failed_question_is_void() -> None:
 
 def test_a_passed_checklist_is_folded() -> None:
     """Where all is well the table does not stand in the way."""
-    html = report_html([asked(Said.YES, Said.YES)])
+    html = report_html([asked(YesNo.YES, YesNo.YES)])
     assert "the returned image passes 2 of 2" in html
     assert '<details class="checklist">' in html
     assert "lacks" not in html
@@ -362,17 +359,17 @@ def test_questions_that_nobody_asked_are_told_so() -> None:
 
 def test_an_answer_in_words_has_no_probability() -> None:
     """Nothing is made up where only text came."""
-    one = asked(Said.NO)
-    said = replace(one.best, answers=(Answer(said=Said.NO, passed=False),))
+    one = asked(YesNo.NO)
+    said = replace(one.best, answers=(Answer(said=YesNo.NO, passed=False),))
     rounds = (Round(candidates=(said,)),)
-    place = Place(round=0, candidate=0)
+    place = CandidateRef(round=0, candidate=0)
     worded = replace(one, history=replace(one.history, rounds=rounds), best_place=place)
     assert "P(yes)" not in report_html([worded])
 
 
 def test_a_checklist_that_does_not_fit_is_shown_as_far_as_it_does() -> None:
     """A run directory may come from somebody else: no answer, no parent is missed."""
-    one = asked(Said.YES, Said.NO)
+    one = asked(YesNo.YES, YesNo.NO)
     question = Question(text="Is it odd?", requirement="odd", parents=(7, 2, -1))
     assert one.history.checklist is not None
     questions = (*one.history.checklist.questions, question)
@@ -384,7 +381,7 @@ def test_a_checklist_that_does_not_fit_is_shown_as_far_as_it_does() -> None:
 
 def test_a_failure_shows_its_checklist() -> None:
     """What was asked before the error is told, and what each image answered."""
-    one = asked(Said.YES, Said.NO)
+    one = asked(YesNo.YES, YesNo.NO)
     failure = Failure(
         user_prompt="a ball", error="no route", kind="CallError", history=one.history
     )
@@ -427,7 +424,9 @@ def test_the_best_of_n_is_shown() -> None:
     """Its image stands beside the returned one, read where it lies."""
     text = shown(compared(1, 0))
     assert "first image returned image best of 5 of your prompt alone" in text
-    lone = replace(compared(1, 0, images=1), best_place=Place(round=0, candidate=0))
+    lone = replace(
+        compared(1, 0, images=1), best_place=CandidateRef(round=0, candidate=0)
+    )
     text = shown(lone)
     assert "1 image of your prompt alone would have brought" in text
     assert "returned image your prompt alone Round 1" in text

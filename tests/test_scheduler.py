@@ -32,7 +32,7 @@ from socratic_agents.core.errors import (
     BatchError,
     CandidateError,
     ClosedError,
-    StuckError,
+    StageTimeoutError,
 )
 from socratic_agents.core.history import Status
 from socratic_agents.scheduler.cost_model import TRUSTED, Calibration
@@ -697,13 +697,15 @@ async def test_a_stuck_call_is_given_up() -> None:
             tasks = [asyncio.create_task(worker.submit(stage, n)) for n in range(3)]
             await queued(worker, 3)
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [StuckError] * 3 == [type(outcome) for outcome in outcomes]
+        assert [StageTimeoutError] * 3 == [type(outcome) for outcome in outcomes]
         assert (
             "expected a worker that answers for stage 'draw', got one that has been "
             "stuck for more than 0.01 s in a call of stage 'draw'; wait for the call, "
             "or restart the program"
         ) == str(outcomes[2])
-        with pytest.raises(StuckError, match="stage 'double', got one that has been"):
+        with pytest.raises(
+            StageTimeoutError, match="stage 'double', got one that has been"
+        ):
             await double(worker, 1)
         worker.noted.clear()
         gate.set()
@@ -722,7 +724,7 @@ async def test_a_stuck_worker_can_be_closed() -> None:
         return batch
 
     async with Worker() as worker:
-        with pytest.raises(StuckError):
+        with pytest.raises(StageTimeoutError):
             await worker.submit(Stage(name="draw", run=run, patience=0.01), 1)
     assert worker._thread.is_alive()
     gate.set()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import (
     Candidate,
+    CandidateRef,
     History,
-    Place,
-    Refinement,
     Round,
     StopReason,
 )
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.lab.datasets.types import PromptRow
 from socratic_agents.lab.metrics.paired import compare_scores, with_holm
 from socratic_agents.lab.metrics.scores import Scores, Value, same_record, summarise
@@ -50,7 +50,7 @@ def refinement(
     rounds = tuple(Round(candidates=(one,) * size) for size in sizes)
     return Refinement(
         history=History(user_prompt="a cat", rounds=rounds),
-        best_place=Place(round=best[0], candidate=best[1]),
+        best_place=CandidateRef(round=best[0], candidate=best[1]),
         stop=stop or StopReason.SATISFIED,
     )
 

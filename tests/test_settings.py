@@ -15,7 +15,7 @@ from socratic_agents.config.profiles import PRESETS, PROFILES, REVISIONS
 from socratic_agents.config.settings import Settings, unknown_variables
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import ConfigurationError, PromptError
-from socratic_agents.core.prompts import checked
+from socratic_agents.core.prompts import validate_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -362,7 +362,9 @@ def test_variables_that_set_nothing_are_found() -> None:
 
 def test_a_prompt_is_stripped() -> None:
     """White space around a prompt is not part of it; line breaks inside are."""
-    assert "a red ball\n\tand a box" == checked("  a red ball\n\tand a box \r\n")
+    assert "a red ball\n\tand a box" == validate_prompt(
+        "  a red ball\n\tand a box \r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,7 @@ def test_a_prompt_is_stripped() -> None:
 def test_a_prompt_that_cannot_be_refined(prompt: Any, message: str) -> None:
     """Such a prompt is refused in one line before anything is spent on it."""
     with pytest.raises(PromptError, match=message) as caught:
-        checked(prompt)
+        validate_prompt(prompt)
     assert "\n" not in str(caught.value)
     assert 200 > len(str(caught.value))
 
@@ -391,8 +393,8 @@ def test_a_prompt_that_cannot_be_refined(prompt: Any, message: str) -> None:
 def test_checked_is_idempotent(text: str) -> None:
     """What passes once passes again unchanged, and can be written as UTF-8."""
     try:
-        prompt = checked(text)
+        prompt = validate_prompt(text)
     except PromptError:
         return
-    assert prompt == checked(prompt)
+    assert prompt == validate_prompt(prompt)
     assert prompt.encode()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.core.budget import Budget
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
@@ -43,7 +43,7 @@ class Models:
 
     async def decide(self, image: Image.Image, question: str) -> Answer:
         self.done["decide"] += 1
-        return Answer(said=Said.YES)
+        return Answer(said=YesNo.YES)
 
     async def look(self, image: Image.Image, question: str) -> str:
         self.done["look"] += 1

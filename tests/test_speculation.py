@@ -24,10 +24,11 @@ from PIL import Image
 
 from socratic_agents import Refiner
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, CallError, NothingDrawnError
-from socratic_agents.core.history import History, Refinement, StopReason, Verdict
+from socratic_agents.core.history import History, StopReason, Verdict
 from socratic_agents.core.loop import Agents, refine_prompt
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 from socratic_agents.runtime.refiner import _speculates
 from tests.fakes import ScriptedChatModel
@@ -252,7 +253,7 @@ async def test_what_the_checklist_says_is_known_before_the_judge() -> None:
         return Checklist(questions=(KNOWN,))
 
     async def answer(checklist: Checklist, candidate: Any) -> tuple[Answer, ...]:
-        return checklist.resolved([Answer(said=Said.NO)])
+        return checklist.resolved([Answer(said=YesNo.NO)])
 
     stage = Stage(SATISFIED)
     await stage.play(rounds=3, inquire=inquire, answer=answer)

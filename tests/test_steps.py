@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.llm.usage import using_meter
@@ -49,7 +49,7 @@ class Models:
 
     async def decide(self, image: Image.Image, question: str) -> Answer:
         self.asked["decide"] += 1
-        return Answer(said=Said.YES, probability=0.75)
+        return Answer(said=YesNo.YES, probability=0.75)
 
     async def look(self, image: Image.Image, question: str) -> str:
         self.asked["look"] += 1

@@ -21,16 +21,14 @@ from PIL import Image
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Receipt,
-    Refinement,
     Round,
     Status,
     StopReason,
     Verdict,
 )
+from socratic_agents.core.outcome import Failure, Receipt, Refinement
 from socratic_agents.storage import failpoints as faults
 from socratic_agents.storage.files import write_atomic
 from socratic_agents.storage.objects import ObjectStore
@@ -58,7 +56,7 @@ def refinement(
             user_prompt=prompt,
             rounds=(Round(candidates=(drawn, failed), verdict=verdict),),
         ),
-        best_place=Place(round=0, candidate=0),
+        best_place=CandidateRef(round=0, candidate=0),
         stop=StopReason.SATISFIED,
         settings=SETTINGS,
         index=index,

@@ -27,14 +27,13 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Refinement,
     Round,
     StopReason,
     Verdict,
 )
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.lab.compare.run import compare
 from socratic_agents.lab.survey.design import plan_survey, read_key
 from socratic_agents.lab.survey.page import survey_html
@@ -196,7 +195,7 @@ def batch(folder: Path, *, shade: int) -> None:
             run.save(
                 Refinement(
                     history=History(user_prompt=prompt, rounds=rounds),
-                    best_place=Place(round=0, candidate=0),
+                    best_place=CandidateRef(round=0, candidate=0),
                     stop=StopReason.SATISFIED,
                     index=index,
                 )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Candidate
 from socratic_agents.llm.usage import using_meter
@@ -65,7 +65,7 @@ class Decides(Captions):
     """Decides, and scores a whole prompt, but writes nothing."""
 
     def decide(self, questions: Sequence[tuple[Image.Image, str]]) -> list[Answer]:
-        return [Answer(said=Said.NO, probability=0.25)] * len(questions)
+        return [Answer(said=YesNo.NO, probability=0.25)] * len(questions)
 
     def fit(self, pairs: Sequence[tuple[str, Image.Image]]) -> list[float]:
         return [len(text) / 100 for text, _ in pairs]
@@ -95,7 +95,7 @@ async def test_a_captioner_that_writes_is_read(worker: Worker) -> None:
     assert voices.look is not None
     assert voices.decide is not None
     assert "Yes, what?" == await voices.look(IMAGE, "What?")
-    assert Said.YES == (await voices.decide(IMAGE, "Is it?")).said
+    assert YesNo.YES == (await voices.decide(IMAGE, "Is it?")).said
 
 
 async def test_a_captioner_that_decides_need_not_write(worker: Worker) -> None:
@@ -229,17 +229,17 @@ async def test_a_captioner_that_is_no_use_is_told(worker: Worker) -> None:
 @pytest.mark.parametrize(
     ("overrides", "answers", "order"),
     [
-        ({}, Said.YES, ["checklist", "score"]),
-        ({"selector": "clip"}, Said.NO, ["score", "checklist"]),
+        ({}, YesNo.YES, ["checklist", "score"]),
+        ({"selector": "clip"}, YesNo.NO, ["score", "checklist"]),
         ({}, None, ["score"]),
-        ({"judge": "never", "selector": "last"}, Said.YES, ["checklist", "score"]),
-        ({"scorer": None}, Said.NO, ["checklist"]),
+        ({"judge": "never", "selector": "last"}, YesNo.YES, ["checklist", "score"]),
+        ({"scorer": None}, YesNo.NO, ["checklist"]),
         ({"scorer": None}, None, []),
-        ({"scorer": fail}, Said.YES, ["checklist"]),
+        ({"scorer": fail}, YesNo.YES, ["checklist"]),
     ],
 )
 async def test_scores_stand_in_the_order_of_their_weight(
-    worker: Worker, overrides: dict[str, Any], answers: Said | None, order: list[str]
+    worker: Worker, overrides: dict[str, Any], answers: YesNo | None, order: list[str]
 ) -> None:
     """The first one ranks: the checklist, unless one selects by the scorer alone."""
     settings = _settings(Writes(), **({"scorer": measure} | overrides))

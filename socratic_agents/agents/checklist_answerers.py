@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.agents.checklist_writer import VALIDATION_RETRIES
 from socratic_agents.agents.images import BELOW, with_images
-from socratic_agents.core.checklist import Answer, Checklist, Said
+from socratic_agents.core.checklist import Answer, Checklist, YesNo
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.llm.structured import StructuredCaller
@@ -113,7 +113,7 @@ def vision_answers(
             with_images, template.filled(offer), [("The image:", image)]
         )
         said = await ask(messages, check=complete)
-        told = {one.number: Said(one.answer) for one in said.answers}
+        told = {one.number: YesNo(one.answer) for one in said.answers}
         answers = [Answer(said=told[number]) for number in range(1, count + 1)]
         return checklist.resolved(answers)
 

@@ -23,7 +23,7 @@ from socratic_agents.cli.refine import register as register_refine
 from socratic_agents.cli.replay import register as register_replay
 from socratic_agents.cli.show import register as register_show
 from socratic_agents.core.errors import ConfigurationError, SocraticError
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 from socratic_agents.runtime.interrupts import Interruption
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ def main(
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
 
 
 def _failed(message: str, code: int) -> int:
-    sys.stderr.write(f"error: {printable(message)}\n")
+    sys.stderr.write(f"error: {sanitize_for_terminal(message)}\n")
     return code
 
 
@@ -155,7 +155,7 @@ def _report(
     # Half a surrogate pair is no character; it is shown as a question mark.
     write_files(directory, {"report.html": html.encode("utf-8", "replace")})
     page = directory.resolve() / "report.html"
-    sys.stderr.write(f"report: {printable(str(page))}\n")
+    sys.stderr.write(f"report: {sanitize_for_terminal(str(page))}\n")
     return 0
 
 
@@ -167,6 +167,6 @@ def _doctor() -> int:
     worst = 0
     for finding in examine():
         mark = {"ok": "ok     ", "warning": "warning"}.get(finding.state, "PROBLEM")
-        typer.echo(printable(f"{mark} {finding.name}: {finding.detail}"))
+        typer.echo(sanitize_for_terminal(f"{mark} {finding.name}: {finding.detail}"))
         worst = max(worst, 2 if finding.state == "problem" else 0)
     return worst

@@ -16,7 +16,7 @@ import typer
 from socratic_agents.cli.calibrate import register as register_calibrate
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -156,7 +156,7 @@ def _bench(  # noqa: PLR0913 - an option each
         data = f"{json.dumps(figures, indent=2, allow_nan=False)}\n".encode()
         write_files(out, {"bench.json": data})  # before plots, which may be impossible
         write_files(out, {name: draw() for name, draw in measured.files.items()})
-        sys.stderr.write(f"figures: {printable(str(out.resolve()))}\n")
+        sys.stderr.write(f"figures: {sanitize_for_terminal(str(out.resolve()))}\n")
     return 0
 
 
@@ -271,7 +271,7 @@ def _on_device(workload: str, options: Options) -> Bench:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.write(f"{sanitize_for_terminal(text)}\n")
 
 
 register_calibrate(benches)

@@ -12,7 +12,7 @@ import typer
 
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from socratic_agents.lab.bench.calibrate import Cost
@@ -72,4 +72,4 @@ def _tell(cost: Cost) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.write(f"{sanitize_for_terminal(text)}\n")

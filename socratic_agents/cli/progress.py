@@ -11,16 +11,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from socratic_agents.core.history import Refinement
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.outcome import Refinement
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from typing import Self
 
     from rich.progress import TaskID
 
-    from socratic_agents.core.history import Failure
     from socratic_agents.core.loop import Event
+    from socratic_agents.core.outcome import Failure
 
 __all__ = ("Progress",)
 
@@ -67,7 +67,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Tell one line."""
-        self._console.print(Text(printable(text)))
+        self._console.print(Text(sanitize_for_terminal(text)))
 
     def observe(self, index: int, event: Event) -> None:
         """Take in what happened to a prompt."""
@@ -85,7 +85,7 @@ class Progress:
             self.say(f"[{index + 1}] round {number}, image {images}: {said}")
         if index not in self._prompts:
             self._prompts[index] = self._bars.add_task(
-                printable(history.user_prompt, longest=40),
+                sanitize_for_terminal(history.user_prompt, longest=40),
                 total=self._rounds,
                 note="",
             )

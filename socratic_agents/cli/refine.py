@@ -15,15 +15,19 @@ import typer
 
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError, PromptError, SocraticError
-from socratic_agents.core.prompts import checked, printable, read_prompts
+from socratic_agents.core.prompts import (
+    read_prompts,
+    sanitize_for_terminal,
+    validate_prompt,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from socratic_agents.cli.progress import Progress
     from socratic_agents.config.settings import Settings
-    from socratic_agents.core.history import Failure, Refinement
-    from socratic_agents.core.prompts import Line
+    from socratic_agents.core.outcome import Failure, Refinement
+    from socratic_agents.core.prompts import PromptLine
     from socratic_agents.runtime.interrupts import Interruption
     from socratic_agents.runtime.refiner import Refiner
     from socratic_agents.storage.run_directory import RunDirectory
@@ -70,10 +74,10 @@ def _refine(
     overrides: dict[str, Any],
 ) -> int:
     """Refine one prompt and keep the best image seen."""
-    from socratic_agents.core.history import Failure
+    from socratic_agents.core.outcome import Failure
     from socratic_agents.runtime.run_setup import run_directory
 
-    prompt = checked(prompt)
+    prompt = validate_prompt(prompt)
     settings = _settings(overrides)
     if dry_run:
         return _forecast(settings, prompts=1, as_json=as_json)
@@ -91,7 +95,7 @@ def _refine(
                 outcome = Failure(
                     user_prompt=prompt,
                     error=str(error),
-                    kind=type(error).__name__,
+                    kind=error.kind,
                     history=error.history,
                 )
         saved = run.save(outcome)
@@ -148,13 +152,13 @@ def _batch(  # noqa: PLR0913 - an option each
 def _refine_all(
     context: Context,
     settings: Settings,
-    lines: Sequence[Line],
+    lines: Sequence[PromptLine],
     run: RunDirectory,
     *,
     as_json: bool,
 ) -> list[Failure]:
     """Refine what is not finished, keep and print all of it; return the failures."""
-    from socratic_agents.core.history import Failure
+    from socratic_agents.core.outcome import Failure
 
     finished, bad, pending = _sorted(lines, run)
     failures: list[Failure] = []
@@ -190,7 +194,7 @@ def _refine_all(
     if run.quarantined:
         progress.say(f"{run.quarantined} corrupt files moved to {out}/quarantine")
     for failure in sorted(failures, key=lambda one: one.index):
-        shown = printable(failure.user_prompt, longest=60)
+        shown = sanitize_for_terminal(failure.user_prompt, longest=60)
         progress.say(f"failed: prompt {failure.index + 1} ({shown}): {failure.error}")
     return failures
 
@@ -227,15 +231,15 @@ async def _refine_many(
 
 
 def _sorted(
-    lines: Iterable[Line], run: RunDirectory
+    lines: Iterable[PromptLine], run: RunDirectory
 ) -> tuple[list[Refinement], list[Failure], list[tuple[int, str]]]:
     """Return what is finished, what is no prompt, and what is to do."""
-    from socratic_agents.core.history import Failure
+    from socratic_agents.core.outcome import Failure
 
     finished, bad, pending = [], [], []
     for index, line in enumerate(lines):
         if line.error is not None:
-            kind = PromptError.__name__
+            kind = PromptError.kind
             failure = Failure(
                 user_prompt=line.text, error=line.error, kind=kind, index=index
             )
@@ -259,7 +263,7 @@ def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
 
     forecast = worst_case(settings)
     for line in forecast.lines(prompts):
-        sys.stderr.write(f"{printable(line)}\n")
+        sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
     if as_json:
         _write_json(forecast.to_json(prompts))
     return 0

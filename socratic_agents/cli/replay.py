@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from socratic_agents.cli.options import with_settings
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
@@ -74,8 +74,8 @@ def _line(one: Replayed) -> str:
         told = f"would need at least {in_words(one.needs)}"
     else:
         told = f"failed: {one.error}"
-    return f"[{one.index + 1}] {told}: {printable(one.user_prompt, longest=60)}"
+    return f"[{one.index + 1}] {told}: {sanitize_for_terminal(one.user_prompt, longest=60)}"
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.write(f"{sanitize_for_terminal(line)}\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from socratic_agents.core.errors import PromptError
-from socratic_agents.core.prompts import checked, printable
+from socratic_agents.core.prompts import sanitize_for_terminal, validate_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,9 +55,9 @@ def _show(
         return 0
     for name, value in provenance.to_json().items():
         for line in _lines(name, value):
-            typer.echo(printable(line, longest=20_000))
+            typer.echo(sanitize_for_terminal(line, longest=20_000))
     for remark in remarks:
-        typer.echo(printable(remark))
+        typer.echo(sanitize_for_terminal(remark))
     if command is not None:
         typer.echo(f"\n{command}")
     return 0
@@ -75,7 +75,7 @@ def command_again(provenance: Provenance) -> tuple[str, ...] | None:
     if provenance.kind == "object":
         return None
     try:
-        if checked(provenance.prompt) != provenance.prompt:
+        if validate_prompt(provenance.prompt) != provenance.prompt:
             return None
     except PromptError:
         return None

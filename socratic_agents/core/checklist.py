@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ("Answer", "Checklist", "Question", "Said", "read_answer", "share_passed")
+__all__ = ("Answer", "Checklist", "Question", "YesNo", "read_answer", "share_passed")
 
 
-class Said(StrEnum):
+class YesNo(StrEnum):
     """What was answered. What cannot be answered is not "no"."""
 
     YES = "yes"
@@ -63,7 +63,7 @@ class Question:
 class Answer:
     """What was seen on one image when one question was asked."""
 
-    said: Said
+    said: YesNo
     probability: float | None = None
     """P(yes) / (P(yes) + P(no)), in [0, 1]; ``None`` where only text came."""
     passed: bool | None = None
@@ -81,7 +81,7 @@ class Answer:
     def from_json(cls, data: Mapping[str, Any]) -> Answer:
         """Read the JSON form."""
         return cls(
-            said=Said(data["said"]),
+            said=YesNo(data["said"]),
             probability=data["probability"],
             passed=data["passed"],
         )
@@ -104,7 +104,7 @@ class Checklist:
         Args:
             answers: One for each question, in order.
         """
-        own = {Said.YES: True, Said.NO: False, Said.UNKNOWN: None}
+        own = {YesNo.YES: True, YesNo.NO: False, YesNo.UNKNOWN: None}
         resolved: list[Answer] = []
         for question, answer in zip(self.questions, answers, strict=True):
             orphan = any(resolved[p].passed is False for p in question.parents)
@@ -158,4 +158,4 @@ def share_passed(answers: Sequence[Answer]) -> float | None:
 def read_answer(text: str) -> Answer:
     """Return what a text answers: yes or no if it begins so, and else unknown."""
     first = re.match(r"\W*(yes|no)\b", text.lower())
-    return Answer(said=Said(first[1]) if first else Said.UNKNOWN)
+    return Answer(said=YesNo(first[1]) if first else YesNo.UNKNOWN)

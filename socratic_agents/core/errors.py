@@ -14,14 +14,14 @@ SocraticError
 ├── NothingDrawnError       no candidate of a refinement can be returned
 │   └── RefusedError        a safety filter withheld all of them
 ├── BatchError              a model broke its contract: one output for every input
-│   └── StuckError          a call of a model does not end
-├── MissingError            a step that a replay would need was never done
+│   └── StageTimeoutError   a call of a model does not end
+├── MissingStepError        a step that a replay would need was never done
 └── ClosedError             work was handed to something that is already closed
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,12 +40,12 @@ __all__ = (
     "ClosedError",
     "ConfigurationError",
     "LoadError",
-    "MissingError",
+    "MissingStepError",
     "NothingDrawnError",
     "PromptError",
     "RefusedError",
     "SocraticError",
-    "StuckError",
+    "StageTimeoutError",
     "TemplateError",
     "UnknownWordError",
 )
@@ -57,8 +57,14 @@ OOM_ERROR_NAMES = frozenset({"OutOfMemoryError"})
 class SocraticError(Exception):
     """Base of everything that this package raises on purpose."""
 
+    kind: ClassVar[str] = "SocraticError"
+    """What stored failures call it: the class's name, or the one it once had."""
     history: History | None = None
     """What was drawn and judged before the error, so that nothing is lost."""
+
+    def __init_subclass__(cls, *, kind: str | None = None) -> None:
+        super().__init_subclass__()
+        cls.kind = kind or cls.__name__
 
 
 class ConfigurationError(SocraticError, ValueError):
@@ -144,11 +150,11 @@ class BatchError(SocraticError):
     """Raised when a model gave another number of outputs than it got inputs."""
 
 
-class StuckError(BatchError):
+class StageTimeoutError(BatchError, kind="StuckError"):
     """Raised when a call of a model takes longer than its stage has patience."""
 
 
-class MissingError(SocraticError):
+class MissingStepError(SocraticError, kind="MissingError"):
     """Raised in place of steps that a replay would need and nobody has done.
 
     Args:

@@ -28,13 +28,12 @@ from socratic_agents.core.errors import (
 from socratic_agents.core.history import (
     Candidate,
     History,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
+from socratic_agents.core.outcome import Refinement, Usage
 
 if TYPE_CHECKING:
     from collections.abc import (

@@ -11,7 +11,13 @@ from typing import Any
 
 from socratic_agents.core.errors import ConfigurationError, PromptError
 
-__all__ = ("Line", "checked", "printable", "read_lines", "read_prompts")
+__all__ = (
+    "PromptLine",
+    "read_lines",
+    "read_prompts",
+    "sanitize_for_terminal",
+    "validate_prompt",
+)
 
 LONGEST = 10_000
 """Characters; no text encoder reads more, and a language model would be paid for it."""
@@ -19,7 +25,7 @@ LONGEST = 10_000
 _LINE_BREAKS = frozenset("\t\n\r")
 
 
-def checked(user_prompt: str) -> str:
+def validate_prompt(user_prompt: str) -> str:
     """Return the user prompt without surrounding white space, if it can be refined.
 
     Args:
@@ -55,14 +61,14 @@ def checked(user_prompt: str) -> str:
 
 
 @dataclass(frozen=True)
-class Line:
+class PromptLine:
     """One prompt of many, or why it is none."""
 
     text: str
     error: str | None = None
 
 
-def read_lines(data: bytes, *, jsonl: bool) -> tuple[Line, ...]:
+def read_lines(data: bytes, *, jsonl: bool) -> tuple[PromptLine, ...]:
     """Return the prompts of a file, one a line; a bad line spoils no other.
 
     Args:
@@ -73,7 +79,7 @@ def read_lines(data: bytes, *, jsonl: bool) -> tuple[Line, ...]:
     return tuple(_read_line(line, jsonl=jsonl) for line in lines if line.strip())
 
 
-def read_prompts(file: str) -> tuple[Line, ...]:
+def read_prompts(file: str) -> tuple[PromptLine, ...]:
     """Return the prompts of a ``.txt`` or ``.jsonl`` file, or of stdin for ``-``.
 
     Raises:
@@ -102,24 +108,24 @@ def read_prompts(file: str) -> tuple[Line, ...]:
     return lines
 
 
-def _read_line(line: bytes, *, jsonl: bool) -> Line:
+def _read_line(line: bytes, *, jsonl: bool) -> PromptLine:
     text = line.decode("utf-8", "replace").strip()
     try:
         prompt: Any = line.decode("utf-8")
         if jsonl:
             value = json.loads(prompt)
             prompt = value.get("prompt") if isinstance(value, dict) else value
-        return Line(checked(prompt))
+        return PromptLine(validate_prompt(prompt))
     except UnicodeDecodeError:
-        return Line(_short(text), "expected UTF-8 text, got other bytes")
+        return PromptLine(_short(text), "expected UTF-8 text, got other bytes")
     except PromptError as error:
-        return Line(_short(text), str(error))
+        return PromptLine(_short(text), str(error))
     except (ValueError, RecursionError):
         message = 'expected JSON such as {"prompt": "..."}, got something else'
-        return Line(_short(text), message)
+        return PromptLine(_short(text), message)
 
 
-def printable(text: str, *, longest: int = 500) -> str:
+def sanitize_for_terminal(text: str, *, longest: int = 500) -> str:
     """Return text on one line in which nothing can steer a terminal."""
     line = " ".join(text.split())
     return _short("".join(c if c.isprintable() else "\ufffd" for c in line), longest)

@@ -9,7 +9,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.history import Refinement
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.pocket import SAMPLING, weights_folder
 from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.prompt_parser import read_wish

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import MissingError
+from socratic_agents.core.errors import MissingStepError
 from socratic_agents.storage.journal import key_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ResponseCache:
             count: Called in its place where the response is cached.
 
         Raises:
-            MissingError: If it is not cached, with ``replay_only``.
+            MissingStepError: If it is not cached, with ``replay_only``.
         """
         journal = self.journal
         async with journal.single_flight(key):
@@ -76,7 +76,7 @@ class ResponseCache:
                 journal.reused["llm"] += 1
                 return _message(value)
             if self.replay_only:
-                raise MissingError({"llm": 1})
+                raise MissingStepError({"llm": 1})
             message = await ask()
             await journal.put_durable("llm", key, _value(message))
             return message

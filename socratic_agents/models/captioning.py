@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.checklist import Answer, Said, read_answer
+from socratic_agents.core.checklist import Answer, YesNo, read_answer
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.models.devices import choose_device, choose_dtype
@@ -349,6 +349,6 @@ def _decision(text: str, yes: float, no: float) -> Answer:
     """Read an answer from the shares of yes and no, or else from its text."""
     if yes + no >= HEARD:
         probability = yes / (yes + no)
-        said = Said.YES if probability >= 0.5 else Said.NO  # noqa: PLR2004 - even odds
+        said = YesNo.YES if probability >= 0.5 else YesNo.NO  # noqa: PLR2004 - even odds
         return Answer(said=said, probability=probability)
     return read_answer(text)

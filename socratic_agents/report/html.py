@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from PIL.Image import Image
 
-    from socratic_agents.core.history import Candidate, Failure, Receipt, Refinement
+    from socratic_agents.core.history import Candidate
+    from socratic_agents.core.outcome import Failure, Receipt, Refinement
 
 __all__ = (
     "Change",

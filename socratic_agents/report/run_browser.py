@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.history import Failure
+from socratic_agents.core.outcome import Failure
 from socratic_agents.report.html import (
     embedded_json,
     page_piece,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from socratic_agents.core.history import Refinement
+    from socratic_agents.core.outcome import Refinement
 
 __all__ = ("Row", "browser_html", "is_large", "run_html")
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from socratic_agents.core.history import Failure, History
+from socratic_agents.core.history import History
+from socratic_agents.core.outcome import Failure
 from socratic_agents.report.view_models import receipt_view, round_views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from socratic_agents.core.history import Candidate, Place, Receipt, Refinement
+    from socratic_agents.core.history import Candidate, CandidateRef
+    from socratic_agents.core.outcome import Receipt, Refinement
 
 __all__ = ("Row", "listed", "object_path")
 
@@ -33,7 +35,7 @@ class Row:
     """Whose result it is, where the list holds several."""
     status: str = ""
     """Why it ended, such as ``satisfied``; one can filter by it."""
-    best_place: Place | None = None
+    best_place: CandidateRef | None = None
     """Of the candidate that was returned; ``None`` if none was."""
     first: float | None = None
     """What the first image scores; ``None`` if that is not known."""

@@ -1,7 +1,4 @@
-"""Views: what a page shows of an outcome, as plain values for templates and scripts.
-
-It knows outcomes by their attributes alone, so that a refinement can show itself.
-"""
+"""View models: what a page shows of an outcome, for templates and scripts."""
 
 from __future__ import annotations
 
@@ -9,18 +6,14 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.core.outcome import Failure
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from socratic_agents.core.checklist import Answer, Checklist
-    from socratic_agents.core.history import (
-        Candidate,
-        Failure,
-        History,
-        Place,
-        Receipt,
-        Refinement,
-    )
+    from socratic_agents.core.history import Candidate, CandidateRef, History
+    from socratic_agents.core.outcome import Receipt, Refinement
 
     Picture = Callable[[Candidate], str | None]
 
@@ -69,44 +62,36 @@ def outcome_view(outcome: Refinement | Failure, *, picture: Picture) -> dict[str
         outcome: What came of a prompt.
         picture: Candidate -> the address of its image, or ``None`` if there is none.
     """
-    record = outcome.to_json()
-    history, failed = outcome.history, record["status"] == "failed"
-    place = getattr(outcome, "best_place", None)
+    history = outcome.history
+    refined = None if isinstance(outcome, Failure) else outcome
+    place = refined.best_place if refined else None
     rounds = round_views(history, place=place, picture=picture) if history else []
     checklist = history.checklist if history else None
-    answers = getattr(outcome, "best").answers if not failed else ()  # noqa: B009 - a failure has none
+    answers = refined.best.answers if refined else ()
     shown = {
         "index": outcome.index,
         "user_prompt": outcome.user_prompt,
-        "failed": failed,
+        "failed": refined is None,
         "rounds": rounds,
         "first": rounds[0]["candidates"][0] if rounds else None,
         "best": next((c for r in rounds for c in r["candidates"] if c["chosen"]), None),
         "checklist": _checks(checklist, answers),
         "checklist_error": checklist.error if checklist else None,
     }
-    if failed:
-        return shown | {
-            "receipt": None,
-            "error": record["error"],
-            "kind": record["kind"],
-        }
+    if isinstance(outcome, Failure):
+        return shown | {"receipt": None, "error": outcome.error, "kind": outcome.kind}
     return shown | {
-        "stop": record["stop"],
-        "usage": getattr(outcome, "usage"),  # noqa: B009 - a failure has none
-        "selection_error": record["selection_error"],
-        "receipt": receipt_view(
-            getattr(outcome, "receipt"),  # noqa: B009 - a failure has none
-            checklist,
-            picture,
-        ),
-        "settings": record["settings"],
-        "templates": record["templates"],
+        "stop": outcome.stop.value,
+        "usage": outcome.usage,
+        "selection_error": outcome.selection_error,
+        "receipt": receipt_view(outcome.receipt, checklist, picture),
+        "settings": dict(outcome.settings),
+        "templates": dict(outcome.templates),
     }
 
 
 def round_views(
-    history: History, *, place: Place | None, picture: Picture
+    history: History, *, place: CandidateRef | None, picture: Picture
 ) -> list[dict[str, Any]]:
     """Return what is shown of each round.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from socratic_agents.agents.judges import never
 from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import NothingDrawnError
-from socratic_agents.core.history import Receipt
 from socratic_agents.core.loop import refine_prompt
+from socratic_agents.core.outcome import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.core.history import Candidate, Refinement
+    from socratic_agents.core.history import Candidate
     from socratic_agents.core.loop import Agents
+    from socratic_agents.core.outcome import Refinement
 
 __all__ = ("draw_receipt",)
 

@@ -22,9 +22,9 @@ from socratic_agents.core.errors import (
     ConfigurationError,
     SocraticError,
 )
-from socratic_agents.core.history import Failure, Refinement
 from socratic_agents.core.loop import refine_prompt
-from socratic_agents.core.prompts import checked
+from socratic_agents.core.outcome import Failure, Refinement
+from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import check_keys, open_parts
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from langchain_core.runnables import RunnableConfig
 
-    from socratic_agents.core.history import Usage
     from socratic_agents.core.loop import Agents, Event
+    from socratic_agents.core.outcome import Usage
     from socratic_agents.runtime.build import Parts
     from socratic_agents.scheduler.worker import Statistics
     from socratic_agents.storage.run_directory import RunDirectory
@@ -206,7 +206,7 @@ class Refiner(Runnable[str, Refinement]):
             PromptError: If it is blank, too long, has control characters, or has a
                 word that the pocket world does not know.
         """
-        user_prompt = checked(user_prompt)
+        user_prompt = validate_prompt(user_prompt)
         if self.settings.generator == "pocket":
             from socratic_agents.pocket import check
 
@@ -315,8 +315,7 @@ class Refiner(Runnable[str, Refinement]):
         try:
             return replace(await self.refine(prompt, on_event=observe), index=index)
         except SocraticError as problem:
-            error, history = str(problem), problem.history
-            kind = type(problem).__name__
+            error, history, kind = str(problem), problem.history, problem.kind
         except Exception as problem:  # noqa: BLE001 - a bug fails its prompt, not all
             kind = type(problem).__name__
             error, history = " ".join(f"{kind}: {problem}".split()), None

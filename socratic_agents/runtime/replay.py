@@ -17,9 +17,14 @@ from pydantic import SecretStr
 
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.errors import ConfigurationError, MissingError, SocraticError
-from socratic_agents.core.history import Failure, History, Refinement, Round, StopReason
+from socratic_agents.core.errors import (
+    ConfigurationError,
+    MissingStepError,
+    SocraticError,
+)
+from socratic_agents.core.history import History, Round, StopReason
 from socratic_agents.core.loop import assessed, chosen, verdict_on
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import using_meter
 from socratic_agents.runtime.build import cast_agents
@@ -149,7 +154,7 @@ async def _decided(
     try:
         with using_meter() as meter:
             refinement = await _refined(outcome, agents, settings, run)
-    except MissingError as problem:
+    except MissingStepError as problem:
         return replace(replayed, needs=problem.needs)
     except SocraticError as problem:
         return replace(replayed, error=str(problem))
@@ -186,7 +191,7 @@ async def _refined(
         return await chosen(history, agents, outcome.stop)
     images = settings.prompts_per_round * settings.seeds_per_prompt
     more = {"llm": 1} if history.rounds else {}
-    raise MissingError({"generate": images if history.rounds else 1, **more})
+    raise MissingStepError({"generate": images if history.rounds else 1, **more})
 
 
 def _with_image(candidate: Candidate, run: RunDirectory) -> Candidate:
@@ -194,7 +199,7 @@ def _with_image(candidate: Candidate, run: RunDirectory) -> Candidate:
         return candidate
     data = run.journal.objects.get(candidate.path)
     if data is None:
-        raise MissingError({"generate": 1})
+        raise MissingStepError({"generate": 1})
     with Image.open(io.BytesIO(data), formats=("PNG",)) as opened:
         return replace(candidate, image=opened.convert("RGB"))
 
@@ -204,7 +209,7 @@ def _agents(run: RunDirectory, settings: Settings) -> Agents:
 
     def absent(kind: str) -> Callable[..., Any]:
         async def missing(*_: Any) -> Any:
-            raise MissingError({kind: 1})
+            raise MissingStepError({kind: 1})
 
         return missing
 

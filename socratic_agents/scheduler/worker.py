@@ -18,7 +18,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from socratic_agents.core.errors import ClosedError, StuckError
+from socratic_agents.core.errors import ClosedError, StageTimeoutError
 from socratic_agents.scheduler.cost_model import Calibration
 from socratic_agents.scheduler.executor import Caller
 from socratic_agents.scheduler.policy import Dispatcher, Run
@@ -117,7 +117,7 @@ class Worker:
 
         Raises:
             ClosedError: If the worker is closed, or closes before the answer.
-            StuckError: If a call takes longer than its stage has patience.
+            StageTimeoutError: If a call takes longer than its stage has patience.
             BatchError: If the stage broke its contract.
             Exception: Whatever the stage raised or returned for this item.
         """
@@ -265,7 +265,7 @@ class Worker:
                 f"stuck for more than {self._stuck.patience} s in a call of stage "
                 f"{self._stuck.name!r}; wait for the call, or restart the program"
             )
-            return StuckError(message)
+            return StageTimeoutError(message)
         message = (
             f"expected an open worker for {what}, got a closed one; open a new one"
         )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Failure, History, Refinement, Round
+from socratic_agents.core.history import History, Round
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.storage.journal import key_of, read_keys
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import SCHEMA
+from socratic_agents.core.outcome import SCHEMA
 from socratic_agents.storage.files import quarantine_file, write_atomic
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Failure, Refinement
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.storage.failpoints import failpoint
 from socratic_agents.storage.files import (
     QUARANTINE,

@@ -47,6 +47,7 @@ TESTS = {
     "socratic_agents.storage.results": ["tests/test_store.py", BELIEF],
     "socratic_agents.storage.run_directory": ["tests/test_store.py", BELIEF],
     "socratic_agents.core.history": ["tests/test_history.py"],
+    "socratic_agents.core.outcome": ["tests/test_history.py"],
 }
 UNREWRITTEN = "ignore::pytest.PytestAssertRewriteWarning"
 PATIENCE = 60.0

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from socratic_agents.cli.app import main
-from socratic_agents.core.checklist import Answer, Said
+from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.storage import failpoints as faults
 
@@ -60,7 +60,7 @@ class Eyes:
     def decide(self, questions: list[tuple[Image.Image, str]]) -> list[Answer]:
         shares = [_share(image.tobytes(), asked) for image, asked in questions]
         return [
-            Answer(said=Said.YES if share < 0.6 else Said.NO, probability=share)
+            Answer(said=YesNo.YES if share < 0.6 else YesNo.NO, probability=share)
             for share in shares
         ]
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.history import Failure
+from socratic_agents.core.outcome import Failure
 from socratic_agents.runtime.cached_models import remembered
 from socratic_agents.runtime.image_models import Voices
 from socratic_agents.runtime.refiner import Refiner

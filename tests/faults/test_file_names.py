@@ -18,14 +18,13 @@ from PIL import Image
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Refinement,
     Round,
     StopReason,
     Verdict,
 )
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.provenance import encode_png, provenance_of
 from socratic_agents.storage.run_directory import RunDirectory
@@ -55,7 +54,7 @@ def refinement(prompt: str, *, index: int = 0) -> Refinement:
         history=History(
             user_prompt=prompt, rounds=(Round(candidates=(drawn,), verdict=verdict),)
         ),
-        best_place=Place(round=0, candidate=0),
+        best_place=CandidateRef(round=0, candidate=0),
         stop=StopReason.ROUNDS_SPENT,
         index=index,
         settings={"judge": prompt},

@@ -28,22 +28,20 @@ from socratic_agents.agents.judges import caption_judge
 from socratic_agents.cli.app import main
 from socratic_agents.cli.progress import Progress
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.checklist import Answer, Checklist, Question, Said
+from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import PromptError
 from socratic_agents.core.history import (
     Candidate,
-    Failure,
+    CandidateRef,
     History,
-    Place,
-    Refinement,
     Round,
     Status,
     StopReason,
-    Usage,
     Verdict,
 )
 from socratic_agents.core.loop import Event, EventKind
-from socratic_agents.core.prompts import checked, printable
+from socratic_agents.core.outcome import Failure, Refinement, Usage
+from socratic_agents.core.prompts import sanitize_for_terminal, validate_prompt
 from socratic_agents.lab.compare.page import comparison_html
 from socratic_agents.lab.compare.result import (
     ArmResult,
@@ -88,7 +86,7 @@ def refinement(source: str, text: str) -> Refinement:
     """Return a refinement into which a source has put a text wherever it can."""
     prompt, caption, answer = (text if source == s else HARMLESS for s in SOURCES)
     question = Question(text=answer, requirement=answer, instead=answer)
-    told = (Answer(said=Said.NO, passed=False),)
+    told = (Answer(said=YesNo.NO, passed=False),)
     first = Candidate(
         prompt=prompt, seed=1, caption=caption, image=PICTURE, answers=told
     )
@@ -106,7 +104,7 @@ def refinement(source: str, text: str) -> Refinement:
                 Round(candidates=(failed, better), verdict=verdict, error=answer),
             ),
         ),
-        best_place=Place(round=1, candidate=1),
+        best_place=CandidateRef(round=1, candidate=1),
         stop=StopReason.ROUNDS_SPENT,
         usage=Usage(images=3, llm_calls=4),
         selection_error=answer,
@@ -417,11 +415,11 @@ def test_a_user_prompt_is_text_to_draw(name: str) -> None:
     )
     if wrong:
         with pytest.raises(PromptError) as problem:
-            checked(text)
+            validate_prompt(text)
         assert [] == steering(str(problem.value))
     else:
-        assert text.strip() == checked(text)
-    assert [] == steering(printable(text))
+        assert text.strip() == validate_prompt(text)
+    assert [] == steering(sanitize_for_terminal(text))
 
 
 def test_long_prompts_do_not_hold_up_a_report() -> None:

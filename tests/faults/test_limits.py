@@ -36,7 +36,8 @@ from socratic_agents.core.errors import (
     ConfigurationError,
     NothingDrawnError,
 )
-from socratic_agents.core.history import Failure, Status, StopReason
+from socratic_agents.core.history import Status, StopReason
+from socratic_agents.core.outcome import Failure
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.storage import failpoints as faults
@@ -49,7 +50,7 @@ from tests.faults.trials import PROMPTS, left_in, numbered, without_times
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.core.history import Refinement
+    from socratic_agents.core.outcome import Refinement
     from tests.faults.trials import Bench, Left
 
 SMALL: dict[str, Any] = {"generator": paint, "captioner": Eyes(), "scorer": None}

@@ -24,7 +24,8 @@ from PIL import Image
 from socratic_agents.agents.judges import Judgement
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import AnswerError, ConfigurationError
-from socratic_agents.core.history import Candidate, Failure
+from socratic_agents.core.history import Candidate
+from socratic_agents.core.outcome import Failure
 from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.models.captioning import Captioner

@@ -18,7 +18,7 @@ from socratic_agents.cli.lab.study import register as register_studies
 from socratic_agents.cli.lab.survey import register as register_survey
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.prompts import printable, read_prompts
+from socratic_agents.core.prompts import read_prompts, sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -93,7 +93,7 @@ def _compare(  # noqa: PLR0913 - an option each
         comparison = _run(chosen, settings, names, images, overrides, metric, out)
         if out is not None:
             page = _keep(out, comparison)
-            sys.stderr.write(f"page: {printable(str(page.resolve()))}\n")
+            sys.stderr.write(f"page: {sanitize_for_terminal(str(page.resolve()))}\n")
     if as_json:
         sys.stdout.write(f"{json.dumps(comparison.to_json(), allow_nan=False)}\n")
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from socratic_agents.lab.datasets.loader import LoadedSet
@@ -217,4 +217,4 @@ def _tell(loaded: LoadedSet, sample: Sample) -> None:
     if len(sample.rows) > SHOWN:
         lines.append(f"and {len(sample.rows) - SHOWN:,} more")
     for line in lines:
-        sys.stderr.write(f"{printable(line)}\n")
+        sys.stderr.write(f"{sanitize_for_terminal(line)}\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +153,7 @@ def _tell_about(
         lines.append(f"{wanted} pairs were wanted; there are no more")
     lines.append(f"page: {page.resolve()}")
     lines.append(f"key: {beside.resolve()} (keep it to yourself)")
-    sys.stderr.write("".join(f"{printable(line)}\n" for line in lines))
+    sys.stderr.write("".join(f"{sanitize_for_terminal(line)}\n" for line in lines))
 
 
 def _serve(folder: Path, page: Path, host: str, port: int) -> None:
@@ -175,7 +175,9 @@ def _serve(folder: Path, page: Path, host: str, port: int) -> None:
         on_answers=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201 - to stderr
     ) as server:
         sys.stderr.write(f"open {server.url} and stop with Ctrl+C\n")
-        sys.stderr.write(f"answers: {printable(str(server.folder.resolve()))}\n")
+        sys.stderr.write(
+            f"answers: {sanitize_for_terminal(str(server.folder.resolve()))}\n"
+        )
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ import typer
 
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def surroundings(ctx: typer.Context) -> StudyContext:
 
 def tell(line: str) -> None:
     """Say something to people, at once."""
-    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
     sys.stderr.flush()
 
 

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.core.history import Candidate, Refinement
+    from socratic_agents.core.history import Candidate
     from socratic_agents.core.loop import Agents
+    from socratic_agents.core.outcome import Refinement
     from socratic_agents.lab.compare.arms import ArmSpec
     from socratic_agents.lab.metrics.open import Metric
     from socratic_agents.llm.templates import Template

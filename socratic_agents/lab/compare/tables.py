@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ def _table(
 
 def _text(text: str, style: str = "") -> Text:
     """Return text as data: nothing in it is markup or steers a terminal."""
-    return Text(printable(text), style=style)
+    return Text(sanitize_for_terminal(text), style=style)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError, PromptError
-from socratic_agents.core.prompts import LONGEST, checked
+from socratic_agents.core.prompts import LONGEST, validate_prompt
 from socratic_agents.lab.datasets.tabular import column_hint
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _usable(text: str) -> bool:
     if text.isprintable() and 0 < len(text) <= LONGEST and not text.isspace():
         return True
     try:
-        checked(text)
+        validate_prompt(text)
     except PromptError:
         return False
     return True

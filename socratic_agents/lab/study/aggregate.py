@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.history import Failure
+from socratic_agents.core.outcome import Failure
 from socratic_agents.lab.metrics.scores import Scores, Value
 from socratic_agents.lab.study.trajectory import Trajectory, trajectory_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from socratic_agents.core.history import Refinement
+    from socratic_agents.core.outcome import Refinement
     from socratic_agents.lab.study.folder import ArmRun
 
 __all__ = ("QUANTITIES", "ArmValues", "StudyValues", "study_values")

@@ -26,7 +26,7 @@ from socratic_agents.storage.run_config import PERFORMANCE_ONLY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from socratic_agents.core.history import Failure, Refinement
+    from socratic_agents.core.outcome import Failure, Refinement
     from socratic_agents.lab.study.arms import PlannedArm
     from socratic_agents.lab.study.plan import StudyPlan
 

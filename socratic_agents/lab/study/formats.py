@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,11 @@ def _cell(name: str, parts: Sequence[Any]) -> str:
     if value is None:
         return "-"
     if not isinstance(value, float):
-        return f"{value:,}" if isinstance(value, int) else printable(str(value))
+        return (
+            f"{value:,}"
+            if isinstance(value, int)
+            else sanitize_for_terminal(str(value))
+        )
     form = ".3f"
     if name.startswith(SHARES):
         form = ".1%"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.history import Refinement
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.lab.study.aggregate import study_values
 from socratic_agents.lab.study.findings import (
     study_findings,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Failure, Refinement
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.lab.metrics.evaluate import evaluate
 from socratic_agents.lab.metrics.models import MetricModels
 from socratic_agents.lab.metrics.open import open_metrics

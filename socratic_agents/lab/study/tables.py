@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.history import Refinement
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.lab.metrics.paired import compare_scores
 from socratic_agents.lab.metrics.scores import summarise
 from socratic_agents.lab.stats.proportions import proportion

@@ -15,7 +15,7 @@ from socratic_agents.lab.stats.proportions import proportion
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.core.history import Refinement
+    from socratic_agents.core.outcome import Refinement
     from socratic_agents.lab.datasets.types import PromptRow
     from socratic_agents.lab.metrics.scores import Scores
     from socratic_agents.lab.stats.bootstrap import Interval

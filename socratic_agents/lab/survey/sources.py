@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Refinement
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.results import read_outcomes
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from socratic_agents.core.prompts import printable
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,7 +124,7 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
 
 def _text(text: str) -> Text:
     """Return text as data: nothing in it is markup or steers a terminal."""
-    return Text(printable(text))
+    return Text(sanitize_for_terminal(text))
 
 
 def _share(value: float | None) -> str:

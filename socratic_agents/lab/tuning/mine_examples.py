@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Refinement
+from socratic_agents.core.outcome import Refinement
 from socratic_agents.lab.study.folder import MANIFEST, StudyFolder
 from socratic_agents.storage.results import read_outcomes
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from socratic_agents.core.history import Failure
+    from socratic_agents.core.outcome import Failure
 
 __all__ = ("Harvested", "as_bank", "harvest", "harvest_folder")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Failure, Refinement
+from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.lab.study.folder import StudyFolder, manifest_of
 from socratic_agents.lab.study.run import measure_arms, refine_arm
 from socratic_agents.lab.study.template_variants import variant

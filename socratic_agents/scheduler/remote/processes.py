@@ -22,7 +22,7 @@ from multiprocessing import resource_tracker
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import ConfigurationError, StuckError
+from socratic_agents.core.errors import ConfigurationError, StageTimeoutError
 from socratic_agents.core.text import error_line
 from socratic_agents.scheduler.remote.child import BEGUN, CANCEL, Child
 from socratic_agents.scheduler.remote.replica import Replica
@@ -53,7 +53,7 @@ class ProcessCluster:
     """
 
     def __init__(self, workers: ProcessWorkers, *, device: str | None = None) -> None:
-        self.lost = (LostProcessError, StuckError)
+        self.lost = (LostProcessError, StageTimeoutError)
         """What is raised where a process is gone, or of no use any more."""
         spared = device is not None or workers.count == 1
         self._devices = _devices(device, cuda=0 if spared else _cuda_devices())

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.workers import RAY
-from socratic_agents.core.errors import ConfigurationError, StuckError
+from socratic_agents.core.errors import ConfigurationError, StageTimeoutError
 from socratic_agents.scheduler.remote.replica import Replica
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class RayCluster:
             ray.exceptions.NodeDiedError,
             ray.exceptions.WorkerCrashedError,
             ray.exceptions.OutOfMemoryError,
-            StuckError,  # a thread cannot be ended, but its process can
+            StageTimeoutError,  # a thread cannot be ended, but its process can
         )
         """What is raised where an actor or its answer is gone, or of no use any more."""
         self._ours = not ray.is_initialized()
