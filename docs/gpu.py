@@ -265,7 +265,7 @@ def memory(bench: Bench) -> None:
     draw = bench.generator("sd15")
     draw(requests(1))
     stage: Stage[Any, Any] = Stage(
-        name="generator", run=draw, max_batch=32, relieve=free_memory
+        name="generator", run=draw, max_batch=32, free_memory=free_memory
     )
     ballast = None
     if bench.device.type == "cuda":
@@ -355,13 +355,13 @@ def steady(bench: Bench) -> None:
     from socratic_agents.lab.bench.simulated import run as virtual
     from socratic_agents.lab.bench.simulated.schedulers import SIMULATED_SCHEDULERS
     from socratic_agents.lab.bench.simulated.simulator import Case
-    from socratic_agents.scheduler.cost_curve import Curve
+    from socratic_agents.scheduler.cost_curve import CostCurve
 
     eyes = {"captioner": H200["captioner"], "scorer": H200["scorer"]}
     for name in ("sd15", "sdxl"):
         points = {"generator": H200[name], **eyes}
         curves = {
-            stage: Curve(tuple(_filled(seen, n) for n in range(1, max(seen) + 1)))
+            stage: CostCurve(tuple(_filled(seen, n) for n in range(1, max(seen) + 1)))
             for stage, seen in points.items()
         }
         models: Any = SimpleNamespace(name=name, curves=curves)
@@ -380,7 +380,7 @@ def _filled(seen: Mapping[int, float], items: int) -> float:
     stage: Stage[Any, Any] = Stage(
         name="", run=list, max_batch=max(seen), bucketed=True
     )
-    size = stage.filled(items, limit=max(seen))
+    size = stage.padded_size(items, limit=max(seen))
     return float(np.interp(size, sorted(seen), [seen[n] for n in sorted(seen)]))
 
 

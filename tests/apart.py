@@ -62,7 +62,7 @@ class _Apart:
         self.folder, self.device, self.worker = folder, device, worker
         self.held = 0
         self.stage: Stage[tuple[str, int], Any] = Stage(name="generator", run=_draw)
-        self.trap: Stage[None, None] = Stage(name="trap", run=self.snap, patience=0.05)
+        self.trap: Stage[None, None] = Stage(name="trap", run=self.snap, timeout=0.05)
 
     async def generate(self, prompt: str, seed: int) -> Image.Image:
         if (self.folder / "hold").exists():

@@ -12,7 +12,7 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.models.devices import free_memory
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.runtime.batching import BATCHES, CPU_BATCH, POCKET_BATCH, formation
-from socratic_agents.scheduler.cost_model import Calibration
+from socratic_agents.scheduler.cost_model import CostModel
 from socratic_agents.scheduler.worker import Stage, Worker
 from tests.tiny_models import stable_diffusion
 
@@ -79,11 +79,11 @@ def test_a_card_takes_what_its_model_is_known_for(
     for part, size in BATCHES.items():
         formed = formation(part, settings, worker, stage=part)
         assert size == formed["max_batch"]
-    calibration = Calibration(tmp_path / "calibration.json")
+    cost_model = CostModel(tmp_path / "calibration.json")
     formed = formation("generator", settings, worker, stage="generator")
     stage: Stage[int, int] = Stage(run=_echo, **{**formed, "max_batch": 32})
-    calibration.observe(stage, None, items=32, seconds=1.0)
-    knowing = Worker(calibration=calibration)
+    cost_model.observe(stage, None, items=32, seconds=1.0)
+    knowing = Worker(cost_model=cost_model)
     again = formation("generator", settings, knowing, stage="generator")
     assert 32 == again["max_batch"]
     strict = settings.but(strict=True)
@@ -111,7 +111,7 @@ def test_an_object_has_no_name_to_be_remembered_by(worker: Worker) -> None:
     """Its curve is forgotten with the worker."""
     settings = Settings(generator=paint)
     assert formation("generator", settings, worker, stage="x")["model"] is None
-    assert 0 == worker.measured("x", None)
+    assert 0 == worker.largest_measured("x", None)
 
 
 def test_memory_is_freed_on_every_kind_of_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_sizes_that_do_not_fit_are_left_out() -> None:
     costs = meter.costs()
     assert [1, 2, 4] == list(costs.stages["many", None].seconds)
     assert [1] == list(costs.stages["one", None].seconds)
-    assert costs.calibration().curve(one, None) is None
+    assert costs.cost_model().curve(one, None) is None
     assert ["many", "one"] == [call["stage"] for call in costs.to_json()]
 
 

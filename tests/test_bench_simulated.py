@@ -26,7 +26,7 @@ from socratic_agents.lab.bench.simulated.schedulers import (
     Ours,
 )
 from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Scenario
-from socratic_agents.scheduler.cost_curve import Curve
+from socratic_agents.scheduler.cost_curve import CostCurve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,7 +153,7 @@ def worlds(draw: st.DrawFn) -> ModelCosts:
     return ModelCosts(
         name="any",
         steps=draw(st.integers(1, 5)),
-        step=Curve(tuple(steps)),
+        step=CostCurve(tuple(steps)),
         decode=draw(st.floats(0.0, 0.1)),
     )
 
@@ -179,14 +179,14 @@ def test_every_loop_ends_and_nobody_beats_the_bound(
         for loop in range(one.total + loops)
     ]
     assert measured.latencies[0] >= min(thoughts)
-    best = sum(curve.best for curve in models.curves.values())
+    best = sum(curve.item_seconds for curve in models.curves.values())
     assert measured.loops_per_second <= 1 / best / ROUNDS * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("loops", [3, 8])
 def test_the_bound_is_the_smaller_of_two(loops: int) -> None:
     """A few loops are bounded by what each takes alone, many by the device."""
-    models = ModelCosts(name="any", steps=1, step=Curve((1.0, 1.2)), decode=0.0)
+    models = ModelCosts(name="any", steps=1, step=CostCurve((1.0, 1.2)), decode=0.0)
     alone = 1.0 + 0.212 + 0.012 + case().mean_thought()
     device = 0.6 + (0.2 + 32 * 0.012) / 32 + (0.01 + 32 * 0.002) / 32
     expected = min(loops / alone, 1 / device) / ROUNDS

@@ -20,7 +20,7 @@ from socratic_agents.lab.bench.calibrate import (
     calibrate,
     sizes_worth_forming,
 )
-from socratic_agents.scheduler.cost_model import Calibration
+from socratic_agents.scheduler.cost_model import CostModel
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ class Device:
 
     def measured(self, most: int = 64) -> list[Cost]:
         stage: Stage[Any, Any] = Stage(
-            name="generator", run=self.run, model="m", relieve=self.free
+            name="generator", run=self.run, model="m", free_memory=self.free
         )
-        calibration = Calibration()
-        costs = _measured(stage, 0, most, calibration, None, lambda: self.now)
-        self.known = calibration.largest("generator", "m")
+        cost_model = CostModel()
+        costs = _measured(stage, 0, most, cost_model, None, lambda: self.now)
+        self.known = cost_model.largest("generator", "m")
         return costs
 
 

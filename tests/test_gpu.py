@@ -128,7 +128,7 @@ async def test_too_little_memory_is_recovered_from() -> None:
     # All but a little, so that a batch of many images cannot fit.
     ballast = torch.empty(int(free * 0.995), dtype=torch.uint8, device="cuda")
     stage: Stage[Any, Any] = Stage(
-        name="generator", run=drawn, max_batch=256, relieve=free_memory
+        name="generator", run=drawn, max_batch=256, free_memory=free_memory
     )
     async with Worker() as worker:
         tasks = [worker.submit(stage, ("a red circle", n)) for n in range(256)]

@@ -18,7 +18,7 @@ from socratic_agents.core.history import History, Status, Verdict
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.scheduler.requests import current_loop
+from socratic_agents.scheduler.requests import current_session
 from tests import tiny_models
 from tests.loopback import Loopback, Reply, chat, error
 
@@ -212,10 +212,10 @@ async def test_the_worker_knows_which_loops_think() -> None:
 
     def note(what: str) -> None:
         assert refiner._worker is not None
-        loop = current_loop.get()
+        loop = current_session.get()
         assert loop is not None
         loops.add(loop.order)
-        thinks = len(refiner._worker._dispatcher.thinking)
+        thinks = len(refiner._worker._policy.think_times)
         thinking.setdefault(what, []).append(thinks)
 
     async def judge(history: History) -> Verdict:
@@ -239,7 +239,7 @@ async def test_the_worker_knows_which_loops_think() -> None:
         for _ in range(2):
             await refiner.refine("circle")
             assert refiner._worker is not None
-            assert 0 == len(refiner._worker._dispatcher.thinking)
+            assert 0 == len(refiner._worker._policy.think_times)
     assert {"judge": [1] * 4, "optimize": [1] * 2, "caption": [0] * 6} == thinking
     assert 2 == len(loops)
 

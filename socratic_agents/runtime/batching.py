@@ -72,15 +72,15 @@ def formation(
         most = CPU_BATCH
     if not settings.strict:
         # What a calibration has found to be possible is offered to the scheduler.
-        most = max(most, worker.measured(stage, model))
+        most = max(most, worker.largest_measured(stage, model))
     return {
         "name": stage,
         "max_batch": most,
         "padded": settings.strict,
         "bucketed": not settings.strict,
         "model": model,
-        "patience": settings.patience,
-        "relieve": free_memory,
+        "timeout": settings.patience,
+        "free_memory": free_memory,
     }
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate, History, Verdict
     from socratic_agents.llm.templates import Template
     from socratic_agents.runtime.image_models import Voices
-    from socratic_agents.scheduler.cost_model import Calibration
+    from socratic_agents.scheduler.cost_model import CostModel
     from socratic_agents.scheduler.worker import Worker
     from socratic_agents.storage.run_directory import RunDirectory
 
@@ -93,7 +93,7 @@ def open_parts(
     worker: Worker,
     *,
     run: RunDirectory | None = None,
-    calibration: Calibration | None = None,
+    cost_model: CostModel | None = None,
 ) -> Parts:
     """Open everything that the settings name; blocks, in the worker's thread.
 
@@ -102,7 +102,7 @@ def open_parts(
         templates: As from ``find_templates``.
         worker: Runs the models from now on.
         run: Knows what was done before, and keeps what is done now.
-        calibration: What calls cost, for workers of further devices.
+        cost_model: What calls cost, for workers of further devices.
 
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
@@ -117,7 +117,7 @@ def open_parts(
     if settings.workers:
         voices = open_replicas(settings)
     else:
-        voices, workers = open_devices(settings, worker, calibration=calibration)
+        voices, workers = open_devices(settings, worker, cost_model=cost_model)
     if run is not None:
         voices = remembered(voices, run.journal, settings, gallery=run.images)
     agents = cast_agents(settings, templates, llm, voices, retries=retries)

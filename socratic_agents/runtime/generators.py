@@ -99,7 +99,7 @@ def open_generator(
         stepwise, close = _step_by_step(model, settings, worker)
         return stepwise, model.max_tokens, (close,)
     batch = formation("generator", settings, worker, stage="generator")
-    stage = Stage(run=model, **batch, smaller=model.decode_in_tiles)
+    stage = Stage(run=model, **batch, reduce_memory=model.decode_in_tiles)
 
     async def generate(prompt: str, seed: int) -> Image.Image:
         return cast("Image.Image", await worker.submit(stage, (prompt, seed)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.scheduler.cost_model import Calibration
+    from socratic_agents.scheduler.cost_model import CostModel
 
 __all__ = ("open_devices",)
 
@@ -41,7 +41,7 @@ def open_devices(
     settings: Settings,
     worker: Worker,
     *,
-    calibration: Calibration | None = None,
+    cost_model: CostModel | None = None,
     open_with: Callable[[Settings, Worker], Voices] = open_voices,
 ) -> tuple[Voices, tuple[Worker, ...]]:
     """Open all models on every device that the settings name; blocks.
@@ -49,7 +49,7 @@ def open_devices(
     Args:
         settings: What to open, and on which devices.
         worker: Of the first device; this runs in its thread.
-        calibration: What calls cost, for the other workers.
+        cost_model: What calls cost, for the other workers.
         open_with: Opens the voices of one device.
 
     Returns:
@@ -65,7 +65,7 @@ def open_devices(
         devices = [_Device(worker, open_with(first, worker))]
         for one in others:
             name = f"socratic-worker {one.device}"
-            other = Worker(name, calibration=calibration)
+            other = Worker(name, cost_model=cost_model)
             other.open()
             stack.callback(other.close)
             # No event loop runs in a worker's thread, so it may have one of its own.

@@ -31,7 +31,7 @@ from socratic_agents.runtime.build import check_keys, open_parts
 from socratic_agents.runtime.cached_models import language_model_identity
 from socratic_agents.runtime.receipt import draw_receipt
 from socratic_agents.runtime.sync_bridge import Bridge
-from socratic_agents.scheduler.cost_model import Calibration, cache_file
+from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Refiner(Runnable[str, Refinement]):
         self._worker: Worker | None = None
         self._parts: Parts | None = None
         self._closed = False
-        self._calibration = Calibration(cache_file())
+        self._cost_model = CostModel(cache_file())
         self._directory: RunDirectory | None = None
         self._response_cache: ResponseCache | None = None
         self._run = UsageMeter(budget=settings.run_budget, prices=settings.prices)
@@ -149,7 +149,7 @@ class Refiner(Runnable[str, Refinement]):
                 message = "expected an open refiner, got a closed one; make a new one"
                 raise ClosedError(message)
             if self._worker is None:
-                self._worker = Worker(calibration=self._calibration)
+                self._worker = Worker(cost_model=self._cost_model)
                 self._worker.open()
             worker = self._worker
         if (parts := self._parts) is None:
@@ -164,7 +164,7 @@ class Refiner(Runnable[str, Refinement]):
                 self._templates,
                 worker,
                 run=self._directory,
-                calibration=self._calibration,
+                cost_model=self._cost_model,
             )
         return self._parts
 
@@ -196,7 +196,7 @@ class Refiner(Runnable[str, Refinement]):
         """Return how many prompts are refined at the same time, for now."""
         if self.settings.in_flight is not None:
             return self.settings.in_flight
-        known = self._worker.admission() if self._worker else None
+        known = self._worker.admission_limit() if self._worker else None
         return min(max(known or 0, FEWEST), MOST)
 
     def check(self, user_prompt: str) -> str:
@@ -237,7 +237,7 @@ class Refiner(Runnable[str, Refinement]):
         meter = UsageMeter(
             budget=settings.budget, prices=settings.prices, parent=self._run
         )
-        with using_meter(meter), using_cache(self._response_cache), worker.loop():
+        with using_meter(meter), using_cache(self._response_cache), worker.session():
             most = [n for n in (settings.max_images, meter.images_left()) if n]
             refinement = await refine_prompt(
                 user_prompt,

@@ -1,20 +1,20 @@
-"""Curves: what a call of a model costs by the number of its items."""
+"""Cost curves: what a call of a model costs by the number of its items."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ("Curve",)
+__all__ = ("CostCurve",)
 
-ENOUGH = 1.03
+GOOD = 1.03
 """A batch is large enough when an item takes at most 3 % more than at its best."""
-FULL = 1.005
+BEST = 1.005
 """Where many wait, batches grow until an item takes at most 0.5 % more."""
 
 
 @dataclass(frozen=True)
-class Curve:
+class CostCurve:
     """Seconds of a call, by the number of its items."""
 
     seconds: tuple[float, ...]
@@ -22,34 +22,34 @@ class Curve:
     0."""
 
     @cached_property
-    def best(self) -> float:
+    def item_seconds(self) -> float:
         """Seconds of an item in the most efficient batch."""
         return min(s / items for items, s in enumerate(self.seconds, 1))
 
     @cached_property
-    def enough(self) -> int:
+    def good_size(self) -> int:
         """Items from which on waiting for more does not pay."""
-        return self._within(ENOUGH)
+        return self._within(GOOD)
 
     @cached_property
-    def full(self) -> int:
+    def best_size(self) -> int:
         """Items beyond which a larger batch is no better."""
-        return self._within(FULL)
+        return self._within(BEST)
 
-    def worth(self, items: int) -> int:
-        """Return how many of some items to take in one call, for the least time each.
+    def batch_size(self, items: int) -> int:
+        """Return how many of some items to run in one call, for the least time each.
 
-        Fewer than all where calls are filled up with copies: of nine items eight go
-        at once, rather than all with three copies.
+        Fewer than all where calls are padded with copies: of nine items eight run at
+        once, rather than all with three copies.
 
         Args:
             items: At least 1.
         """
         sizes = range(1, min(items, len(self.seconds)) + 1)
         best = min(self.seconds[n - 1] / n for n in sizes)
-        return max(n for n in sizes if self.seconds[n - 1] <= best * FULL * n)
+        return max(n for n in sizes if self.seconds[n - 1] <= best * BEST * n)
 
-    def at(self, items: int) -> float:
+    def predict(self, items: int) -> float:
         """Return the seconds of some items, in several calls if they are too many.
 
         Args:
@@ -59,5 +59,5 @@ class Curve:
         return calls * self.seconds[-1] + (self.seconds[rest - 1] if rest else 0.0)
 
     def _within(self, factor: float) -> int:
-        limit = self.best * factor
+        limit = self.item_seconds * factor
         return next(n for n, s in enumerate(self.seconds, 1) if s <= limit * n)

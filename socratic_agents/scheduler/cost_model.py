@@ -1,6 +1,6 @@
-"""Calibration: what calls cost, learned from the calls themselves, and kept.
+"""The cost model: what calls cost, learned from the calls themselves, and stored.
 
-A curve is learned for each stage, model and key. Those of models with a name are kept
+A curve is learned for each stage, model and key. Those of models with a name are stored
 in the user's cache folder, so that the next run knows them from its first batch on.
 """
 
@@ -16,32 +16,32 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from socratic_agents.scheduler.cost_curve import Curve
+from socratic_agents.scheduler.cost_curve import CostCurve
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
     from typing import TypeAlias
 
-    from socratic_agents.scheduler.stage import Stage
+    from socratic_agents.scheduler.stage import AnyStage
 
     _Identity: TypeAlias = tuple[str, str | None, str]
 
-__all__ = ("Calibration", "cache_file")
+__all__ = ("CostModel", "cache_file")
 
 SCHEMA = 1
-KEPT = 9
-"""The median of the last so many calls of one size is what that size costs."""
+CALLS = 9
+"""Calls of one size whose median is what that size costs, the last ones."""
 TRUSTED = 3
 """Calls of one size before its median is believed: the first ones may compile."""
-HOPE = 0.5
+GROWTH = 0.5
 """Items beyond the largest batch that was seen are taken to cost this share of the
 others, or batches would never grow."""
-WORTH = 1e-3
-"""Seconds: where even the largest call is quicker, nothing is worth a thought."""
-KEYS = 256
-"""So many curves are kept; the oldest goes first."""
+NEGLIGIBLE = 1e-3
+"""Seconds of a call: where even the largest is quicker, no curve is needed."""
+CURVES = 256
+"""Curves that are kept; the oldest goes first."""
 _UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -51,11 +51,11 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""All that text which somebody else wrote can raise on its way."""
+"""What reading a file of unknown content can raise."""
 
 
 def cache_file(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where curves are kept between runs.
+    """Return where curves are stored between runs.
 
     ``SOCRATIC_CACHE`` names the folder; else it is ``socratic_agents`` in
     ``XDG_CACHE_HOME``, or in ``~/.cache``.
@@ -73,17 +73,17 @@ class _Record:
     seconds: dict[int, deque[float]] = field(default_factory=dict)
     """Of the last calls, by their size."""
     cap: int | None = None
-    """What fits into the memory; ``None``: everything so far. It is not kept, since
+    """What fits into the memory; ``None``: everything so far. It is not stored, since
     something else may lie there the next time."""
-    curves: dict[int, Curve | None] = field(default_factory=dict)
-    """What was worked out since the last call, by ``most``."""
+    curves: dict[int, CostCurve | None] = field(default_factory=dict)
+    """Cache of the curves since the last call, by the size limit."""
 
 
-class Calibration:
+class CostModel:
     """What calls cost, and how large they can be.
 
     Args:
-        path: Where curves are kept between runs; ``None``: nowhere. A file that
+        path: Where curves are stored between runs; ``None``: nowhere. A file that
             cannot be read, or is of another version, is ignored.
     """
 
@@ -91,10 +91,10 @@ class Calibration:
         self._path = path
         self._lock = threading.Lock()  # the worker learns while others ask
         self._records = {} if path is None else _read(path)
-        self._learned = False  # something that is worth keeping
+        self._learned = False  # something that is worth storing
 
     def observe(
-        self, stage: Stage[Any, Any], key: Hashable, *, items: int, seconds: float
+        self, stage: AnyStage, key: Hashable, *, items: int, seconds: float
     ) -> None:
         """Learn from a call.
 
@@ -108,11 +108,11 @@ class Calibration:
             return  # there is nothing to choose
         with self._lock:
             record = self._record(stage, key)
-            record.seconds.setdefault(items, deque(maxlen=KEPT)).append(seconds)
+            record.seconds.setdefault(items, deque(maxlen=CALLS)).append(seconds)
             record.curves.clear()
             self._learned = self._learned or stage.model is not None
 
-    def curve(self, stage: Stage[Any, Any], key: Hashable) -> Curve | None:
+    def curve(self, stage: AnyStage, key: Hashable) -> CostCurve | None:
         """Return what calls cost up to the largest one; ``None``: not known yet."""
         if stage.max_batch == 1:
             return None
@@ -120,12 +120,12 @@ class Calibration:
             record = self._records.get(_identity(stage, key))
             if record is None:
                 return None
-            most = min(record.cap or stage.max_batch, stage.max_batch)
-            if most not in record.curves:
-                record.curves[most] = _curve(stage, record.seconds, most)
-            return record.curves[most]
+            limit = min(record.cap or stage.max_batch, stage.max_batch)
+            if limit not in record.curves:
+                record.curves[limit] = _curve(stage, record.seconds, limit)
+            return record.curves[limit]
 
-    def limit(self, stage: Stage[Any, Any], key: Hashable) -> int:
+    def limit(self, stage: AnyStage, key: Hashable) -> int:
         """Return how many items one call may have, as far as the memory goes."""
         if stage.max_batch == 1:
             return 1
@@ -154,14 +154,14 @@ class Calibration:
                 default=0,
             )
 
-    def lower(self, stage: Stage[Any, Any], key: Hashable, *, cap: int) -> None:
+    def lower_limit(self, stage: AnyStage, key: Hashable, *, cap: int) -> None:
         """Learn that larger calls do not fit into the memory."""
         with self._lock:
             record = self._record(stage, key)
             record.cap = min(cap, record.cap or cap)
 
     def save(self) -> None:
-        """Keep the curves of named models; a cache that cannot be written is none."""
+        """Store the curves of named models; errors of the file system are ignored."""
         if self._path is None or not self._learned:
             return
         with self._lock:
@@ -183,9 +183,9 @@ class Calibration:
             finally:
                 part.unlink(missing_ok=True)
 
-    def _record(self, stage: Stage[Any, Any], key: Hashable) -> _Record:
+    def _record(self, stage: AnyStage, key: Hashable) -> _Record:
         record = self._records.setdefault(_identity(stage, key), _Record())
-        if len(self._records) > KEYS:
+        if len(self._records) > CURVES:
             del self._records[next(iter(self._records))]
         return record
 
@@ -197,20 +197,20 @@ def _read(path: Path) -> dict[_Identity, _Record]:
         kept = json.loads(path.read_bytes())
         if kept["schema"] != SCHEMA:
             return {}
-        for one in kept["curves"][-KEYS:]:
+        for one in kept["curves"][-CURVES:]:
             identity = (str(one["stage"]), str(one["model"]), str(one["key"]))
             seconds = {int(n): float(s) for n, s in one["seconds"].items()}
             if not all(n > 0 and 0 < s < math.inf for n, s in seconds.items()):
                 return {}
             records[identity] = _Record(
-                {n: deque([s] * TRUSTED, KEPT) for n, s in seconds.items()}
+                {n: deque([s] * TRUSTED, CALLS) for n, s in seconds.items()}
             )
     except _UNREADABLE:
         return {}
     return records
 
 
-def _identity(stage: Stage[Any, Any], key: Hashable) -> _Identity:
+def _identity(stage: AnyStage, key: Hashable) -> _Identity:
     # Keys of all types, and always the same text for the same key.
     return stage.name, stage.model, repr(key)
 
@@ -224,15 +224,15 @@ def _medians(seconds: Mapping[int, deque[float]]) -> dict[int, float]:
 
 
 def _curve(
-    stage: Stage[Any, Any], seconds: Mapping[int, deque[float]], most: int
-) -> Curve | None:
-    """Return the curve through what was seen, straight between the sizes."""
+    stage: AnyStage, seconds: Mapping[int, deque[float]], limit: int
+) -> CostCurve | None:
+    """Return the curve through the medians, linear between the sizes."""
     known = _medians(seconds)
-    if max(known.values(), default=0.0) < WORTH:
+    if max(known.values(), default=0.0) < NEGLIGIBLE:
         return None
     sizes, points = sorted(known), list[float]()
-    for items in range(1, most + 1):
-        size = stage.filled(items, limit=most)
+    for items in range(1, limit + 1):
+        size = stage.padded_size(items, limit=limit)
         above = next((n for n in sizes if n >= size), None)
         below = next((n for n in reversed(sizes) if n <= size), None)
         if below is None:
@@ -240,7 +240,7 @@ def _curve(
             least = sizes[0]
             point = known[least] * (1 + size / least) / 2
         elif above is None:
-            point = known[below] * (1 + HOPE * (size - below) / below)
+            point = known[below] * (1 + GROWTH * (size - below) / below)
         elif above == below:
             point = known[size]
         else:
@@ -248,4 +248,4 @@ def _curve(
             point = known[below] + slope * (size - below)
         # More items are never quicker; where they seem so, that was chance.
         points.append(max(point, points[-1] if points else 0.0, 1e-9))
-    return Curve(tuple(points))
+    return CostCurve(tuple(points))

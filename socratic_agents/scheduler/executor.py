@@ -1,4 +1,4 @@
-"""Calls: running a batch and answering it, whatever goes wrong on the way."""
+"""The batch executor: runs a batch and answers it, whatever the model does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from contextlib import AbstractContextManager
 
-    from socratic_agents.scheduler.cost_model import Calibration
-    from socratic_agents.scheduler.requests import Job
-    from socratic_agents.scheduler.stage import Stage
+    from socratic_agents.scheduler.cost_model import CostModel
+    from socratic_agents.scheduler.requests import Request
+    from socratic_agents.scheduler.stage import AnyStage
 
-__all__ = ("Caller",)
+__all__ = ("BatchExecutor",)
 
 
 @dataclass(frozen=True)
@@ -28,36 +28,35 @@ class _Outcome:
     """What it returned; ``None``: it failed."""
     problem: BaseException | None = None
     """What it raised, if that is for a single item."""
-    lacking: bool = False
-    """Whether there was too little memory."""
+    out_of_memory: bool = False
 
 
-class Caller:
-    """Runs batches: fills them up, halves those that fail, answers everyone once.
+class BatchExecutor:
+    """Runs batches: pads them, halves those that fail, answers everyone once.
 
     Args:
-        calibration: Learns from the calls.
+        cost_model: Learns from the calls.
         watch: Returns a context that lasts as long as a call of a stage.
-        note: Told of every call, failed ones included: stage, items, seconds.
+        record: Called after every call, failed ones included: stage, items, seconds.
         closed: Asked before every call; nothing is begun any more when true.
     """
 
     def __init__(
         self,
-        calibration: Calibration,
+        cost_model: CostModel,
         *,
-        watch: Callable[[Stage[Any, Any]], AbstractContextManager[None]],
-        note: Callable[[Stage[Any, Any], int, float], None],
+        watch: Callable[[AnyStage], AbstractContextManager[None]],
+        record: Callable[[AnyStage, int, float], None],
         closed: Callable[[], bool],
     ) -> None:
-        self._calibration = calibration
-        self._watch, self._note, self._closed = watch, note, closed
+        self._cost_model = cost_model
+        self._watch, self._record, self._closed = watch, record, closed
 
     def run(
         self,
-        stage: Stage[Any, Any],
+        stage: AnyStage,
         key: Hashable,
-        jobs: Sequence[Job],
+        requests: Sequence[Request],
         *,
         remedies: Sequence[Callable[[], object] | None] | None = None,
     ) -> None:
@@ -66,86 +65,88 @@ class Caller:
         Args:
             stage: What to do.
             key: What the items have in common.
-            jobs: Who waits; those who do not any more are left out.
+            requests: Who waits; those who do not any more are left out.
             remedies: What to try, one after the other, when there is too little
                 memory for a single item; ``None``: all that the stage has.
         """
-        jobs = [job for job in jobs if job.wanted]
-        if not jobs or self._closed():
+        requests = [request for request in requests if request.wanted]
+        if not requests or self._closed():
             return
-        limit = self._calibration.limit(stage, key)
-        if len(jobs) > limit:
-            self._in_pieces(stage, key, jobs, limit)
+        limit = self._cost_model.limit(stage, key)
+        if len(requests) > limit:
+            self._run_in_pieces(stage, key, requests, limit)
             return
-        size = stage.filled(len(jobs), limit=limit)
+        size = stage.padded_size(len(requests), limit=limit)
         start = time.perf_counter()
-        outcome = self._called(stage, jobs, size)
+        outcome = self._call(stage, requests, size)
         seconds = time.perf_counter() - start
-        self._note(stage, len(jobs), seconds)
-        if outcome.lacking:
-            left = (stage.relieve, stage.smaller) if remedies is None else remedies
-            self._lacking(stage, key, jobs, size, left, outcome.problem)
+        self._record(stage, len(requests), seconds)
+        if outcome.out_of_memory:
+            if remedies is None:
+                remedies = (stage.free_memory, stage.reduce_memory)
+            self._retry_smaller(stage, key, requests, size, remedies, outcome.problem)
         elif outcome.problem is not None:
-            jobs[0].settle(_raisable(stage, outcome.problem))
+            requests[0].resolve(_raisable(stage, outcome.problem))
         elif outcome.outputs is None:
-            half = len(jobs) // 2
-            self.run(stage, key, jobs[:half])
-            self.run(stage, key, jobs[half:])
+            half = len(requests) // 2
+            self.run(stage, key, requests[:half])
+            self.run(stage, key, requests[half:])
         elif len(outcome.outputs) != size:
             # Before anyone is answered: nobody can say whose output is whose.
-            for job in jobs:
-                job.settle(_miscounted(stage, size, len(outcome.outputs)))
+            for request in requests:
+                request.resolve(_miscounted(stage, size, len(outcome.outputs)))
         else:
-            self._calibration.observe(stage, key, items=size, seconds=seconds)
-            for job, output in zip(jobs, outcome.outputs, strict=False):  # no copies
-                job.settle(_raisable(stage, output))
+            self._cost_model.observe(stage, key, items=size, seconds=seconds)
+            # Shorter than the outputs by the copies that pad the call.
+            for request, output in zip(requests, outcome.outputs, strict=False):
+                request.resolve(_raisable(stage, output))
 
-    def _called(
-        self, stage: Stage[Any, Any], jobs: Sequence[Job], size: int
+    def _call(
+        self, stage: AnyStage, requests: Sequence[Request], size: int
     ) -> _Outcome:
         """Call the model with the items, and copies of the last one.
 
-        Outside of the "except" all goes on: there, the traceback would keep the
-        tensors of a failed call alive.
+        What follows is done outside of the "except": there, the traceback would keep
+        the tensors of a failed call alive.
         """
-        items = [job.item for job in jobs]
+        items = [request.item for request in requests]
         items += items[-1:] * (size - len(items))
         try:
             with self._watch(stage):
                 return _Outcome(list(stage.run(items)))
-        except BaseException as error:  # noqa: BLE001 - it is raised at the caller's
+        except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
             if type(error).__name__ in OOM_ERROR_NAMES:
-                return _Outcome(None, error.with_traceback(None), lacking=True)
-            return _Outcome(None, error if len(jobs) == 1 else None)
+                return _Outcome(None, error.with_traceback(None), out_of_memory=True)
+            return _Outcome(None, error if len(requests) == 1 else None)
 
-    def _lacking(
+    def _retry_smaller(
         self,
-        stage: Stage[Any, Any],
+        stage: AnyStage,
         key: Hashable,
-        jobs: Sequence[Job],
+        requests: Sequence[Request],
         size: int,
         remedies: Sequence[Callable[[], object] | None],
         problem: BaseException | None,
     ) -> None:
-        """Go on with less memory: in smaller batches, then with smaller pieces."""
+        """Retry with less memory: in smaller batches, then with smaller pieces."""
         if size > 1:
-            _try(stage.relieve)
+            _try(stage.free_memory)
             cap = size // 2
-            self._calibration.lower(stage, key, cap=cap)
-            self._in_pieces(stage, key, jobs, cap)
+            self._cost_model.lower_limit(stage, key, cap=cap)
+            self._run_in_pieces(stage, key, requests, cap)
             return
         left = [remedy for remedy in remedies if remedy is not None]
         if not left:
-            jobs[0].settle(problem)
+            requests[0].resolve(problem)
             return
         _try(left[0])
-        self.run(stage, key, jobs, remedies=left[1:])
+        self.run(stage, key, requests, remedies=left[1:])
 
-    def _in_pieces(
-        self, stage: Stage[Any, Any], key: Hashable, jobs: Sequence[Job], size: int
+    def _run_in_pieces(
+        self, stage: AnyStage, key: Hashable, requests: Sequence[Request], size: int
     ) -> None:
-        for start in range(0, len(jobs), size):
-            self.run(stage, key, jobs[start : start + size])
+        for start in range(0, len(requests), size):
+            self.run(stage, key, requests[start : start + size])
 
 
 def _try(remedy: Callable[[], object] | None) -> None:
@@ -155,23 +156,23 @@ def _try(remedy: Callable[[], object] | None) -> None:
             remedy()
 
 
-def _miscounted(stage: Stage[Any, Any], expected: int, got: int) -> BatchError:
+def _miscounted(stage: AnyStage, expected: int, got: int) -> BatchError:
     message = (
         f"expected {expected} outputs of stage {stage.name!r}, one for each item, "
-        f"got {got}; mend the model's list"
+        f"got {got}; fix the model's list"
     )
     return BatchError(message)
 
 
-def _raisable(stage: Stage[Any, Any], output: Any) -> Any:
-    """Return an output that can be given to its waiter: an exit is his alone."""
+def _raisable(stage: AnyStage, output: Any) -> Any:
+    """Return an output that can be given to who awaits it; an exit cannot."""
     if not isinstance(output, BaseException) or (
         isinstance(output, Exception) and not isinstance(output, StopIteration)
     ):
         return output
     message = (
         f"expected stage {stage.name!r} to return or to raise an ordinary exception, "
-        f"got {type(output).__name__}; mend the model"
+        f"got {type(output).__name__}; fix the model"
     )
     error = BatchError(message)
     error.__cause__ = output

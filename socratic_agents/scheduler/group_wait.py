@@ -1,9 +1,9 @@
-"""Gathering: whether a device waits for more items, or leaves some to the next batch.
+"""Group wait: whether an idle device waits for more items, or leaves some for later.
 
-Where many loops are on their way, batches fill by themselves while the device works.
-Where there are few and their batches take long, who shares a batch thinks at the same
-time and is back at about the same time: loops travel in groups. Then the size of the
-groups decides how much is done, and chance should not decide it.
+Where many sessions are in flight, batches fill by themselves while the device works.
+Where there are few and their batches take long, the sessions of a batch think at the
+same time and return at about the same time: they travel in groups. Then the size of the
+groups decides the throughput, and chance should not decide it.
 
 Source:
     The bound on a closed system with thinking customers is that of operational
@@ -14,93 +14,104 @@ Source:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from socratic_agents.scheduler.cost_curve import Curve
-    from socratic_agents.scheduler.queues import Line
-    from socratic_agents.scheduler.think_time import Thinking
+    from socratic_agents.scheduler.cost_curve import CostCurve
+    from socratic_agents.scheduler.queues import StageQueue
+    from socratic_agents.scheduler.think_time import ThinkTimes
 
-__all__ = ("Gathering",)
+__all__ = ("GroupWait",)
 
 GAIN = 1.05
-"""Loops are gathered where that makes them at least so much faster."""
+"""Sessions are waited for where that makes them at least so much faster."""
 SOON = 0.3
-"""The next loop has to be back within this share of what the batch takes."""
+"""The next session has to return within this share of what the batch takes."""
 LONGEST = 0.5
 """A wait is over after this share of what the largest batch takes."""
 FRUITLESS, RESTED = 3, 16
 """After so many waits in vain, so many chances to wait are let pass."""
 
 
-class Gathering:
-    """The groups in which loops travel, and the wait that is going on."""
+class GroupWait:
+    """The groups in which sessions travel, and the wait that is going on."""
 
-    def __init__(self, thinking: Thinking) -> None:
-        self._thinking = thinking
+    def __init__(self, think_times: ThinkTimes) -> None:
+        self._think_times = think_times
         self._since: float | None = None
-        self._aim, self._fruitless, self._rest = 0, 0, 0
+        self._target_size, self._fruitless, self._pause = 0, 0, 0
 
     def plan(
         self,
-        line: Line,
-        curve: Curve,
-        others: Callable[[int], float],
+        queue: StageQueue[Any],
+        curve: CostCurve,
+        follow_up: Callable[[int], float],
         *,
-        brought: int,
+        per_return: int,
         now: float,
     ) -> tuple[int, float | None]:
         """Return how many items to run, and until when to wait at most before.
 
         Args:
-            line: All that waits, for the stage that keeps the device busy.
+            queue: All that waits, for the stage that keeps the device busy.
             curve: What it costs.
-            others: Seconds that the other stages take for so many of its items.
-            brought: Items that a loop brings when it is back, at least 1.
+            follow_up: Seconds that the other stages take for so many of its items.
+            per_return: Items that a session submits when it returns, at least 1.
             now: The time.
         """
-        size = min(line.count, line.full)
-        total = line.count + len(self._thinking) * brought
-        if line.count >= line.enough and total >= 2 * line.full:
+        size = min(queue.count, queue.best_size)
+        total = queue.count + len(self._think_times) * per_return
+        if queue.count >= queue.good_size and total >= 2 * queue.best_size:
             return size, None  # they come faster than they are served
-        target, gain = self._target(line, curve, others, total)
-        if gain < GAIN or curve.at(target) < self._thinking.longest(target):
+        target, gain = self._target(queue, curve, follow_up, total)
+        if gain < GAIN or curve.predict(target) < self._think_times.longest(target):
             return size, None
-        if target <= line.count:
+        if target <= queue.count:
             return target, None  # the rest are a group of their own
-        return size, self._until(line, curve, target, brought=brought, now=now)
+        return size, self._until(queue, curve, target, per_return=per_return, now=now)
+
+    def ran(self, items: int) -> None:
+        """Note that the device is not idle any more, but runs so many items."""
+        if self._since is not None and items >= self._target_size:
+            self._fruitless = 0
+        if self._fruitless >= FRUITLESS:
+            self._fruitless, self._pause = 0, RESTED
+        self._since = None
 
     def _until(
-        self, line: Line, curve: Curve, target: int, *, brought: int, now: float
+        self,
+        queue: StageQueue[Any],
+        curve: CostCurve,
+        target: int,
+        *,
+        per_return: int,
+        now: float,
     ) -> float | None:
         """Return until when to wait; ``None``: not at all, or not any more."""
-        if self._since is None and self._rest:
-            self._rest -= 1
+        if self._since is None and self._pause:
+            self._pause -= 1
             return None
         since = now if self._since is None else self._since
-        until = since + LONGEST * curve.at(line.most)
-        loops = math.ceil((target - line.count) / brought)
-        returns = self._thinking.returns(loops, now=now)
-        soon = len(returns) == loops and returns[0] <= SOON * curve.at(line.count)
+        until = since + LONGEST * curve.predict(queue.max_batch)
+        sessions = math.ceil((target - queue.count) / per_return)
+        returns = self._think_times.returns(sessions, now=now)
+        limit = SOON * curve.predict(queue.count)
+        soon = len(returns) == sessions and returns[0] <= limit
         if now >= until or not soon:
             if self._since is not None:
                 self._fruitless += 1
             return None
-        self._since, self._aim = since, target
+        self._since, self._target_size = since, target
         return until
 
-    def ran(self, items: int) -> None:
-        """Note that the device is not idle any more, but runs so many items."""
-        if self._since is not None and items >= self._aim:
-            self._fruitless = 0
-        if self._fruitless >= FRUITLESS:
-            self._fruitless, self._rest = 0, RESTED
-        self._since = None
-
     def _target(
-        self, line: Line, curve: Curve, others: Callable[[int], float], total: int
+        self,
+        queue: StageQueue[Any],
+        curve: CostCurve,
+        follow_up: Callable[[int], float],
+        total: int,
     ) -> tuple[int, float]:
         """Return the best size of groups, and how much faster than this one it is.
 
@@ -109,13 +120,13 @@ class Gathering:
         """
         best, target, here = 0.0, 1, 0.0
         costs = [0.0]
-        for group in range(1, min(line.full, total) + 1):
-            costs.append(curve.at(group) + others(group))
+        for group in range(1, min(queue.best_size, total) + 1):
+            costs.append(curve.predict(group) + follow_up(group))
             groups, rest = divmod(total, group)
             device = groups * costs[group] + costs[rest]
-            alone = costs[group] + self._thinking.longest(group)
+            alone = costs[group] + self._think_times.longest(group)
             rate = 1 / max(device, alone)
-            if group <= line.count:
+            if group <= queue.count:
                 here = rate
             if rate > best * 1.005:
                 best, target = rate, group

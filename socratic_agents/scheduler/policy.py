@@ -1,14 +1,14 @@
-"""Dispatch: what a free device does next, decided from what waits and what it costs.
+"""The batching policy: what a free device does next, by what waits and what it costs.
 
 No threads and no clock: whoever owns the device says what time it is, so the same code
-decides for a real device and for a virtual one.
+decides for a real device and for a simulated one.
 
 * A batch is formed at the moment when the device is free, never before.
-* Stages that set loops free to think go first (captions, scores), unless the stage
-  that keeps the device busy (images) has full batches waiting: then those run, and the
-  captions pile up to a full batch of their own.
-* An idle device waits for loops that think only where that pays; see ``gathering``.
-* The oldest loop goes first; users share the device evenly, and so do keys.
+* Stages after which sessions think go first (captions, scores), unless the stage that
+  keeps the device busy (images) has full batches waiting: then those run, and the
+  captions accumulate to a full batch of their own.
+* An idle device waits for sessions that think only where that pays; see ``group_wait``.
+* The oldest session goes first; users share the device evenly, and so do keys.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import heapq
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
-from socratic_agents.scheduler.group_wait import Gathering
-from socratic_agents.scheduler.queues import Item, Line
-from socratic_agents.scheduler.think_time import Thinking
+from socratic_agents.scheduler.group_wait import GroupWait
+from socratic_agents.scheduler.queues import Payload, QueueItem, StageQueue
+from socratic_agents.scheduler.think_time import ThinkTimes
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from socratic_agents.scheduler.cost_curve import Curve
+    from socratic_agents.scheduler.cost_curve import CostCurve
 
-__all__ = ("Dispatcher", "Run", "Wait")
+__all__ = ("BatchPolicy", "RunBatch", "WaitUntil")
 
 SLACK = 0.25
 """Seconds of the device that a key may be ahead of another before it has to wait."""
@@ -37,238 +37,260 @@ PILED = 2
 DOMINANT = 0.4
 """Captions and scores dominate when they are more than this share of the work."""
 UNKNOWN = 1e-3
-"""Seconds of an item whose cost nobody knows, for sharing between users."""
+"""Seconds of an item whose cost is unknown, for sharing between users."""
 ADMITTED = 3
-"""Full batches of loops in flight, beside those that think."""
+"""Full batches of sessions in flight, beside those that think."""
 SINGLE = 16
-"""Batches with one key, until loops are expected to come back with that key."""
+"""Batches with one key, until sessions are expected to return with that key."""
 PROMPT = 0.02
-"""Loops that were just answered are waited for, for this share of what a good batch of
-the stage takes that keeps the device busy."""
+"""Sessions that were just answered are waited for, for this share of what a good batch
+of the stage takes that keeps the device busy."""
 USERS = 1024
-"""So many users are remembered, if fewer have something waiting."""
+"""Users whose share is remembered, if fewer have something waiting."""
 
 
 @dataclass(frozen=True)
-class Run:
+class RunBatch(Generic[Payload]):
     """Run these items in one call, now."""
 
-    line: Line
-    items: list[Item]
+    queue: StageQueue[Payload]
+    items: list[QueueItem[Payload]]
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitUntil:
     """Leave the device idle until then at most; decide again when something comes."""
 
-    until: float
+    time: float
 
 
-class Dispatcher:
-    """What waits for one device, and what it is to do next."""
+class BatchPolicy(Generic[Payload]):
+    """What waits for one device, and what the device is to do next."""
 
     def __init__(self) -> None:
-        self.thinking = Thinking()
-        self._gathering = Gathering(self.thinking)
-        self._lines: dict[Hashable, Line] = {}
-        self._costs: dict[Hashable, tuple[int, Curve]] = {}
-        self._taken: Counter[Hashable] = Counter()
-        self._keys: dict[Hashable, tuple[Hashable, int]] = {}
-        self._users: dict[Hashable, float] = {}
-        self._floor = 0.0
+        self.think_times = ThinkTimes()
+        self._group_wait = GroupWait(self.think_times)
+        self._queues: dict[Hashable, StageQueue[Payload]] = {}
+        self._costs: dict[Hashable, tuple[int, CostCurve]] = {}
+        self._items_run: Counter[Hashable] = Counter()
+        self._last_keys: dict[Hashable, tuple[Hashable, int]] = {}
+        self._user_seconds: dict[Hashable, float] = {}
+        self._virtual_time = 0.0  # as in fair queueing: what everyone has had by now
 
     def __len__(self) -> int:
-        return sum(line.count for line in self._lines.values())
+        return sum(queue.count for queue in self._queues.values())
 
     def add(
         self,
-        item: Item,
+        item: QueueItem[Payload],
         *,
         stage: Hashable,
         key: Hashable = None,
         priority: int = 0,
-        most: int = 8,
-        curve: Curve | None = None,
+        max_batch: int = 8,
+        curve: CostCurve | None = None,
     ) -> None:
-        """Let an item wait.
+        """Queue an item.
 
         Args:
             item: What waits.
             stage: What is to be done with it.
             key: Only items with equal keys come into one batch.
             priority: The highest goes first; the lowest keeps the device busy.
-            most: Items of one call, at least 1.
+            max_batch: Items of one call, at least 1.
             curve: What calls cost, where that is known.
         """
-        line = self._lines.get((stage, key))
-        if line is None:
-            served = [o.served for o in self._lines.values() if o.stage == stage]
-            line = Line(stage, key, priority, most, curve, min(served, default=0.0))
-            self._lines[stage, key] = line
+        queue = self._queues.get((stage, key))
+        if queue is None:
+            used = [q.device_seconds for q in self._queues.values() if q.stage == stage]
+            least = min(used, default=0.0)
+            queue = StageQueue(stage, key, priority, max_batch, curve, least)
+            self._queues[stage, key] = queue
         if curve is not None:
-            line.curve, self._costs[stage] = curve, (priority, curve)
-        line.most = most
-        if line.put(item):
+            queue.curve, self._costs[stage] = curve, (priority, curve)
+        queue.max_batch = max_batch
+        if queue.push(item):
             # Who comes anew has no claim to what he did not ask for earlier.
-            past = self._users.get(item.user, 0.0)
-            self._users[item.user] = max(past, self._floor)
+            past = self._user_seconds.get(item.user, 0.0)
+            self._user_seconds[item.user] = max(past, self._virtual_time)
 
-    def discard(self, item: Item, *, stage: Hashable, key: Hashable = None) -> None:
-        """Let an item go that nobody wants; one that was taken already is ignored."""
-        if item.gone:
+    def discard(
+        self, item: QueueItem[Payload], *, stage: Hashable, key: Hashable = None
+    ) -> None:
+        """Drop an item that nobody wants; one that was taken already is ignored."""
+        if item.taken:
             return
-        line = self._lines[stage, key]
-        item.gone = True
-        line.count -= 1
-        if not line.count:
-            del self._lines[stage, key]
+        queue = self._queues[stage, key]
+        item.taken = True
+        queue.count -= 1
+        if not queue.count:
+            del self._queues[stage, key]
 
-    def clear(self) -> list[Item]:
+    def clear(self) -> list[QueueItem[Payload]]:
         """Take out all that waits, and return it."""
-        lanes = [lane for line in self._lines.values() for lane in line.lanes.values()]
-        self._lines.clear()
-        items = [item for lane in lanes for item in lane if not item.gone]
+        items = [
+            item
+            for queue in self._queues.values()
+            for mine in queue.per_user.values()
+            for item in mine
+            if not item.taken
+        ]
+        self._queues.clear()
         for item in items:
-            item.gone = True
+            item.taken = True
         return items
 
-    def decide(self, now: float) -> Run | Wait | None:
+    def decide(self, now: float) -> RunBatch[Payload] | WaitUntil | None:
         """Return what a free device does next; ``None``: nothing waits.
 
         Args:
             now: The time, in seconds from any moment on.
         """
-        if not self._lines:
+        if not self._queues:
             return None
-        line = self._choose()
-        size = min(line.count, line.full)
-        if line.curve is not None and self._may_gather(line):
-            size, until = self._gathering.plan(
-                line,
-                line.curve,
-                lambda items: self._others(line, items),
-                brought=self._brought(line),
+        queue = self._next_queue()
+        size = min(queue.count, queue.best_size)
+        if queue.curve is not None and self._may_wait(queue):
+            size, until = self._group_wait.plan(
+                queue,
+                queue.curve,
+                lambda items: self._follow_up_seconds(queue, items),
+                per_return=self._items_per_return(queue),
                 now=now,
             )
             if until is not None:
-                return Wait(until)
-        if line.curve is not None:
-            size = line.curve.worth(size)
-        self._gathering.ran(size)
-        return Run(line, self._take(line, size))
+                return WaitUntil(until)
+        if queue.curve is not None:
+            size = queue.curve.batch_size(size)
+        self._group_wait.ran(size)
+        return RunBatch(queue, self._take(queue, size))
 
-    def worth_admitting(self) -> int | None:
-        """Return how many loops keep the device busy; ``None``: not known yet.
+    def admission_limit(self) -> int | None:
+        """Return how many sessions keep the device busy; ``None``: not known yet.
 
         By Little's law as many as think while the device works through a round of
         the others, and some batches beside, so that each can be formed in full.
         """
         heavy = min(self._costs.items(), key=lambda cost: cost[1][0], default=None)
-        thought, taken = self.thinking.mean, 0
+        think_time, drawn = self.think_times.mean, 0
         if heavy is not None:
-            taken = self._taken[heavy[0]]
-        if heavy is None or thought is None or not taken:
+            drawn = self._items_run[heavy[0]]
+        if heavy is None or think_time is None or not drawn:
             return None
         lowest, curve = heavy[1]
-        item = curve.best + sum(
-            other.best * self._taken[name] / taken
+        item = curve.item_seconds + sum(
+            other.item_seconds * self._items_run[name] / drawn
             for name, (priority, other) in self._costs.items()
             if priority > lowest
         )
-        brought = max(taken / max(self.thinking.begun, 1), 1.0)
-        batches = ADMITTED * curve.full / brought
-        return math.ceil(batches + thought / (item * brought))
+        per_return = max(drawn / max(self.think_times.begun, 1), 1.0)
+        batches = ADMITTED * curve.best_size / per_return
+        return math.ceil(batches + think_time / (item * per_return))
 
-    def grace(self) -> float:
-        """Return how many seconds to wait for loops that were answered a moment ago.
+    def return_wait_limit(self) -> float:
+        """Return how many seconds to wait for sessions that were answered just now.
 
-        What they want next is nearly there: captions of the images that were just
+        Their next requests are about to come: captions of the images that were just
         drawn would else wait until the next images are.
         """
         heavy = min(self._costs.values(), key=lambda cost: cost[0], default=None)
-        return PROMPT * heavy[1].at(heavy[1].enough) if heavy else 0.0
+        return PROMPT * heavy[1].predict(heavy[1].good_size) if heavy else 0.0
 
-    def _choose(self) -> Line:
-        """Return the line whose turn it is."""
-        if len(self._lines) == 1:
-            return next(iter(self._lines.values()))
+    def _next_queue(self) -> StageQueue[Payload]:
+        """Return the queue whose turn it is."""
+        if len(self._queues) == 1:
+            return next(iter(self._queues.values()))
         ranked = sorted(
-            self._lines.values(), key=lambda line: (-line.priority, *line.head().age)
+            self._queues.values(),
+            key=lambda queue: (-queue.priority, *queue.oldest().age),
         )
-        lowest = [line for line in ranked if line.priority == ranked[-1].priority]
-        heavy = max(lowest, key=lambda line: line.count / line.full)
+        lowest = [queue for queue in ranked if queue.priority == ranked[-1].priority]
+        heavy = max(lowest, key=lambda queue: queue.count / queue.best_size)
         chosen = ranked[0]
-        if heavy.curve and heavy.count >= self._pile(heavy) * heavy.full:
-            for line in ranked:
-                chosen = line
+        full_batches = self._batches_first(heavy) * heavy.best_size
+        if heavy.curve and heavy.count >= full_batches:
+            for queue in ranked:
+                chosen = queue
                 # No longer than it takes until as many captions as fit are there.
-                most = line.enough // heavy.full + 1
-                if line in lowest or line.ripe or line.passed > most:
+                limit = queue.good_size // heavy.best_size + 1
+                if queue in lowest or queue.worth_running or queue.skipped > limit:
                     break
-                line.passed += 1
-        same = [line for line in ranked if line.stage == chosen.stage]
-        least = min(same, key=lambda line: line.served)
-        return least if least.served < chosen.served - SLACK else chosen
+                queue.skipped += 1
+        same = [queue for queue in ranked if queue.stage == chosen.stage]
+        least = min(same, key=lambda queue: queue.device_seconds)
+        behind = least.device_seconds < chosen.device_seconds - SLACK
+        return least if behind else chosen
 
-    def _pile(self, heavy: Line) -> int:
-        """Return for how many full batches of images captions are passed over."""
-        size = heavy.full
-        others = self._others(heavy, size, best=True)
-        images = heavy.curve.best * size if heavy.curve else 0.0
+    def _batches_first(self, heavy: StageQueue[Payload]) -> int:
+        """Return for how many full batches of images captions have to wait."""
+        size = heavy.best_size
+        others = self._follow_up_seconds(heavy, size, best=True)
+        images = heavy.curve.item_seconds * size if heavy.curve else 0.0
         return 1 if others > DOMINANT * (others + images) else PILED
 
-    def _others(self, heavy: Line, items: int, *, best: bool = False) -> float:
+    def _follow_up_seconds(
+        self, heavy: StageQueue[Payload], items: int, *, best: bool = False
+    ) -> float:
         """Return the seconds that other stages take for so many items of this one."""
-        taken, seconds = self._taken[heavy.stage], 0.0
+        drawn, seconds = self._items_run[heavy.stage], 0.0
         for stage, (priority, curve) in self._costs.items():
             if priority > heavy.priority:
-                share = self._taken[stage] / taken if taken else 1.0
+                share = self._items_run[stage] / drawn if drawn else 1.0
                 follow = items * share
-                seconds += curve.best * follow if best else curve.at(math.ceil(follow))
+                seconds += (
+                    curve.item_seconds * follow
+                    if best
+                    else curve.predict(math.ceil(follow))
+                )
         return seconds
 
-    def _may_gather(self, line: Line) -> bool:
-        """Return whether loops that think will come to this line, and no other waits."""
+    def _may_wait(self, queue: StageQueue[Payload]) -> bool:
+        """Return whether sessions that think will return to this queue, the only one."""
         return (
-            len(self._lines) == 1
-            and len(self.thinking) > 0
-            and all(priority >= line.priority for priority, _ in self._costs.values())
-            and self._keys.get(line.stage, (line.key, 0)) == (line.key, 0)
+            len(self._queues) == 1
+            and len(self.think_times) > 0
+            and all(priority >= queue.priority for priority, _ in self._costs.values())
+            and self._last_keys.get(queue.stage, (queue.key, 0)) == (queue.key, 0)
         )
 
-    def _brought(self, line: Line) -> int:
-        """Return how many items a loop brings, as a rule, when it is back."""
-        return max(round(self._taken[line.stage] / max(self.thinking.begun, 1)), 1)
+    def _items_per_return(self, queue: StageQueue[Payload]) -> int:
+        """Return how many items a session submits, as a rule, when it returns."""
+        drawn = self._items_run[queue.stage]
+        return max(round(drawn / max(self.think_times.begun, 1)), 1)
 
-    def _take(self, line: Line, size: int) -> list[Item]:
-        """Return the next items of a line: the oldest of whoever got least."""
-        cost = line.curve.at(size) if line.curve else 0.0
-        each, items = cost / size or UNKNOWN, list[Item]()
-        turns = [(self._users[u], *first.age, u) for u, first in line.firsts().items()]
+    def _take(self, queue: StageQueue[Payload], size: int) -> list[QueueItem[Payload]]:
+        """Return the next items of a queue: the oldest of whoever got least."""
+        cost = queue.curve.predict(size) if queue.curve else 0.0
+        each, items = cost / size or UNKNOWN, list[QueueItem[Payload]]()
+        turns = [
+            (self._user_seconds[user], *oldest.age, user)
+            for user, oldest in queue.oldest_by_user().items()
+        ]
         heapq.heapify(turns)
         while len(items) < size:
             used, *_, user = heapq.heappop(turns)
-            items.append(line.pop(user))
-            self._floor = max(self._floor, used)
-            self._users[user] = used + each
-            following = line.first(user)
+            items.append(queue.pop(user))
+            self._virtual_time = max(self._virtual_time, used)
+            self._user_seconds[user] = used + each
+            following = queue.oldest_of(user)
             if following is not None:
                 heapq.heappush(turns, (used + each, *following.age, user))
-        line.served, line.passed = line.served + cost, 0
-        if line.curve:
-            self._taken[line.stage] += size
-            key, batches = self._keys.get(line.stage, (line.key, 0))
-            batches = max(batches - 1, 0) if key == line.key else SINGLE
-            self._keys[line.stage] = line.key, batches
-        if not line.count:
-            del self._lines[line.stage, line.key]
-        if len(self._users) > USERS:
+        queue.device_seconds, queue.skipped = queue.device_seconds + cost, 0
+        if queue.curve:
+            self._items_run[queue.stage] += size
+            key, batches = self._last_keys.get(queue.stage, (queue.key, 0))
+            batches = max(batches - 1, 0) if key == queue.key else SINGLE
+            self._last_keys[queue.stage] = queue.key, batches
+        if not queue.count:
+            del self._queues[queue.stage, queue.key]
+        if len(self._user_seconds) > USERS:
             self._forget_users()
         return items
 
     def _forget_users(self) -> None:
         """Forget those who have nothing waiting, who used least first, down to half."""
-        here = {user for line in self._lines.values() for user in line.lanes}
-        away = sorted(self._users.keys() - here, key=self._users.__getitem__)
-        for user in away[: len(self._users) - USERS // 2]:
-            del self._users[user]
+        here = {user for queue in self._queues.values() for user in queue.per_user}
+        away = self._user_seconds.keys() - here
+        ranked = sorted(away, key=self._user_seconds.__getitem__)
+        for user in ranked[: len(self._user_seconds) - USERS // 2]:
+            del self._user_seconds[user]

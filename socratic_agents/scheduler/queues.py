@@ -1,110 +1,114 @@
-"""Lines: items that may share a batch, in the order in which they are served."""
+"""Queues: items that may share a batch, in the order in which they are served."""
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from socratic_agents.scheduler.cost_curve import Curve
+    from socratic_agents.scheduler.cost_curve import CostCurve
 
-__all__ = ("Item", "Line")
+__all__ = ("Payload", "QueueItem", "StageQueue")
+
+Payload = TypeVar("Payload")
 
 
 @dataclass(eq=False, slots=True)
-class Item:
+class QueueItem(Generic[Payload]):
     """What waits for a stage."""
 
-    payload: Any
+    payload: Payload
     number: int
     """The order of arrival, different for every item."""
-    loop: int
-    """The order in which loops began: the oldest goes first, so that loops end."""
+    session: int
+    """The order in which sessions began: the oldest goes first, so that they end."""
     user: Hashable = None
-    """Whose loop it is."""
-    gone: bool = False
-    """It does not wait any more: it was taken, or nobody wants it."""
+    """For whom the session is."""
+    taken: bool = False
+    """Whether it waits no more: it is run, or was discarded."""
 
     @property
     def age(self) -> tuple[int, int]:
         """The order in which items are served, different for every item."""
-        return self.loop, self.number
+        return self.session, self.number
 
-    def __lt__(self, other: Item) -> bool:
+    def __lt__(self, other: QueueItem[Payload]) -> bool:
         return self.age < other.age
 
 
 @dataclass(eq=False, slots=True)
-class Line:
-    """Items of one stage with one key."""
+class StageQueue(Generic[Payload]):
+    """Items of one stage with one key, with a queue for each user."""
 
     stage: Hashable
     key: Hashable
     priority: int
     """The highest goes first."""
-    most: int
+    max_batch: int
     """Items of one call, at least 1."""
-    curve: Curve | None
+    curve: CostCurve | None
     """What calls cost; ``None``: not known yet."""
-    served: float
-    """Seconds of the device that it got."""
+    device_seconds: float
+    """What it has used of the device."""
     count: int = 0
-    """Items that wait and are not gone."""
-    passed: int = 0
-    """How often it was passed over since it ran."""
-    lanes: dict[Hashable, list[Item]] = field(default_factory=dict)
+    """Items that wait."""
+    skipped: int = 0
+    """How often another queue was preferred since it ran."""
+    per_user: dict[Hashable, list[QueueItem[Payload]]] = field(default_factory=dict)
     """The items of each user, as a heap."""
 
     @property
-    def full(self) -> int:
+    def best_size(self) -> int:
         """Items of the largest batch that is worth forming."""
-        return min(self.curve.full, self.most) if self.curve else self.most
+        if self.curve is None:
+            return self.max_batch
+        return min(self.curve.best_size, self.max_batch)
 
     @property
-    def enough(self) -> int:
-        """Items for which waiting for more does not pay; 1 where nobody knows."""
-        return min(self.curve.enough, self.most) if self.curve else 1
+    def good_size(self) -> int:
+        """Items for which waiting for more does not pay; 1 while costs are unknown."""
+        return min(self.curve.good_size, self.max_batch) if self.curve else 1
 
     @property
-    def ripe(self) -> bool:
+    def worth_running(self) -> bool:
         """Whether it would gain little by more items."""
-        return self.curve is None or self.count >= self.enough
+        return self.curve is None or self.count >= self.good_size
 
-    def put(self, item: Item) -> bool:
-        """Let an item wait, and return whether it is the only one of its user."""
+    def push(self, item: QueueItem[Payload]) -> bool:
+        """Add an item, and return whether it is the only one of its user."""
         self.count += 1
-        if self.first(item.user) is None:
-            self.lanes[item.user] = [item]
+        if self.oldest_of(item.user) is None:
+            self.per_user[item.user] = [item]
             return True
-        heapq.heappush(self.lanes[item.user], item)
+        heapq.heappush(self.per_user[item.user], item)
         return False
 
-    def first(self, user: Hashable) -> Item | None:
-        """Return the item of a user's oldest loop; ``None``: there is none."""
-        lane = self.lanes.get(user)
-        while lane and lane[0].gone:
-            heapq.heappop(lane)
-        if lane:
-            return lane[0]
-        self.lanes.pop(user, None)
+    def oldest_of(self, user: Hashable) -> QueueItem[Payload] | None:
+        """Return the item of a user's oldest session; ``None``: there is none."""
+        items = self.per_user.get(user)
+        while items and items[0].taken:
+            heapq.heappop(items)
+        if items:
+            return items[0]
+        self.per_user.pop(user, None)
         return None
 
-    def firsts(self) -> dict[Hashable, Item]:
-        """Return the item of each user's oldest loop."""
-        found = {user: self.first(user) for user in list(self.lanes)}
+    def oldest_by_user(self) -> dict[Hashable, QueueItem[Payload]]:
+        """Return the item of each user's oldest session."""
+        found = {user: self.oldest_of(user) for user in list(self.per_user)}
         return {user: item for user, item in found.items() if item is not None}
 
-    def head(self) -> Item:
-        """Return the item of the oldest loop; there must be one."""
-        firsts = self.firsts().values()
-        return next(iter(firsts)) if len(firsts) == 1 else min(firsts)
+    def oldest(self) -> QueueItem[Payload]:
+        """Return the item of the oldest session; there must be one."""
+        items = self.oldest_by_user().values()
+        return next(iter(items)) if len(items) == 1 else min(items)
 
-    def pop(self, user: Hashable) -> Item:
-        """Take the first item of a user, which must not be gone."""
-        item = heapq.heappop(self.lanes[user])
-        item.gone = True
+    def pop(self, user: Hashable) -> QueueItem[Payload]:
+        """Take the first item of a user, which must wait."""
+        item = heapq.heappop(self.per_user[user])
+        item.taken = True
         self.count -= 1
         return item

@@ -1,4 +1,4 @@
-"""Jobs: items that somebody waits for, in whatever event loop, and whose they are."""
+"""Requests: items whose output somebody awaits, and the refinements they belong to."""
 
 from __future__ import annotations
 
@@ -11,53 +11,54 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from socratic_agents.scheduler.stage import Stage
+    from socratic_agents.scheduler.stage import AnyStage
 
-__all__ = ("Job", "Loop", "current_loop")
+__all__ = ("Request", "Session", "current_session")
 
 
 @dataclass(eq=False)
-class Loop:
-    """One refinement: all that its tasks submit is of the same age and user."""
+class Session:
+    """One refinement in flight: what its tasks submit has the same age and user."""
 
     order: int
-    """The order in which loops began."""
+    """The order in which sessions began."""
     user: Hashable = None
-    """Whose it is."""
+    """For whom it is."""
     waiting: int = 0
-    """Items of it that are not answered yet."""
+    """Requests of it that are not answered yet."""
 
 
-current_loop: ContextVar[Loop | None] = ContextVar("current_loop", default=None)
-"""The loop that this task belongs to."""
+current_session: ContextVar[Session | None] = ContextVar(
+    "current_session", default=None
+)
+"""The session that this task belongs to."""
 
 
 @dataclass(eq=False)
-class Job:
-    """An item and whoever waits for its output."""
+class Request:
+    """An item of a stage, and the future of its output."""
 
     item: Any
-    stage: Stage[Any, Any]
+    stage: AnyStage
     answer: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-
-    settled: bool = False
-    """Whether an answer is on its way; the waiter's event loop may not have it yet."""
+    resolved: bool = False
+    """Whether an answer was given; the event loop that awaits it may not have it yet."""
 
     @property
     def wanted(self) -> bool:
         """Whether somebody still waits for an answer."""
-        return not (self.settled or self.answer.done())
+        return not (self.resolved or self.answer.done())
 
-    def settle(self, output: Any) -> None:
-        """Hand the output over; the first one counts, and nobody may be left to care."""
-        self.settled = True
-        # The waiter's event loop may have ended before its answer was ready.
+    def resolve(self, output: Any) -> None:
+        """Answer with an output or an exception, from any thread; the first counts."""
+        self.resolved = True
+        # The event loop that awaits it may have ended before its answer was ready.
         with contextlib.suppress(RuntimeError):
-            self.answer.get_loop().call_soon_threadsafe(self._settle, output)
+            self.answer.get_loop().call_soon_threadsafe(self._set, output)
 
-    def _settle(self, output: Any) -> None:
+    def _set(self, output: Any) -> None:
         if self.answer.done():
             return
         if isinstance(output, BaseException):

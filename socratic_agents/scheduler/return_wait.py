@@ -1,7 +1,7 @@
-"""Answered: loops that have what they came for, and have not said yet what comes next.
+"""Return wait: sessions that were just answered submit more before a long batch begins.
 
-What they want next is there in a moment, but a free device decides at once: without a
-word of them it would begin with a long batch, and what they want would wait for its end.
+Their next requests come in a moment, but a free device decides at once: it would begin
+with a long batch, and those requests would wait for its end.
 """
 
 from __future__ import annotations
@@ -11,38 +11,38 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("Answered",)
+__all__ = ("ReturnWait",)
 
 RESTED = 16
 """After a wait in vain so many batches are begun without one."""
 
 
-class Answered:
-    """Who was answered by the last batch, and how long they are waited for.
+class ReturnWait:
+    """Which sessions the last batch answered, and how long the device waits for them.
 
     Args:
-        grace: Returns the seconds of a wait at most.
+        limit: Returns the seconds of a wait at most.
     """
 
-    def __init__(self, grace: Callable[[], float]) -> None:
-        self._grace = grace
-        self._loops = set[int]()
+    def __init__(self, limit: Callable[[], float]) -> None:
+        self._limit = limit
+        self._sessions = set[int]()
         self._until: float | None = None
-        self._rest = 0
+        self._pause = 0
 
-    def expect(self, loops: set[int]) -> None:
-        """Take note whom the batch that begins will answer.
+    def expect(self, sessions: set[int]) -> None:
+        """Note which sessions the batch that begins will answer.
 
         Args:
-            loops: Those who do nothing before they are answered.
+            sessions: Those that do nothing before they are answered.
         """
         self._until = None
-        self._rest = max(self._rest - 1, 0)
-        self._loops = set() if self._rest else loops
+        self._pause = max(self._pause - 1, 0)
+        self._sessions = set() if self._pause else sessions
 
-    def discard(self, loop: int) -> None:
-        """Take note that a loop has said what comes next."""
-        self._loops.discard(loop)
+    def discard(self, session: int) -> None:
+        """Note that a session has submitted its next request, or will not soon."""
+        self._sessions.discard(session)
 
     def wait(self, now: float) -> float:
         """Return for how many seconds to wait before the next batch; 0: no more.
@@ -50,12 +50,12 @@ class Answered:
         Args:
             now: The time, in seconds from any moment on.
         """
-        if not self._loops:
+        if not self._sessions:
             return 0.0
         if self._until is None:
-            self._until = now + self._grace()
+            self._until = now + self._limit()
         if now < self._until:
             return self._until - now
-        # They are slow, or have nothing to say.
-        self._loops, self._rest = set(), RESTED
+        # They are slow, or want nothing.
+        self._sessions, self._pause = set(), RESTED
         return 0.0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
-__all__ = ("Stage",)
+__all__ = ("AnyStage", "Stage")
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -26,27 +27,27 @@ class Stage(Generic[Item, Output]):
     max_batch: int = 8
     """Items of one call, at least 1."""
     padded: bool = False
-    """Fill every call up to ``max_batch`` with copies of its last item. The last bits
-    of an output depend on the size of its batch, but not on its neighbours: with one
-    size for all calls, an item's output is the same whatever else is on its way."""
+    """Pad every call to ``max_batch`` with copies of its last item. The last bits of an
+    output depend on the size of its batch, but not on its neighbours: with one size for
+    all calls, an item's output is the same whatever else is in flight."""
     bucketed: bool = False
-    """Fill every call up to 1, 2, 3, 4, 6, 8, 12 … items, so that a device sees few
-    sizes; ``padded`` wins over it."""
+    """Pad every call to 1, 2, 3, 4, 6, 8, 12 … items, so that a device sees few sizes;
+    ``padded`` wins over it."""
     priority: int = 0
-    """The highest goes first: stages whose answer sets loops free to think (captions,
-    scores) before the one that keeps the device busy for long (images)."""
+    """The highest goes first: stages after which sessions think (captions, scores)
+    before the one that keeps the device busy for long (images)."""
     model: str | None = None
-    """What its calls cost is remembered under this name, of the model, its device and
-    the versions that run it; ``None``: only as long as the worker lives."""
-    patience: float | None = None
+    """What its calls cost is stored under this name, of the model, its device and the
+    versions that run it; ``None``: only as long as the worker lives."""
+    timeout: float | None = None
     """Seconds after which a call is taken to be stuck; ``None``: never."""
-    relieve: Callable[[], object] | None = None
+    free_memory: Callable[[], object] | None = None
     """Frees what memory can be freed; called when there is too little."""
-    smaller: Callable[[], object] | None = None
+    reduce_memory: Callable[[], object] | None = None
     """Makes the model work in smaller pieces from now on; called when there is too
     little memory for a single item."""
 
-    def filled(self, items: int, *, limit: int) -> int:
+    def padded_size(self, items: int, *, limit: int) -> int:
         """Return with how many items, copies among them, the model is called.
 
         Args:
@@ -60,3 +61,7 @@ class Stage(Generic[Item, Output]):
             size = power * 3 // 4 if items <= power * 3 // 4 else power
             return min(size, self.max_batch, limit)
         return items
+
+
+AnyStage: TypeAlias = "Stage[Any, Any]"
+"""A stage of whatever items: queues hold those of many kinds."""

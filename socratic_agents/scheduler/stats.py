@@ -1,4 +1,4 @@
-"""Tallies: what a worker has done."""
+"""Statistics: what a worker has done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("StageStatistics", "Statistics", "Tally")
+__all__ = ("StageStatistics", "Statistics", "StatsRecorder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class StageStatistics:
     """What a worker has done for one stage."""
 
     items: int = 0
-    """Items that were run, copies that fill a batch left out."""
+    """Items that were run, without the copies that pad a batch."""
     batches: int = 0
     """Calls of the model, halves of a failed one included."""
     seconds: float = 0.0
@@ -28,7 +28,7 @@ class Statistics:
     """What a worker has done since it was opened."""
 
     batches: int
-    """Batches that were taken; halves of a failed one are not counted again."""
+    """Batches that were begun; halves of a failed one are not counted again."""
     items: int
     """Items in those batches."""
     fill: float
@@ -36,13 +36,13 @@ class Statistics:
     busy: float
     """Share of the time in which a batch was running, 0 to 1."""
     waiting: int
-    """Items that nobody has begun with."""
+    """Items that are queued."""
     stages: Mapping[str, StageStatistics]
     """The same by the name of the stage."""
 
 
-class Tally:
-    """The counts behind the statistics; time is whatever the caller says it is."""
+class StatsRecorder:
+    """The counts behind the statistics; time is whatever its caller says it is."""
 
     def __init__(self, now: float) -> None:
         self._opened_at = self._since = now
@@ -54,18 +54,18 @@ class Tally:
         """Begin to count the time."""
         self._opened_at = now
 
-    def begin(self, items: int, most: int, *, now: float) -> None:
+    def begin_batch(self, items: int, max_batch: int, *, now: float) -> None:
         """Count a batch that is about to run."""
         self._batches += 1
         self._items += items
-        self._fill += items / most
+        self._fill += items / max_batch
         self._running, self._since = True, now
 
-    def end(self, now: float) -> None:
+    def end_batch(self, now: float) -> None:
         """Note that the batch is done."""
         self._running, self._busy = False, self._busy + now - self._since
 
-    def called(self, name: str, items: int, seconds: float) -> None:
+    def add_call(self, name: str, items: int, seconds: float) -> None:
         """Count a call of a stage's model."""
         past = self._stages.get(name, StageStatistics())
         self._stages[name] = StageStatistics(

@@ -1,9 +1,9 @@
 """One worker thread per device: it owns the models and takes a batch when it is free.
 
 Pipelines are not safe to share between threads, and event loops must not wait for
-them, so a single thread runs all models of a device. Items wait in lines, one for each
-stage and key; only at the moment when the thread is free is it decided, in that
-thread, which batch is best (late binding; see ``dispatch``). No timer seals a batch
+them, so a single thread runs all models of a device. Requests wait in queues, one for
+each stage and key; only at the moment when the thread is free is it decided, in that
+thread, which batch is best (late binding; see ``policy``). No timer closes a batch
 early, so batches fill up by themselves while the device is busy.
 """
 
@@ -16,23 +16,24 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from socratic_agents.core.errors import ClosedError, StageTimeoutError
-from socratic_agents.scheduler.cost_model import Calibration
-from socratic_agents.scheduler.executor import Caller
-from socratic_agents.scheduler.policy import Dispatcher, Run
-from socratic_agents.scheduler.queues import Item as Waiting
-from socratic_agents.scheduler.requests import Job, Loop, current_loop
-from socratic_agents.scheduler.return_wait import Answered
+from socratic_agents.scheduler.cost_model import CostModel
+from socratic_agents.scheduler.executor import BatchExecutor
+from socratic_agents.scheduler.policy import BatchPolicy, RunBatch
+from socratic_agents.scheduler.queues import QueueItem
+from socratic_agents.scheduler.requests import Request, Session, current_session
+from socratic_agents.scheduler.return_wait import ReturnWait
 from socratic_agents.scheduler.stage import Stage
-from socratic_agents.scheduler.stats import StageStatistics, Statistics, Tally
+from socratic_agents.scheduler.stats import StageStatistics, Statistics, StatsRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
     from typing import Self
 
     from socratic_agents.core.errors import SocraticError
+    from socratic_agents.scheduler.stage import AnyStage
 
 __all__ = ("Stage", "StageStatistics", "Statistics", "Worker")
 
@@ -42,7 +43,7 @@ Result = TypeVar("Result")
 
 
 class Worker:
-    """The thread that owns a device, and the lines in front of it.
+    """The thread that owns a device, and the queues in front of it.
 
     Items may be submitted from any number of event loops and threads. ``async with``
     opens and closes it; ``open`` and ``close`` do the same for those who cannot wait.
@@ -50,51 +51,51 @@ class Worker:
 
     Args:
         name: Of the thread, for people who look at threads.
-        calibration: What calls cost; ``None``: learned anew, and forgotten.
+        cost_model: What calls cost; ``None``: learned anew, and not stored.
     """
 
     def __init__(
-        self, name: str = "socratic-worker", *, calibration: Calibration | None = None
+        self, name: str = "socratic-worker", *, cost_model: CostModel | None = None
     ) -> None:
         # A daemon: the interpreter waits for other threads before ``atexit`` runs, so
-        # a worker that nobody closed could never be told to stop.
+        # a worker that nobody closed could never be asked to stop.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._changed = threading.Condition()
-        self._calibration = calibration or Calibration()
-        self._caller = Caller(
-            self._calibration,
+        self._cost_model = cost_model or CostModel()
+        self._executor = BatchExecutor(
+            self._cost_model,
             watch=self._watch,
-            note=self._note,
+            record=self._record,
             closed=lambda: self._closed,
         )
-        self._dispatcher, self._numbers = Dispatcher(), itertools.count()
-        self._tally = Tally(time.perf_counter())
-        self._running: list[Job] = []
-        self._loops: dict[int, Loop] = {}
-        self._answered = Answered(self._dispatcher.grace)
+        self._policy, self._numbers = BatchPolicy[Request](), itertools.count()
+        self._stats = StatsRecorder(time.perf_counter())
+        self._running: list[Request] = []
+        self._sessions: dict[int, Session] = {}
+        self._return_wait = ReturnWait(self._policy.return_wait_limit)
         self._closed = False
-        self._over = threading.Event()  # the thread has ended, or is stuck
+        self._ended = threading.Event()  # the thread has ended, or is stuck
         self._watched: object = None
-        self._stuck: Stage[Any, Any] | None = None
+        self._stuck: AnyStage | None = None
 
     def open(self) -> None:
         """Start the thread."""
-        self._tally.open(time.perf_counter())
+        self._stats.open(time.perf_counter())
         self._thread.start()
         atexit.register(self.close)
 
     def close(self) -> None:
         """Answer every waiter with an error, and wait for the running batch to end.
 
-        One that is stuck is not waited for. What calls cost is kept.
+        One that is stuck is not waited for. What calls cost is stored.
         """
         self._refuse()
         if self._thread.is_alive():
-            self._over.wait()
+            self._ended.wait()
             if not self._stuck:
                 self._thread.join()
         atexit.unregister(self.close)
-        self._calibration.save()
+        self._cost_model.save()
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -117,38 +118,41 @@ class Worker:
 
         Raises:
             ClosedError: If the worker is closed, or closes before the answer.
-            StageTimeoutError: If a call takes longer than its stage has patience.
+            StageTimeoutError: If a call exceeds the timeout of its stage.
             BatchError: If the stage broke its contract.
             Exception: Whatever the stage raised or returned for this item.
         """
-        job, loop = Job(item, stage), current_loop.get()
+        request, session = Request(item, stage), current_session.get()
         with self._changed:
             if self._closed or self._stuck:
                 raise self._refusal(stage)
             number = next(self._numbers)
-            waiting = Waiting(
-                job, number, loop.order if loop else number, loop and loop.user
+            queued = QueueItem(
+                request,
+                number,
+                session.order if session else number,
+                session and session.user,
             )
-            if loop:
-                loop.waiting += 1
-                self._answered.discard(loop.order)
-                self._dispatcher.thinking.end(loop.order, now=time.perf_counter())
-            self._dispatcher.add(
-                waiting,
+            if session:
+                session.waiting += 1
+                self._return_wait.discard(session.order)
+                self._policy.think_times.end(session.order, now=time.perf_counter())
+            self._policy.add(
+                queued,
                 stage=stage,
                 key=key,
                 priority=stage.priority,
-                most=self._calibration.limit(stage, key),
-                curve=self._calibration.curve(stage, key),
+                max_batch=self._cost_model.limit(stage, key),
+                curve=self._cost_model.curve(stage, key),
             )
             self._changed.notify()
         try:
-            return cast("Output", await job.answer)
+            return cast("Output", await request.answer)
         finally:
             with self._changed:
-                self._dispatcher.discard(waiting, stage=stage, key=key)
-                if loop:
-                    loop.waiting -= 1
+                self._policy.discard(queued, stage=stage, key=key)
+                if session:
+                    session.waiting -= 1
 
     async def call(self, function: Callable[[], Result]) -> Result:
         """Run a function in the worker's thread, to load a model for example."""
@@ -160,75 +164,75 @@ class Worker:
         return await self.submit(stage, None)
 
     @contextmanager
-    def loop(self, *, user: Hashable = None) -> Iterator[None]:
-        """Take what is submitted meanwhile, in tasks begun here too, for one loop's.
+    def session(self, *, user: Hashable = None) -> Iterator[None]:
+        """Count what is submitted meanwhile, in tasks begun here too, as one session's.
 
-        The items of the loop that began first go first.
+        The items of the session that began first go first.
 
         Args:
-            user: Whose loop it is; users get equal shares of the device.
+            user: For whom it is; users get equal shares of the device.
         """
         with self._changed:
-            loop = Loop(next(self._numbers), user)
-            self._loops[loop.order] = loop
-        token = current_loop.set(loop)
+            session = Session(next(self._numbers), user)
+            self._sessions[session.order] = session
+        token = current_session.set(session)
         try:
             yield
         finally:
-            current_loop.reset(token)
+            current_session.reset(token)
             with self._changed:
-                del self._loops[loop.order]
-                self._answered.discard(loop.order)
+                del self._sessions[session.order]
+                self._return_wait.discard(session.order)
                 self._changed.notify()
-                self._dispatcher.thinking.end(loop.order, now=time.perf_counter())
+                self._policy.think_times.end(session.order, now=time.perf_counter())
 
     def think(self) -> None:
-        """Let the worker know that this loop is about to wait for something else.
+        """Note that this session is about to wait for a language model.
 
         An idle device may then wait for it a moment, rather than begin with a batch
-        that is nearly empty. The loop is back when it submits the next item, and
-        cannot be on its way while another item of it waits.
+        that is nearly empty. The session is back when it submits the next item, and
+        does not think while another item of it waits.
         """
-        if loop := current_loop.get():
+        if session := current_session.get():
             with self._changed:
-                self._answered.discard(loop.order)
+                self._return_wait.discard(session.order)
                 self._changed.notify()
-                if not loop.waiting:
+                if not session.waiting:
                     now = time.perf_counter()
-                    self._dispatcher.thinking.begin(loop.order, now=now)
+                    self._policy.think_times.begin(session.order, now=now)
 
-    def admission(self) -> int | None:
-        """Return how many loops keep the device busy; ``None``: not known yet."""
+    def admission_limit(self) -> int | None:
+        """Return how many sessions keep the device busy; ``None``: not known yet."""
         with self._changed:
-            return self._dispatcher.worth_admitting()
+            return self._policy.admission_limit()
 
-    def measured(self, stage: str, model: str | None) -> int:
+    def largest_measured(self, stage: str, model: str | None) -> int:
         """Return the largest call that was measured of a model with a name; 0: none."""
-        return self._calibration.largest(stage, model)
+        return self._cost_model.largest(stage, model)
 
     def statistics(self) -> Statistics:
         """Return what was done until now."""
         with self._changed:
             now = time.perf_counter()
-            return self._tally.statistics(len(self._dispatcher), now=now)
+            return self._stats.statistics(len(self._policy), now=now)
 
-    def _give_up(self, stage: Stage[Any, Any], watched: object) -> None:
+    def _give_up(self, stage: AnyStage, watched: object) -> None:
         """Answer everyone, since the device may never be free again."""
         with self._changed:
             if self._watched is not watched:
                 return  # it has just ended
             self._stuck = stage
             self._answer_all()
-            self._over.set()
+            self._ended.set()
 
     @contextmanager
-    def _watch(self, stage: Stage[Any, Any]) -> Iterator[None]:
-        """Watch a call of a stage that has not patience without end."""
-        if stage.patience is None:
+    def _watch(self, stage: AnyStage) -> Iterator[None]:
+        """Watch a call of a stage that has a timeout."""
+        if stage.timeout is None:
             yield
             return
         watched = self._watched = object()
-        timer = threading.Timer(stage.patience, self._give_up, (stage, watched))
+        timer = threading.Timer(stage.timeout, self._give_up, (stage, watched))
         timer.daemon = True
         timer.start()
         try:
@@ -237,32 +241,32 @@ class Worker:
             timer.cancel()
             with self._changed:
                 self._watched = self._stuck = None
-                self._over.clear()
+                self._ended.clear()
 
-    def _note(self, stage: Stage[Any, Any], items: int, seconds: float) -> None:
+    def _record(self, stage: AnyStage, items: int, seconds: float) -> None:
         """Count a call."""
         with self._changed:
-            self._tally.called(stage.name, items, seconds)
+            self._stats.add_call(stage.name, items, seconds)
 
     def _refuse(self) -> None:
-        """Take no more work, and answer everyone who still waits."""
+        """Accept no more work, and answer everyone who still waits."""
         with self._changed:
             self._closed = True
             self._answer_all()
             self._changed.notify()
 
     def _answer_all(self) -> None:
-        for waiting in self._dispatcher.clear():
-            waiting.payload.settle(self._refusal(waiting.payload.stage))
-        for job in self._running:
-            job.settle(self._refusal(None))
+        for queued in self._policy.clear():
+            queued.payload.resolve(self._refusal(queued.payload.stage))
+        for request in self._running:
+            request.resolve(self._refusal(None))
 
-    def _refusal(self, stage: Stage[Any, Any] | None) -> SocraticError:
+    def _refusal(self, stage: AnyStage | None) -> SocraticError:
         what = f"stage {stage.name!r}" if stage else "a running batch"
         if self._stuck:
             message = (
                 f"expected a worker that answers for {what}, got one that has been "
-                f"stuck for more than {self._stuck.patience} s in a call of stage "
+                f"stuck for more than {self._stuck.timeout} s in a call of stage "
                 f"{self._stuck.name!r}; wait for the call, or restart the program"
             )
             return StageTimeoutError(message)
@@ -271,45 +275,44 @@ class Worker:
         )
         return ClosedError(message)
 
-    def _alone(self, items: list[Waiting]) -> set[int]:
-        """Return the loops that wait for nothing but these items."""
-        counts = Counter(item.loop for item in items)
+    def _answered_by(self, items: list[QueueItem[Request]]) -> set[int]:
+        """Return the sessions that wait for nothing but these items."""
+        counts = Counter(item.session for item in items)
         return {
             order
             for order, count in counts.items()
-            if order in self._loops and self._loops[order].waiting == count
+            if order in self._sessions and self._sessions[order].waiting == count
         }
 
     def _work(self) -> None:
         try:
             while (batch := self._next()) is not None:
-                self._caller.run(*batch)
+                self._executor.run(*batch)
                 del batch  # or the last images would live until the next batch
         finally:
-            self._over.set()
+            self._ended.set()
 
-    def _next(self) -> tuple[Stage[Any, Any], Hashable, list[Job]] | None:
+    def _next(self) -> tuple[AnyStage, Hashable, list[Request]] | None:
         """Return the batch that is best now, when there is one; ``None``: closed."""
         with self._changed:
             if self._running:
                 self._running = []
-                self._tally.end(time.perf_counter())
+                self._stats.end_batch(time.perf_counter())
             while not self._closed:
                 now = time.perf_counter()
-                if seconds := self._answered.wait(now):
+                if seconds := self._return_wait.wait(now):
                     self._changed.wait(seconds)
                     continue
-                decision = self._dispatcher.decide(now)
-                if not isinstance(decision, Run):
-                    timeout = decision.until - now if decision else None
-                    self._changed.wait(timeout)
+                decision = self._policy.decide(now)
+                if not isinstance(decision, RunBatch):
+                    self._changed.wait(decision.time - now if decision else None)
                     continue
-                stage = cast("Stage[Any, Any]", decision.line.stage)
-                jobs = [item.payload for item in decision.items]
-                jobs = [job for job in jobs if job.wanted]
-                if jobs:
-                    self._running = jobs
-                    self._answered.expect(self._alone(decision.items))
-                    self._tally.begin(len(jobs), stage.max_batch, now=now)
-                    return stage, decision.line.key, jobs
+                requests = [item.payload for item in decision.items]
+                requests = [request for request in requests if request.wanted]
+                if requests:
+                    stage = requests[0].stage
+                    self._running = requests
+                    self._return_wait.expect(self._answered_by(decision.items))
+                    self._stats.begin_batch(len(requests), stage.max_batch, now=now)
+                    return stage, decision.queue.key, requests
             return None

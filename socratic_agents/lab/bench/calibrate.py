@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import OOM_ERROR_NAMES, ConfigurationError
 from socratic_agents.runtime.image_models import open_voices
-from socratic_agents.scheduler.cost_model import TRUSTED, Calibration, cache_file
+from socratic_agents.scheduler.cost_model import TRUSTED, CostModel, cache_file
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Cost:
 class _Tape(Worker):
     """A worker that remembers the first item of each stage."""
 
-    def __init__(self, calibration: Calibration) -> None:
-        super().__init__("socratic-calibrate", calibration=calibration)
+    def __init__(self, cost_model: CostModel) -> None:
+        super().__init__("socratic-calibrate", cost_model=cost_model)
         self.first: dict[str, tuple[Stage[Any, Any], Any]] = {}
 
     async def submit(
@@ -84,9 +84,9 @@ async def calibrate(
     Raises:
         ConfigurationError: If no model runs here, or one cannot be opened.
     """
-    calibration = Calibration(cache_file() if path is None else path)
+    cost_model = CostModel(cache_file() if path is None else path)
     costs: list[Cost] = []
-    async with _Tape(calibration) as worker:
+    async with _Tape(cost_model) as worker:
         voices = await worker.call(lambda: open_voices(settings, worker))
         try:
             image = await voices.generate(PROMPT, settings.seed)
@@ -98,7 +98,7 @@ async def calibrate(
             for stage, item in worker.first.values():
 
                 def measure(stage: Any = stage, item: Any = item) -> list[Cost]:
-                    return _measured(stage, item, most, calibration, on_cost, clock)
+                    return _measured(stage, item, most, cost_model, on_cost, clock)
 
                 costs += await worker.call(measure)
         finally:
@@ -136,7 +136,7 @@ def _measured(
     stage: Stage[Any, Any],
     item: Any,
     most: int,
-    calibration: Calibration,
+    cost_model: CostModel,
     on_cost: Callable[[Cost], None] | None,
     clock: Callable[[], float],
 ) -> list[Cost]:
@@ -154,7 +154,7 @@ def _measured(
                 return costs
             seconds.append(clock() - began)
         for one in seconds[1:]:
-            calibration.observe(stage, None, items=items, seconds=one)
+            cost_model.observe(stage, None, items=items, seconds=one)
         cost = Cost(stage.name, items, sorted(seconds[1:])[TRUSTED // 2])
         before = [one.each for one in costs]
         costs.append(cost)
@@ -181,6 +181,6 @@ def _fits(stage: Stage[Any, Any], items: list[Any]) -> bool:
             raise
     else:
         return True
-    if stage.relieve is not None:
-        stage.relieve()
+    if stage.free_memory is not None:
+        stage.free_memory()
     return False

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from socratic_agents.core.errors import BatchError, ClosedError, ConfigurationError
 from socratic_agents.core.text import error_line
 from socratic_agents.scheduler.remote.replica import ForgottenError
-from socratic_agents.scheduler.requests import Job, current_loop
+from socratic_agents.scheduler.requests import Request, current_session
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Replicas:
     def __init__(self, cluster: Cluster, *, start: Callable[[], Any]) -> None:
         self._cluster, self._start = cluster, start
         self._lock = threading.RLock()
-        self._jobs = set[Job]()
+        self._requests = set[Request]()
         self._homes: dict[int, _Home] = {}
         self._tokens = itertools.count()
         self._closed, self._last = False, "none was started"
@@ -185,8 +185,8 @@ class Replicas:
         """Answer every waiter with an error, and end the actors."""
         with self._lock:
             self._closed = True
-            for job in self._jobs:
-                job.settle(self._refusal())
+            for request in self._requests:
+                request.resolve(self._refusal())
             places, self._places = self._places, []
         for place in places:
             if not place.opened.done():
@@ -241,18 +241,18 @@ class Replicas:
 
     async def _until(self, futures: Iterable[Future[Any]]) -> None:
         """Wait for one of these, or for the end."""
-        job = Job(None, _ASKED)
+        request = Request(None, _ASKED)
         with self._lock:
             if self._closed:
                 raise self._refusal()
-            self._jobs.add(job)
+            self._requests.add(request)
         for future in futures:
-            future.add_done_callback(lambda _: job.settle(None))
+            future.add_done_callback(lambda _: request.resolve(None))
         try:
-            await job.answer
+            await request.answer
         finally:
             with self._lock:
-                self._jobs.discard(job)
+                self._requests.discard(request)
 
     def _place(self, deaths: int = 0) -> _Place:
         actor = self._start()
@@ -301,5 +301,5 @@ class Replicas:
 
 
 def _whose() -> tuple[int, Any] | None:
-    loop = current_loop.get()
+    loop = current_session.get()
     return (loop.order, loop.user) if loop else None

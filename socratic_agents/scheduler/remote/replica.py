@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.scheduler.cost_model import Calibration, cache_file
-from socratic_agents.scheduler.requests import Loop, current_loop
+from socratic_agents.scheduler.cost_model import CostModel, cache_file
+from socratic_agents.scheduler.requests import Session, current_session
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Replica:
         kept: int = KEPT,
     ) -> None:
         self._open_with = partial(open_with, settings)
-        self._worker = Worker("socratic-replica", calibration=Calibration(cache_file()))
+        self._worker = Worker("socratic-replica", cost_model=CostModel(cache_file()))
         self._images: OrderedDict[int, Image.Image] = OrderedDict()
         self._kept = kept
 
@@ -145,4 +145,4 @@ class Replica:
 
 def _belong_to(whose: tuple[int, Hashable] | None) -> None:
     """Let the oldest loop go first here too; lasts as long as the task."""
-    current_loop.set(Loop(*whose) if whose else None)
+    current_session.set(Session(*whose) if whose else None)

@@ -49,7 +49,7 @@ class Serial:
         async with self._lock:
             return (await self._run(stage, [item]))[0]
 
-    def loop(self, *, user: Hashable = None) -> AbstractContextManager[None]:  # noqa: ARG002 - it knows none
+    def session(self, *, user: Hashable = None) -> AbstractContextManager[None]:  # noqa: ARG002 - it knows none
         """Know nothing of loops."""
         return nullcontext()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.scheduler.cost_model import Calibration
+from socratic_agents.scheduler.cost_model import CostModel
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -107,15 +107,15 @@ class Costs:
         """
         return min(1 / (self.best * slow), loops / (self.alone * slow + thought))
 
-    def calibration(self) -> Calibration:
+    def cost_model(self) -> CostModel:
         """Return a calibration that knows it, as a worker's does after a while."""
-        calibration = Calibration()
+        cost_model = CostModel()
         for place, cost in self.stages.items():
             stage, key = self.identities[place], place[1]
             for size, seconds in cost.seconds.items():
                 for _ in range(TRUSTED):
-                    calibration.observe(stage, key, items=size, seconds=seconds)
-        return calibration
+                    cost_model.observe(stage, key, items=size, seconds=seconds)
+        return cost_model
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the JSON form, one object a stage and key."""

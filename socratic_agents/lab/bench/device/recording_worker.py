@@ -50,7 +50,7 @@ class SchedulerUnderTest(Protocol):
     ) -> Any:
         """Return the stage's output for this item."""
 
-    def loop(self, *, user: Hashable = None) -> AbstractContextManager[None]:
+    def session(self, *, user: Hashable = None) -> AbstractContextManager[None]:
         """Take what is submitted meanwhile for one loop's."""
 
     def think(self) -> None:
@@ -101,15 +101,15 @@ class RecordingWorker:
             raise answer.output
         return answer.output
 
-    def loop(self, *, user: Hashable = None) -> AbstractContextManager[None]:
+    def session(self, *, user: Hashable = None) -> AbstractContextManager[None]:
         """Pass on."""
-        return self._here().loop(user=user)
+        return self._here().session(user=user)
 
     def think(self) -> None:
         """Pass on."""
         self._here().think()
 
-    def measured(self, stage: str, model: str | None) -> int:  # noqa: ARG002 - as a worker
+    def largest_measured(self, stage: str, model: str | None) -> int:  # noqa: ARG002 - as a worker
         """Return how large calls are worth being, once that was measured."""
         return self.caps.get("generator" if stage == "denoiser" else stage, 0)
 

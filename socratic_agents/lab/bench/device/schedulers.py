@@ -27,7 +27,7 @@ __all__ = ("DEVICE_SCHEDULERS", "SchedulerSpec", "Testbed", "Variants")
 
 def _worker(costs: Costs) -> Any:
     """Return the library's own worker, which knows what calls cost."""
-    return Worker("bench-device", calibration=costs.calibration())
+    return Worker("bench-device", cost_model=costs.cost_model())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,7 @@ async def run_trial(
             pace = LlmDelay(case, number, window)
             agents = _counted(loops.agents(pace), window, saw)
             prompt = loops.prompts[number % len(loops.prompts)]
-            with recorder.loop(user=user):
+            with recorder.session(user=user):
                 await body(agents, prompt, seed=case.seed + number, rounds=case.rounds)
 
     try:

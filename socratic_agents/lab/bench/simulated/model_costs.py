@@ -11,15 +11,15 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from socratic_agents.scheduler.cost_curve import Curve
+from socratic_agents.scheduler.cost_curve import CostCurve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ("MODELS", "ModelCosts")
 
-CAPTIONER = Curve(tuple(0.2 + 0.012 * items for items in range(1, 33)))
-SCORER = Curve(tuple(0.01 + 0.002 * items for items in range(1, 33)))
+CAPTIONER = CostCurve(tuple(0.2 + 0.012 * items for items in range(1, 33)))
+SCORER = CostCurve(tuple(0.01 + 0.002 * items for items in range(1, 33)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,30 +29,30 @@ class ModelCosts:
     name: str
     steps: int
     """Denoising steps of an image."""
-    step: Curve
+    step: CostCurve
     """One denoising step."""
     decode: float
     """Seconds that each image takes after its last step."""
 
     @property
-    def curves(self) -> Mapping[str, Curve]:
+    def curves(self) -> Mapping[str, CostCurve]:
         """What calls cost, by stage, in the order of a round."""
         images = enumerate(self.step.seconds, 1)
         drawing = tuple(self.steps * s + self.decode * items for items, s in images)
         return {
-            "generator": Curve(drawing),
+            "generator": CostCurve(drawing),
             "captioner": CAPTIONER,
             "scorer": SCORER,
         }
 
 
-def _through(points: Mapping[int, float]) -> Curve:
+def _through(points: Mapping[int, float]) -> CostCurve:
     """Return the curve through some points, straight between them."""
     seconds, sizes = [], sorted(points)
     for low, high in itertools.pairwise(sizes):
         slope = (points[high] - points[low]) / (high - low)
         seconds += [points[low] + slope * step for step in range(high - low)]
-    return Curve((*seconds, points[sizes[-1]]))
+    return CostCurve((*seconds, points[sizes[-1]]))
 
 
 MODELS = (

@@ -64,8 +64,8 @@ def bound(models: ModelCosts, case: Scenario, *, loops: int) -> float:
     The device cannot do more than its best batches back to back, and so many loops
     cannot do more than so many that never wait for each other.
     """
-    best = sum(curve.best for curve in models.curves.values())
-    alone = sum(curve.at(1) for curve in models.curves.values())
+    best = sum(curve.item_seconds for curve in models.curves.values())
+    alone = sum(curve.predict(1) for curve in models.curves.values())
     return min(1 / best, loops / (alone + case.mean_thought())) / ROUNDS
 
 
@@ -92,8 +92,8 @@ def simulate(
     """
     chosen = [models for models in MODELS if models.name in names]
     for models, median, count in itertools.product(chosen, llm_seconds, loops):
-        single = sum(curve.at(1) for curve in models.curves.values())
-        limit = single / sum(curve.best for curve in models.curves.values())
+        single = sum(curve.predict(1) for curve in models.curves.values())
+        limit = single / sum(curve.item_seconds for curve in models.curves.values())
         case = Scenario(total=max(4 * count, 64), llm_seconds=median, seed=seed)
         most = bound(models, case, loops=count)
         slowest = measure(models, SIMULATED_SCHEDULERS["sequential"], case, loops=1)

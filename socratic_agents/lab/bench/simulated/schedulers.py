@@ -7,14 +7,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from socratic_agents.scheduler.policy import Dispatcher, Run
-from socratic_agents.scheduler.queues import Item
+from socratic_agents.scheduler.policy import BatchPolicy, RunBatch
+from socratic_agents.scheduler.queues import QueueItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from socratic_agents.lab.bench.simulated.model_costs import ModelCosts
-    from socratic_agents.scheduler.cost_curve import Curve
+    from socratic_agents.scheduler.cost_curve import CostCurve
 
 __all__ = (
     "SIMULATED_SCHEDULERS",
@@ -176,36 +176,36 @@ class Ours(Lock):
 
     def __init__(self, models: ModelCosts, *, loops: int) -> None:
         super().__init__(models, loops=loops)
-        self._dispatcher, self._numbers = Dispatcher(), itertools.count()
+        self._policy, self._numbers = BatchPolicy[int](), itertools.count()
 
     def arrive(self, stage: str, loop: int, *, now: float) -> None:
         """Queue, as in the worker."""
         if stage == "generator":
-            self._dispatcher.thinking.end(loop, now=now)
+            self._policy.think_times.end(loop, now=now)
         curve = self._curves[stage]
-        self._dispatcher.add(
-            Item(loop, next(self._numbers), loop),
+        self._policy.add(
+            QueueItem(loop, next(self._numbers), loop),
             stage=stage,
             priority=0 if stage == "generator" else 1,
-            most=len(curve.seconds),
+            max_batch=len(curve.seconds),
             curve=curve,
         )
 
     def think(self, loop: int, *, now: float) -> None:
         """Take note, as the worker does."""
-        self._dispatcher.thinking.begin(loop, now=now)
+        self._policy.think_times.begin(loop, now=now)
 
     def leave(self, loop: int, *, now: float) -> None:
         """Take note, as the worker does."""
-        self._dispatcher.thinking.end(loop, now=now)
+        self._policy.think_times.end(loop, now=now)
 
     def decide(self, now: float) -> DeviceCall | float | None:
-        """Do what the dispatcher says."""
-        decision = self._dispatcher.decide(now)
-        if isinstance(decision, Run):
+        """Do what the policy says."""
+        decision = self._policy.decide(now)
+        if isinstance(decision, RunBatch):
             loops = [item.payload for item in decision.items]
-            return _whole(str(decision.line.stage), loops, self._curves)
-        return decision.until if decision else None
+            return _whole(str(decision.queue.stage), loops, self._curves)
+        return decision.time if decision else None
 
 
 class OursByStep(Lock):
@@ -226,12 +226,12 @@ class OursByStep(Lock):
         drawing, step = self._here["generator"], self._models.step
         for stage in ("scorer", "captioner"):
             here, curve = self._here[stage], self._curves[stage]
-            piling = len(here) < curve.enough and len(drawing) >= 2 * step.full
+            piling = len(here) < curve.good_size and len(drawing) >= 2 * step.best_size
             if here and not piling:
-                size = min(len(here), curve.full)
+                size = min(len(here), curve.best_size)
                 batch = [here.popleft() for _ in range(size)]
                 return _whole(stage, batch, self._curves)
-        while drawing and len(self._steps) < step.full:
+        while drawing and len(self._steps) < step.best_size:
             self._steps[drawing.popleft()] = self._models.steps
         if not self._steps:
             return None
@@ -240,12 +240,14 @@ class OursByStep(Lock):
         done = [loop for loop, left in self._steps.items() if not left]
         for loop in done:
             del self._steps[loop]
-        seconds = step.at(len(batch)) + self._models.decode * len(done)
+        seconds = step.predict(len(batch)) + self._models.decode * len(done)
         return DeviceCall("generator", batch, seconds, done)
 
 
-def _whole(stage: str, loops: Sequence[int], curves: Mapping[str, Curve]) -> DeviceCall:
-    return DeviceCall(stage, loops, curves[stage].at(len(loops)), loops)
+def _whole(
+    stage: str, loops: Sequence[int], curves: Mapping[str, CostCurve]
+) -> DeviceCall:
+    return DeviceCall(stage, loops, curves[stage].predict(len(loops)), loops)
 
 
 def _node_cost(loops: int) -> float:

@@ -139,7 +139,7 @@ class Simulator:
             )
             raise BatchError(message)
         (t0, w0, b0), (t1, w1, b1) = self._marks
-        best = ROUNDS * sum(curve.best for curve in self._curves.values())
+        best = ROUNDS * sum(curve.item_seconds for curve in self._curves.values())
         return SimulationResult(
             loops_per_second=(w1 - w0) / best / (t1 - t0),
             busy=(b1 - b0) / (t1 - t0),
@@ -240,8 +240,8 @@ class Simulator:
         began, call = self._running
         passed = min((self._now - began) / call.seconds, 1.0)
         if call.done is call.loops:
-            work = len(call.loops) * self._curves[call.stage].best
+            work = len(call.loops) * self._curves[call.stage].item_seconds
         else:  # a step of each, and what comes after the last one
-            step, decode = self._models.step.best, self._models.decode
+            step, decode = self._models.step.item_seconds, self._models.decode
             work = len(call.loops) * step + len(call.done) * decode
         return self._work + work * passed, self._busy + call.seconds * passed

@@ -48,7 +48,7 @@ from socratic_agents.runtime.remote_models import _portable, open_replicas
 from socratic_agents.scheduler.remote.pool import TRIES, Replicas
 from socratic_agents.scheduler.remote.ray import RayCluster
 from socratic_agents.scheduler.remote.replica import Abilities, ForgottenError, Replica
-from socratic_agents.scheduler.requests import Loop, current_loop
+from socratic_agents.scheduler.requests import Session, current_session
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -287,9 +287,9 @@ class TestCrossing:
 
     async def test_what_is_known_of_an_image_crosses_too(self) -> None:
         """How many tokens were cut off, for example; and whose loop it is."""
-        token = current_loop.set(Loop(5, "ann"))
+        token = current_session.set(Session(5, "ann"))
         image = await Machines().replicas().generate("a thing", 1)
-        current_loop.reset(token)
+        current_session.reset(token)
         assert {"prompt": "a thing", "whose": (5, "ann")} == image.info
 
     async def test_a_foreign_image_is_sent_once(self) -> None:
@@ -470,7 +470,7 @@ def _opener(  # noqa: C901 - a closure crosses whole to another process
         if settings.generator == "broken":
             raise LoadError("expected weights, got none")
         stage: Stage[tuple[str, int], Any] = Stage(name="generator", run=draw)
-        trap: Stage[None, None] = Stage(name="trap", run=snap, patience=1)
+        trap: Stage[None, None] = Stage(name="trap", run=snap, timeout=1)
 
         async def generate(prompt: str, seed: int) -> Image.Image:
             if folder and held():

@@ -1,4 +1,4 @@
-"""Calibration: what calls cost, learned from the calls, kept whole or not at all."""
+"""The cost model: what calls cost, learned from calls, stored whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.scheduler.cost_model import (
-    KEPT,
-    KEYS,
+    CALLS,
+    CURVES,
     TRUSTED,
-    Calibration,
+    CostModel,
     cache_file,
 )
 from socratic_agents.scheduler.stage import Stage
@@ -33,16 +33,16 @@ def _stage(**options: Any) -> Stage[int, int]:
 
 def _learned(
     seconds: Mapping[int, float], stage: Stage[int, int], path: Path | None = None
-) -> Calibration:
-    calibration = Calibration(path)
+) -> CostModel:
+    cost_model = CostModel(path)
     for items, lasted in seconds.items():
         for _ in range(TRUSTED):
-            calibration.observe(stage, None, items=items, seconds=lasted)
-    return calibration
+            cost_model.observe(stage, None, items=items, seconds=lasted)
+    return cost_model
 
 
-def _points(calibration: Calibration, stage: Stage[int, int]) -> tuple[float, ...]:
-    curve = calibration.curve(stage, None)
+def _points(cost_model: CostModel, stage: Stage[int, int]) -> tuple[float, ...]:
+    curve = cost_model.curve(stage, None)
     assert curve is not None
     return curve.seconds
 
@@ -71,22 +71,22 @@ def test_curves_lie_in_the_cache_folder(
 
 def test_a_size_is_believed_when_it_was_seen_often_enough() -> None:
     """First calls may compile; one slow call among many changes nothing."""
-    stage, calibration = _stage(max_batch=2), Calibration()
-    assert calibration.curve(stage, None) is None
+    stage, cost_model = _stage(max_batch=2), CostModel()
+    assert cost_model.curve(stage, None) is None
     for n, seconds in enumerate([9.0, 1.0, 1.0], 1):
-        assert calibration.curve(stage, None) is None
-        calibration.observe(stage, None, items=2, seconds=seconds)
-        assert (n < TRUSTED) == (calibration.curve(stage, None) is None)
-    assert 1.0 == _points(calibration, stage)[1]
+        assert cost_model.curve(stage, None) is None
+        cost_model.observe(stage, None, items=2, seconds=seconds)
+        assert (n < TRUSTED) == (cost_model.curve(stage, None) is None)
+    assert 1.0 == _points(cost_model, stage)[1]
 
 
 def test_old_calls_are_forgotten() -> None:
     """A device that became slower is found out."""
     stage = _stage(max_batch=2)
-    calibration = _learned({2: 1.0}, stage)
-    for _ in range(KEPT):
-        calibration.observe(stage, None, items=2, seconds=3.0)
-    assert 3.0 == _points(calibration, stage)[1]
+    cost_model = _learned({2: 1.0}, stage)
+    for _ in range(CALLS):
+        cost_model.observe(stage, None, items=2, seconds=3.0)
+    assert 3.0 == _points(cost_model, stage)[1]
 
 
 @given(
@@ -126,74 +126,74 @@ def test_what_takes_no_time_has_no_curve() -> None:
 def test_single_items_are_not_learned_from() -> None:
     """A stage that takes one at a time leaves nothing to choose."""
     stage = _stage(max_batch=1, model="tiny")
-    calibration = _learned({1: 1.0}, stage)
-    assert calibration.curve(stage, None) is None
-    assert 1 == calibration.limit(stage, None)
-    assert not calibration._records
+    cost_model = _learned({1: 1.0}, stage)
+    assert cost_model.curve(stage, None) is None
+    assert 1 == cost_model.limit(stage, None)
+    assert not cost_model._records
 
 
 def test_curves_differ_by_stage_model_and_key() -> None:
     """Large images cost more than small ones, and say nothing about them."""
     stage = _stage(max_batch=2)
-    calibration = Calibration()
+    cost_model = CostModel()
     for _ in range(TRUSTED):
-        calibration.observe(stage, (64, 64), items=2, seconds=1.0)
-    assert calibration.curve(stage, (64, 64)) is not None
-    assert calibration.curve(stage, (32, 64)) is None
-    assert calibration.curve(_stage(max_batch=2, model="b"), (64, 64)) is None
+        cost_model.observe(stage, (64, 64), items=2, seconds=1.0)
+    assert cost_model.curve(stage, (64, 64)) is not None
+    assert cost_model.curve(stage, (32, 64)) is None
+    assert cost_model.curve(_stage(max_batch=2, model="b"), (64, 64)) is None
 
 
 def test_the_memory_sets_a_limit_that_only_falls() -> None:
     """What did not fit once is not tried again in this run."""
     stage = _stage(max_batch=6)
-    calibration = _learned({6: 6.0}, stage)
-    assert 6 == calibration.limit(stage, None)
-    assert 6 == len(_points(calibration, stage))
+    cost_model = _learned({6: 6.0}, stage)
+    assert 6 == cost_model.limit(stage, None)
+    assert 6 == len(_points(cost_model, stage))
     for cap, limit in ((4, 4), (2, 2), (3, 2)):
-        calibration.lower(stage, None, cap=cap)
-        assert limit == calibration.limit(stage, None)
-        assert limit == len(_points(calibration, stage))
-    assert 6 == calibration.limit(stage, "another")
+        cost_model.lower_limit(stage, None, cap=cap)
+        assert limit == cost_model.limit(stage, None)
+        assert limit == len(_points(cost_model, stage))
+    assert 6 == cost_model.limit(stage, "another")
 
 
 def test_keys_without_end_do_not_fill_the_memory() -> None:
     """The oldest curve goes first."""
-    stage, calibration = _stage(max_batch=2), Calibration()
-    for key in range(KEYS + 10):
+    stage, cost_model = _stage(max_batch=2), CostModel()
+    for key in range(CURVES + 10):
         for _ in range(TRUSTED):
-            calibration.observe(stage, key, items=1, seconds=1.0)
-    assert KEYS == len(calibration._records)
-    assert calibration.curve(stage, 9) is None
-    assert calibration.curve(stage, 10) is not None
+            cost_model.observe(stage, key, items=1, seconds=1.0)
+    assert CURVES == len(cost_model._records)
+    assert cost_model.curve(stage, 9) is None
+    assert cost_model.curve(stage, 10) is not None
 
 
 def test_named_models_are_remembered(tmp_path: Path) -> None:
     """The next run knows what this one has learned, but not what did not fit."""
     path, stage = tmp_path / "new" / "calibration.json", _stage(model="tiny")
-    calibration = _learned({1: 0.5, 8: 2.0}, stage, path)
-    calibration.observe(stage, None, items=4, seconds=9.0)  # once is not enough
-    calibration.save()
+    cost_model = _learned({1: 0.5, 8: 2.0}, stage, path)
+    cost_model.observe(stage, None, items=4, seconds=9.0)  # once is not enough
+    cost_model.save()
     assert [path] == list(path.parent.iterdir())
-    again = Calibration(path)
-    assert _points(again, stage) == _points(calibration, stage)
-    calibration.lower(stage, None, cap=2)
-    calibration.save()
-    assert 8 == Calibration(path).limit(stage, None)
+    again = CostModel(path)
+    assert _points(again, stage) == _points(cost_model, stage)
+    cost_model.lower_limit(stage, None, cap=2)
+    cost_model.save()
+    assert 8 == CostModel(path).limit(stage, None)
 
 
 @pytest.mark.parametrize("model", [None, "tiny"])
 def test_nothing_is_written_without_need(tmp_path: Path, model: str | None) -> None:
     """Models without a name leave no trace, nor do runs that learned nothing."""
     path = tmp_path / "calibration.json"
-    calibration = _learned({1: 0.5}, _stage(), path)
+    cost_model = _learned({1: 0.5}, _stage(), path)
     if model:
-        calibration.observe(_stage(model=model), None, items=1, seconds=1.0)
-    calibration.save()
+        cost_model.observe(_stage(model=model), None, items=1, seconds=1.0)
+    cost_model.save()
     assert not list(tmp_path.iterdir())
     path.write_text(json.dumps({"schema": 1, "curves": [GOOD]}))
     before = path.read_bytes()
-    calibration = _learned({1: 0.5}, _stage(), path)
-    calibration.save()
+    cost_model = _learned({1: 0.5}, _stage(), path)
+    cost_model.save()
     assert before == path.read_bytes()
     _learned({1: 0.5}, _stage(model="tiny")).save()  # it has no place to keep it
 
@@ -242,15 +242,15 @@ def test_foreign_files_are_ignored(tmp_path: Path, data: bytes) -> None:
     """One wrong curve is reason enough to trust none of the file."""
     path = tmp_path / "calibration.json"
     path.write_bytes(data)
-    assert not Calibration(path)._records
+    assert not CostModel(path)._records
 
 
 def test_the_good_file_of_these_tests_is_good(tmp_path: Path) -> None:
     """Otherwise the files above could be ignored for another reason."""
     path = tmp_path / "calibration.json"
     path.write_bytes(_file())
-    assert 0.5 == _points(Calibration(path), _stage(model="tiny"))[0]
-    assert not Calibration(tmp_path / "none.json")._records
+    assert 0.5 == _points(CostModel(path), _stage(model="tiny"))[0]
+    assert not CostModel(tmp_path / "none.json")._records
 
 
 @given(data=st.data())
@@ -262,4 +262,4 @@ def test_a_broken_file_is_whole_or_ignored(
     whole = _file(*(GOOD | {"key": str(n)} for n in range(3)))
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
-    assert len(Calibration(path)._records) == (4 if cut == len(whole) else 0)
+    assert len(CostModel(path)._records) == (4 if cut == len(whole) else 0)

@@ -35,8 +35,9 @@ from socratic_agents.core.errors import (
     StageTimeoutError,
 )
 from socratic_agents.core.history import Status
-from socratic_agents.scheduler.cost_model import TRUSTED, Calibration
-from socratic_agents.scheduler.policy import Dispatcher, Run, Wait
+from socratic_agents.scheduler.cost_model import TRUSTED, CostModel
+from socratic_agents.scheduler.policy import BatchPolicy, RunBatch, WaitUntil
+from socratic_agents.scheduler.requests import Request
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ async def test_a_wrong_count_answers_nobody(outputs: list[int]) -> None:
         assert isinstance(outcome, BatchError)
         assert (
             "expected 2 outputs of stage 'odd', one for each item, "
-            f"got {len(outputs)}; mend the model's list"
+            f"got {len(outputs)}; fix the model's list"
         ) == str(outcome)
     assert outcomes[0] is not outcomes[1]
 
@@ -392,8 +393,10 @@ def test_several_event_loops_share_one_worker() -> None:
     def submit(number: int) -> None:
         async def main() -> list[int]:
             start.wait()
-            jobs = (worker.submit(model.stage(), number * 10 + n) for n in range(10))
-            return await asyncio.gather(*jobs)
+            requests = (
+                worker.submit(model.stage(), number * 10 + n) for n in range(10)
+            )
+            return await asyncio.gather(*requests)
 
         results[number] = asyncio.run(main())
 
@@ -642,7 +645,7 @@ def test_threads_closing_and_cancelling_at_any_time(
 
     async def main(mine: list[int]) -> None:
         start.wait()
-        with worker.loop(user=mine[0] if mine else None):
+        with worker.session(user=mine[0] if mine else None):
             async with asyncio.timeout(30):
                 await asyncio.gather(*map(one, mine))
 
@@ -677,8 +680,8 @@ class Noting(Worker):
         super().__init__()
         self.noted = threading.Event()
 
-    def _note(self, stage: Stage[Any, Any], items: int, seconds: float) -> None:
-        super()._note(stage, items, seconds)
+    def _record(self, stage: Stage[Any, Any], items: int, seconds: float) -> None:
+        super()._record(stage, items, seconds)
         self.noted.set()
 
 
@@ -691,7 +694,7 @@ async def test_a_stuck_call_is_given_up() -> None:
         gate.wait()
         raise ValueError
 
-    stage = Stage(name="draw", run=run, max_batch=2, patience=0.01)
+    stage = Stage(name="draw", run=run, max_batch=2, timeout=0.01)
     async with Noting() as worker:
         async with held(worker):
             tasks = [asyncio.create_task(worker.submit(stage, n)) for n in range(3)]
@@ -725,7 +728,7 @@ async def test_a_stuck_worker_can_be_closed() -> None:
 
     async with Worker() as worker:
         with pytest.raises(StageTimeoutError):
-            await worker.submit(Stage(name="draw", run=run, patience=0.01), 1)
+            await worker.submit(Stage(name="draw", run=run, timeout=0.01), 1)
     assert worker._thread.is_alive()
     gate.set()
     await asyncio.to_thread(worker._thread.join, 30)
@@ -744,7 +747,7 @@ async def test_a_call_within_its_patience_is_not_given_up() -> None:
         )
         return model.run(numbers)
 
-    stage = Stage(name="quick", run=run, patience=60)
+    stage = Stage(name="quick", run=run, timeout=60)
     async with Worker() as worker:
         assert 2 == await worker.submit(stage, 1)
         [watch] = watches
@@ -756,12 +759,12 @@ async def test_a_call_within_its_patience_is_not_given_up() -> None:
 
 
 async def test_items_of_the_loop_that_began_first_go_first() -> None:
-    """Loops end one after the other, rather than all at the end."""
+    """Sessions end one after the other, rather than all at the end."""
     model = Model()
     stage, ready = model.stage(max_batch=1), asyncio.Event()
 
-    async def loop(number: int) -> None:
-        with worker.loop():
+    async def submit_all(number: int) -> None:
+        with worker.session():
             if number == 0:
                 await ready.wait()  # it asks last, but began first
             await asyncio.gather(
@@ -769,8 +772,8 @@ async def test_items_of_the_loop_that_began_first_go_first() -> None:
             )
 
     async with Worker() as worker, held(worker) as gate:
-        tasks = [asyncio.create_task(loop(number)) for number in range(2)]
-        await asyncio.sleep(0)  # each loop begins tasks of its own
+        tasks = [asyncio.create_task(submit_all(number)) for number in range(2)]
+        await asyncio.sleep(0)  # each session begins tasks of its own
         await queued(worker, 2)
         ready.set()
         await asyncio.sleep(0)
@@ -786,68 +789,68 @@ async def test_users_share_the_device() -> None:
     model = Model()
     stage = model.stage(max_batch=2)
 
-    async def loop(user: str, *numbers: int) -> None:
-        with worker.loop(user=user):
+    async def submit_all(user: str, *numbers: int) -> None:
+        with worker.session(user=user):
             await asyncio.gather(*(worker.submit(stage, n) for n in numbers))
 
     async with Worker() as worker, held(worker) as gate:
         tasks = [
-            asyncio.create_task(loop("much", *range(8))),
-            asyncio.create_task(loop("little", 8, 9)),
+            asyncio.create_task(submit_all("much", *range(8))),
+            asyncio.create_task(submit_all("little", 8, 9)),
         ]
-        await asyncio.sleep(0)  # each loop begins tasks of its own
+        await asyncio.sleep(0)  # each session begins tasks of its own
         await queued(worker, 10)
         gate.set()
         await asyncio.gather(*tasks)
     assert {8, 9} < {number for batch in model.batches[:2] for number in batch}
 
 
-class Telling(Dispatcher):
+class Telling(BatchPolicy[Request]):
     """Sets an event when it leaves the device idle for a while."""
 
     def __init__(self) -> None:
         super().__init__()
         self.waits = threading.Event()
 
-    def decide(self, now: float) -> Run | Wait | None:
+    def decide(self, now: float) -> RunBatch[Request] | WaitUntil | None:
         decision = super().decide(now)
-        if isinstance(decision, Wait):
+        if isinstance(decision, WaitUntil):
             self.waits.set()
         return decision
 
 
 async def test_an_idle_device_waits_for_a_loop_that_thinks() -> None:
-    """Two loops that could share a call do so, where a call costs the same for two."""
-    model, calibration, dispatcher = Model(), Calibration(), Telling()
+    """Two sessions that could share a call do so, where a call costs the same for two."""
+    model, cost_model, policy = Model(), CostModel(), Telling()
     stage = model.stage(max_batch=2)
     for _ in range(TRUSTED):
         for items in (1, 2):
-            calibration.observe(stage, None, items=items, seconds=100.0)
+            cost_model.observe(stage, None, items=items, seconds=100.0)
     for _ in range(4):  # how long thoughts take, as a rule
-        dispatcher.thinking.begin("past", now=0.0)
-        dispatcher.thinking.end("past", now=20.0)
+        policy.think_times.begin("past", now=0.0)
+        policy.think_times.end("past", now=20.0)
     thinks = asyncio.Event()
 
     async def early() -> None:
-        with worker.loop():
+        with worker.session():
             await worker.submit(stage, 0)
             worker.think()
             await thinks.wait()
             await worker.submit(stage, 2)
 
     async def late() -> None:
-        with worker.loop():
+        with worker.session():
             await worker.submit(stage, 1)
             worker.think()
             thinks.set()
-            assert await asyncio.to_thread(dispatcher.waits.wait, 30)
+            assert await asyncio.to_thread(policy.waits.wait, 30)
             await worker.submit(stage, 3)
 
-    worker = Worker(calibration=calibration)
-    worker._dispatcher = dispatcher
+    worker = Worker(cost_model=cost_model)
+    worker._policy = policy
     async with worker:
         async with held(worker):
-            tasks = [asyncio.create_task(loop()) for loop in (early, late)]
+            tasks = [asyncio.create_task(one()) for one in (early, late)]
             await queued(worker, 2)
         await asyncio.gather(*tasks)
     assert [[0, 1], [2, 3]] == model.batches
@@ -856,10 +859,10 @@ async def test_an_idle_device_waits_for_a_loop_that_thinks() -> None:
 async def test_a_loop_thinks_only_while_nothing_of_it_waits() -> None:
     """One that also waits for a caption is not on its way; one that ended is gone."""
     async with Worker() as worker:
-        thinking = worker._dispatcher.thinking
-        worker.think()  # whoever is no loop says nothing
+        thinking = worker._policy.think_times
+        worker.think()  # whoever is no session says nothing
         assert 0 == len(thinking)
-        with worker.loop():
+        with worker.session():
             async with held(worker) as gate:
                 task = asyncio.create_task(double(worker, 1))
                 await queued(worker, 1)
@@ -896,11 +899,11 @@ async def test_what_calls_cost_is_kept_at_the_end(tmp_path: Path) -> None:
     """The next worker knows it from its first batch on."""
     path = tmp_path / "calibration.json"
     stage = Model().stage(model="tiny")
-    calibration = Calibration(path)
-    async with Worker(calibration=calibration) as worker:
+    cost_model = CostModel(path)
+    async with Worker(cost_model=cost_model) as worker:
         for number in range(TRUSTED):
             await worker.submit(stage, number)
-    assert 1 == len(Calibration(path)._records)
+    assert 1 == len(CostModel(path)._records)
 
 
 async def refined(
@@ -908,7 +911,7 @@ async def refined(
 ) -> None:
     """Go through rounds as a refinement does, with models that take no time."""
     draw, caption, score = stages
-    with worker.loop():
+    with worker.session():
         for number in range(rounds):
             await worker.submit(draw, number, key=(64, 64))
             await worker.submit(caption, number)

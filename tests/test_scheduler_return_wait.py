@@ -1,4 +1,4 @@
-"""Loops that were just answered: what they want next comes before a long batch.
+"""Sessions that were just answered: what they want next comes before a long batch.
 
 * The worker waits for their next word, and no longer.
 * Whoever thinks, ends or waits for something else holds nobody up.
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.scheduler.cost_model import TRUSTED, Calibration
-from socratic_agents.scheduler.return_wait import RESTED, Answered
+from socratic_agents.scheduler.cost_model import TRUSTED, CostModel
+from socratic_agents.scheduler.return_wait import RESTED, ReturnWait
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Device:
             name="eyes", run=self._look, max_batch=4, priority=1
         )
         self.hand: Stage[int, int] = Stage(name="hand", run=self._draw, max_batch=4)
-        self.calibration = Calibration()
+        self.cost_model = CostModel()
         for items in (1, 4):
             for _ in range(TRUSTED):
-                self.calibration.observe(self.hand, None, items=items, seconds=seconds)
+                self.cost_model.observe(self.hand, None, items=items, seconds=seconds)
 
     def _look(self, items: list[int]) -> list[int]:
         self.calls.append(("eyes", items))
@@ -51,7 +51,7 @@ class Device:
 async def served(
     device: Device, after: Callable[[Worker, int], Awaitable[object]]
 ) -> list[tuple[str, list[Any]]]:
-    """Let a loop look while another wants to draw, and go on in some way."""
+    """Let a session look while another wants to draw, and go on in some way."""
     gate, held = threading.Event(), asyncio.Event()
     here = asyncio.get_running_loop()
 
@@ -59,14 +59,14 @@ async def served(
         here.call_soon_threadsafe(held.set)
         gate.wait()
 
-    async with Worker(calibration=device.calibration) as worker:
+    async with Worker(cost_model=device.cost_model) as worker:
 
         async def look() -> None:
-            with worker.loop():
+            with worker.session():
                 await after(worker, await worker.submit(device.eyes, 1))
 
         async def draw() -> None:
-            with worker.loop():
+            with worker.session():
                 await worker.submit(device.hand, 7)
 
         async with asyncio.TaskGroup() as group:
@@ -116,13 +116,13 @@ async def test_who_says_nothing_is_waited_for_a_moment_only() -> None:
 
 
 async def test_a_loop_that_waits_for_more_is_not_expected() -> None:
-    """It says nothing before all that it asked for is answered."""
+    """It says nothing before all that it asked for is wait."""
     device = Device()
     two: Stage[int, int] = Stage(name="two", run=device._look, max_batch=1, priority=1)
-    async with Worker(calibration=device.calibration) as worker:
+    async with Worker(cost_model=device.cost_model) as worker:
 
         async def look() -> None:
-            with worker.loop():
+            with worker.session():
                 asked = [worker.submit(stage, 1) for stage in (two, device.hand)]
                 await asyncio.gather(*asked)
 
@@ -134,23 +134,23 @@ def test_a_wait_lasts_as_long_as_is_granted_once() -> None:
     """Then some batches begin without one, for those were waited for in vain."""
     granted = list[float]()
 
-    def grace() -> float:
+    def limit() -> float:
         granted.append(2.0)
         return 2.0
 
-    answered = Answered(grace)
-    assert 0 == answered.wait(10.0)
-    answered.expect({1, 2})
-    assert [2.0, 1.5] == [answered.wait(10.0), answered.wait(10.5)]
-    answered.discard(1)
-    assert 0.5 == answered.wait(11.5)
-    assert 0 == answered.wait(12.0)
+    wait = ReturnWait(limit)
+    assert 0 == wait.wait(10.0)
+    wait.expect({1, 2})
+    assert [2.0, 1.5] == [wait.wait(10.0), wait.wait(10.5)]
+    wait.discard(1)
+    assert 0.5 == wait.wait(11.5)
+    assert 0 == wait.wait(12.0)
     assert [2.0] == granted
     for _ in range(RESTED - 1):
-        answered.expect({3})
-        assert 0 == answered.wait(20.0)
-    answered.expect({3})
-    assert 2.0 == answered.wait(20.0)
-    answered.discard(3)
-    answered.discard(4)  # nobody has expected it
-    assert 0 == answered.wait(20.5)
+        wait.expect({3})
+        assert 0 == wait.wait(20.0)
+    wait.expect({3})
+    assert 2.0 == wait.wait(20.0)
+    wait.discard(3)
+    wait.discard(4)  # nobody has expected it
+    assert 0 == wait.wait(20.5)

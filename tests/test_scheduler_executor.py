@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import BatchError
-from socratic_agents.scheduler.cost_model import Calibration
-from socratic_agents.scheduler.executor import Caller
-from socratic_agents.scheduler.requests import Job
+from socratic_agents.scheduler.cost_model import CostModel
+from socratic_agents.scheduler.executor import BatchExecutor
+from socratic_agents.scheduler.requests import Request
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Device:
     watched: int = 0
     """Calls that were begun under a watch."""
     noted: list[int] = field(default_factory=list)
-    calibration: Calibration = field(default_factory=Calibration)
+    cost_model: CostModel = field(default_factory=CostModel)
 
     def run(self, numbers: list[int]) -> list[int]:
         assert len(self.calls) < self.watched
@@ -53,11 +53,11 @@ class Device:
         self.watched += 1
         yield
 
-    def caller(self) -> Caller:
-        return Caller(
-            self.calibration,
+    def executor(self) -> BatchExecutor:
+        return BatchExecutor(
+            self.cost_model,
             watch=self.watch,
-            note=lambda stage, items, seconds: self.noted.append(items),
+            record=lambda stage, items, seconds: self.noted.append(items),
             closed=lambda: self.closed,
         )
 
@@ -66,9 +66,11 @@ async def outcomes(
     device: Device, stage: Stage[Any, Any], items: Sequence[Any]
 ) -> list[Any]:
     """Return what each item is answered with."""
-    jobs = [Job(item, stage) for item in items]
-    device.caller().run(stage, None, jobs)
-    answers = asyncio.gather(*(job.answer for job in jobs), return_exceptions=True)
+    requests = [Request(item, stage) for item in items]
+    device.executor().run(stage, None, requests)
+    answers = asyncio.gather(
+        *(request.answer for request in requests), return_exceptions=True
+    )
     return await asyncio.wait_for(answers, 30)
 
 
@@ -87,7 +89,7 @@ def test_too_little_memory_makes_calls_smaller(
         device = Device(fits)
         stage = device.stage(max_batch=max_batch, **filling)
         first = await outcomes(device, stage, range(count))
-        limit = device.calibration.limit(stage, None)
+        limit = device.cost_model.limit(stage, None)
         failed = {len(call) for call in device.calls if len(call) > fits}
         assert count == sum(
             n
@@ -130,7 +132,7 @@ async def test_memory_is_freed_before_the_next_call() -> None:
         alive.append(tensors[-1]() is not None)
 
     device = Device()
-    stage = Stage(name="draw", run=_watched(device, run), relieve=relieve)
+    stage = Stage(name="draw", run=_watched(device, run), free_memory=relieve)
     assert [0, 1, 2, 3] == await outcomes(device, stage, range(4))
     assert [False, False] == alive
 
@@ -151,7 +153,9 @@ async def test_a_single_item_is_worth_every_remedy() -> None:
         tried.append("smaller")
         device.fits = 1
 
-    stage = device.stage(relieve=lambda: tried.append("relieve"), smaller=smaller)
+    stage = device.stage(
+        free_memory=lambda: tried.append("relieve"), reduce_memory=smaller
+    )
     assert [6] == await outcomes(device, stage, [3])
     assert ["relieve", "smaller"] == tried
     assert [[3], [3], [3]] == device.calls
@@ -159,8 +163,8 @@ async def test_a_single_item_is_worth_every_remedy() -> None:
     device = Device(fits=0)
     tried.clear()
     stage = device.stage(
-        relieve=lambda: tried.append("relieve"),
-        smaller=lambda: tried.append("smaller"),
+        free_memory=lambda: tried.append("relieve"),
+        reduce_memory=lambda: tried.append("smaller"),
     )
     [error] = await outcomes(device, stage, [3])
     assert isinstance(error, OutOfMemoryError)
@@ -189,42 +193,42 @@ async def test_a_remedy_that_fails_is_no_remedy() -> None:
         raise ZeroDivisionError
 
     device = Device(fits=2)
-    got = await outcomes(device, device.stage(relieve=broken), range(4))
+    got = await outcomes(device, device.stage(free_memory=broken), range(4))
     assert [0, 2, 4, 6] == got
-    assert 2 == device.calibration.limit(device.stage(relieve=broken), None)
+    assert 2 == device.cost_model.limit(device.stage(free_memory=broken), None)
 
 
 async def test_nothing_begins_after_closing() -> None:
     """Whoever closed has answered everyone."""
     device, stage = Device(closed=True), Device().stage()
-    job = Job(1, stage)
-    device.caller().run(stage, None, [job])
+    request = Request(1, stage)
+    device.executor().run(stage, None, [request])
     assert 0 == device.watched
-    assert job.wanted
+    assert request.wanted
 
 
 async def test_whoever_is_answered_or_gone_is_left_out() -> None:
     """An answer that is still on its way to its event loop counts, too."""
     device = Device()
     stage = device.stage()
-    jobs = [Job(number, stage) for number in range(3)]
-    jobs[0].settle("early")
-    jobs[1].answer.cancel()
-    assert [False, False, True] == [job.wanted for job in jobs]
-    device.caller().run(stage, None, jobs)
+    requests = [Request(number, stage) for number in range(3)]
+    requests[0].resolve("early")
+    requests[1].answer.cancel()
+    assert [False, False, True] == [request.wanted for request in requests]
+    device.executor().run(stage, None, requests)
     assert [[2]] == device.calls
-    assert ("early", 4) == (await jobs[0].answer, await jobs[2].answer)
-    device.caller().run(stage, None, jobs)
+    assert ("early", 4) == (await requests[0].answer, await requests[2].answer)
+    device.executor().run(stage, None, requests)
     assert [[2]] == device.calls
 
 
 async def test_the_first_answer_counts() -> None:
     """A second one, of a batch that was closed meanwhile, is thrown away."""
-    job = Job(1, Device().stage())
-    job.settle("first")
-    job.settle("second")
+    request = Request(1, Device().stage())
+    request.resolve("first")
+    request.resolve("second")
     await asyncio.sleep(0)
-    assert "first" == await job.answer
+    assert "first" == await request.answer
 
 
 @pytest.mark.parametrize(
@@ -258,12 +262,12 @@ async def test_every_call_is_learned_from_but_failed_ones() -> None:
 
     learned = list[int]()
 
-    class Learning(Calibration):
+    class Learning(CostModel):
         def observe(self, stage: Any, key: Any, *, items: int, seconds: float) -> None:
             assert seconds >= 0
             learned.append(items)
 
-    device.calibration = Learning()
+    device.cost_model = Learning()
     stage = Stage(name="odd", run=_watched(device, run))
     got = await outcomes(device, stage, [0, 1])
     assert isinstance(got[0], BatchError)
