@@ -9,11 +9,17 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "socratic_agents"
+from tests.source_code import FOLDER, SYNTAX, imported_modules, listed_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "langchain_openai", "ray")
 
 RANKS: dict[str, int] = {
@@ -44,75 +50,41 @@ MOST_LINES = 500
 """In one module, documentation included."""
 
 
-def _sources() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
-
-
 def _package(module: str) -> str:
     """Return the package below ours that a module's full name belongs to."""
     return [*module.split("."), ""][1]
 
 
-def _name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts).removesuffix(".__init__")
-
-
-MODULES = {_name(path): path for path in _sources()}
-
-
-def _imports(path: Path, *, runtime: bool = False) -> set[str]:
-    """Return the full names of our own modules that a file imports anywhere.
-
-    Args:
-        path: The file.
-        runtime: Leave out what stands under ``if TYPE_CHECKING:``.
-    """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if runtime and node in typing_only:
-            continue
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: expected absolute imports"
-            module = node.module or ""
-            names = {f"{module}.{alias.name}" for alias in node.names}
-            found.update(names & MODULES.keys() or {module})
-    return {name for name in found if name.partition(".")[0] == PACKAGE.name}
-
-
 def test_the_package_holds_ranked_packages_and_nothing_else() -> None:
     """Beside the packages with a rank there is the front door and the typing mark."""
-    entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
+    entries = {path.name for path in FOLDER.iterdir()} - {"__pycache__"}
     assert entries == {*RANKS, "__init__.py", "py.typed"}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_imports_run_to_a_lower_rank(name: str) -> None:
-    """A module imports its own package or one of lower rank; equals are strangers."""
+def _import_problems(name: str) -> Iterator[str]:
+    """Say of each import of a module why it should not be there."""
     package = _package(name)
     if package == "":  # the package's front door names everything
         return
-    for module in _imports(MODULES[name], runtime=True):
-        assert module in MODULES, f"{name} imports {module}; expected a module of ours"
+    for module in imported_modules(name, runtime=True):
         other = _package(module)
-        assert other, f"{name} imports the front door; expected the name's own module"
-        assert (
-            other == package
-            or RANKS[other] < RANKS[package]
-            or (name, module) in UPWARD
-        ), (
-            f"{name} (rank {RANKS[package]}) imports {module} (rank {RANKS[other]}); "
-            "expected imports to run to a lower rank"
-        )
+        if module not in SYNTAX:
+            yield f"{name} imports {module}, which is no module of ours"
+        elif not other:
+            yield f"{name} imports the front door, not the name's own module"
+        elif (
+            other != package
+            and RANKS[other] >= RANKS[package]
+            and (name, module) not in UPWARD
+        ):
+            yield (
+                f"{name} (rank {RANKS[package]}) imports {module} (rank {RANKS[other]})"
+            )
+
+
+def test_imports_run_to_a_lower_rank() -> None:
+    """A module imports its own package or one of lower rank; equals are strangers."""
+    assert [] == [problem for name in SYNTAX for problem in _import_problems(name)]
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -120,10 +92,10 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     rest = {
         name: {
             other
-            for other in _imports(path, runtime=True)
+            for other in imported_modules(name, runtime=True)
             if (name, other) not in UPWARD and other != name
         }
-        for name, path in MODULES.items()
+        for name in SYNTAX
     }
     # Take away what imports nothing that is left; a circle can never be taken away.
     while free := {name for name, needs in rest.items() if not needs & rest.keys()}:
@@ -131,24 +103,20 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert [] == sorted(rest), "these, or what they import, stand in a circle"
 
 
-@pytest.mark.parametrize(
-    "folder",
-    sorted({path.parent for path in MODULES.values()}),
-    ids=lambda f: str(f.relative_to(PACKAGE.parent)),
-)
-def test_a_folder_holds_few_modules_of_a_readable_size(folder: Path) -> None:
+def test_folders_hold_few_modules_of_a_readable_size() -> None:
     """No folder has more modules, and no module more lines, than can be overseen."""
-    modules = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-    assert len(modules) <= MOST_MODULES
-    sizes = {p.name: len(p.read_text("utf-8").splitlines()) for p in modules}
-    assert {} == {name: lines for name, lines in sizes.items() if lines > MOST_LINES}
+    modules = [path for path in FOLDER.rglob("*.py") if path.name != "__init__.py"]
+    folders = Counter(path.parent for path in modules)
+    assert {} == {path: n for path, n in folders.items() if n > MOST_MODULES}
+    sizes = {path: len(path.read_text("utf-8").splitlines()) for path in modules}
+    assert {} == {path: lines for path, lines in sizes.items() if lines > MOST_LINES}
 
 
 def test_the_loop_knows_only_values_and_errors() -> None:
     """The loop can be read alone: it imports values, errors and how to run together."""
     core = "socratic_agents.core"
     allowed = {f"{core}.{name}" for name in LOOP_NEEDS}
-    assert _imports(MODULES[f"{core}.loop"]) <= allowed
+    assert imported_modules(f"{core}.loop") <= allowed
 
 
 def _loaded_by(code: str) -> set[str]:
@@ -202,17 +170,6 @@ def _rank(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 
-@pytest.mark.parametrize("path", _sources(), ids=_name)
-def test_all_is_sorted(path: Path) -> None:
-    """Every ``__all__`` is a sorted tuple of public names."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            names = ast.literal_eval(node.value)
-            assert isinstance(names, tuple)
-            assert sorted(names, key=_rank) == list(names)
-            assert not [n for n in names if n.startswith("_") and n != "__version__"]
-
-
 def _defined(tree: ast.Module) -> set[str]:
     """Return the public functions and classes that a module defines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -220,27 +177,35 @@ def _defined(tree: ast.Module) -> set[str]:
     return {name for name in defined if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in _sources() if not path.name.startswith("__")],
-    ids=_name,
-)
-def test_all_is_what_the_module_defines(path: Path) -> None:
-    """``__all__`` names every public function and class of its module."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    listed = [
-        set(ast.literal_eval(node.value))
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+def _listing_problems(name: str, tree: ast.Module) -> Iterator[str]:
+    """Say what is wrong with a module's ``__all__``, if it has one."""
+    listed = listed_names(name)
+    if listed is None:
+        return
+    if sorted(listed, key=_rank) != list(listed):
+        yield f"{name}: not sorted"
+    yield from (
+        f"{name}: {one} is private"
+        for one in listed
+        if one.startswith("_") and one != "__version__"
+    )
+    if not name.endswith(".__main__"):
+        missing = _defined(tree).difference(listed)
+        yield from (f"{name}: {one} is missing" for one in sorted(missing))
+
+
+def test_all_names_what_a_module_defines() -> None:
+    """``__all__`` is a sorted tuple of every public function and class of a module."""
+    problems = [
+        p for name, tree in SYNTAX.items() for p in _listing_problems(name, tree)
     ]
-    if listed:
-        assert set() == _defined(tree) - listed[0]
+    assert [] == problems
 
 
 def test_every_waiver_says_why() -> None:
     """A rule is waived (``noqa``) with a reason after the dash, or not at all."""
-    root = PACKAGE.parent
-    folders = (PACKAGE, root / "tests", root / "docs", root / "examples")
+    root = FOLDER.parent
+    folders = (FOLDER, root / "tests", root / "docs", root / "examples")
     bare = re.compile(r"# noqa(?!: [A-Z]+\d+(, [A-Z]+\d+)* - \S)")
     assert [] == [
         f"{path.relative_to(root)}:{number}: {line.strip()}"

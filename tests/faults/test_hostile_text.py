@@ -388,7 +388,7 @@ def test_one_place_writes_tables_for_spreadsheets() -> None:
         for path in (ROOT / "socratic_agents").rglob("*.py")
         if re.search(r"csv\.(writer|DictWriter)|to_csv", path.read_text("utf-8"))
     ]
-    assert ["study_cells"] == writers
+    assert ["formats"] == writers
 
 
 @each_text
