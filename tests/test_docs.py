@@ -1,6 +1,6 @@
 """The documentation tells the truth: every block in it is run or compared.
 
-``python tests/test_docs.py`` puts the sources into the pages that show them.
+``python tests/test_docs.py`` puts sources and settings into the pages that show them.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from typing import Any
 import pytest
 
 from socratic_agents.cli.app import main
+from socratic_agents.config.field import Group
+from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.profiles import default_in_words
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SOURCE = re.compile(r"<!-- source: (\S+) (\w+) -->\n```(\w+)\n(.*?)```", re.DOTALL)
+TABLE = re.compile(r"<!-- settings: ([^>]+) -->\n(.*?)<!-- end -->", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -48,6 +52,28 @@ def _shown(file: str, name: str) -> str:
         return (ast.get_docstring(tree) or "").partition("\n\n")[2] + "\n"
     (node,) = [n for n in tree.body if getattr(n, "name", "") == name]
     return (ast.get_source_segment(text, node) or "") + "\n"
+
+
+def _settings(group: str) -> str:
+    """Return the table of a group's settings."""
+    rows = ["| setting | what it is | default | decides |", "|---|---|---|---|"]
+    for field in FIELDS.values():
+        if field.group == group:
+            decides = ", ".join(str(one.name).lower() for one in field.decides)
+            default = default_in_words(field.name)
+            rows.append(f"| `{field.name}` | {field.help} | {default} | {decides} |")
+    return "\n".join([*rows, ""])
+
+
+def _current(page: str) -> str:
+    """Return a page with the sources and settings of today."""
+    page = SOURCE.sub(
+        lambda m: f"<!-- source: {m[1]} {m[2]} -->\n```{m[3]}\n{_shown(m[1], m[2])}```",
+        page,
+    )
+    return TABLE.sub(
+        lambda m: f"<!-- settings: {m[1]} -->\n{_settings(m[1])}<!-- end -->", page
+    )
 
 
 @pytest.fixture
@@ -83,10 +109,16 @@ def test_shell_blocks_run(page: Path, text: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
-def test_shown_sources_are_the_sources(page: Path) -> None:
-    """Code that a page shows is the code that runs."""
-    for file, name, _, text in SOURCE.findall(page.read_text("utf-8")):
-        assert _shown(file, name) == text
+def test_shown_sources_and_settings_are_current(page: Path) -> None:
+    """Code that a page shows is the code that runs, and so are the settings."""
+    text = page.read_text("utf-8")
+    assert _current(text) == text, "run 'python tests/test_docs.py'"
+
+
+def test_every_setting_is_in_the_docs() -> None:
+    """The page of settings has a table for each group, in the order of the help."""
+    text = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    assert list(Group) == [name for name, _ in TABLE.findall(text)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -110,12 +142,5 @@ def test_examples_run_and_are_short(
 
 if __name__ == "__main__":
     for page in PAGES:
-        old = page.read_text("utf-8")
-        new = SOURCE.sub(
-            lambda m: (
-                f"<!-- source: {m[1]} {m[2]} -->\n```{m[3]}\n{_shown(m[1], m[2])}```"
-            ),
-            old,
-        )
-        page.write_text(new, "utf-8")
+        page.write_text(_current(page.read_text("utf-8")), "utf-8")
     sys.exit()

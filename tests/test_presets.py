@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.config.profiles import PRESETS, spread
+from socratic_agents.config.profiles import PRESETS, spread_images
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget, Prices
 from socratic_agents.core.checklist import Answer, YesNo
@@ -111,7 +111,7 @@ def test_another_preset_brings_its_policy() -> None:
 )
 def test_few_images_are_spread_over_the_rounds(images: int, prompts: int) -> None:
     """A small budget leaves rounds to learn in, and never adds prompts."""
-    assert prompts == spread(PRESETS["default"], images)["prompts_per_round"]
+    assert prompts == spread_images(PRESETS["default"], images)["prompts_per_round"]
     assert prompts == Settings(max_images=images).prompts_per_round
 
 

@@ -28,7 +28,7 @@ from PIL import Image
 
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
-from socratic_agents.config.workers import RayWorkers, read_workers
+from socratic_agents.config.workers import RayWorkers, parse_workers
 from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import (
     AnswerError,
@@ -732,7 +732,7 @@ class TestCluster:
             patch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}])
             patch.setattr(ray, "shutdown", lambda: addresses.append("down"))
             shares = {
-                count: RayCluster(cast("RayWorkers", read_workers(workers))).count
+                count: RayCluster(cast("RayWorkers", parse_workers(workers))).count
                 for count, workers in (
                     (4, "ray://head:10001"),
                     (8, RayWorkers(gpus_each=0.5)),
@@ -754,7 +754,7 @@ class TestSettings:
         settings = Settings(workers=value)
         shown = value if isinstance(value, str) else "RayWorkers"
         assert shown == settings.public()["workers"]
-        assert isinstance(read_workers(settings.workers), RayWorkers)
+        assert isinstance(parse_workers(settings.workers), RayWorkers)
 
     @pytest.mark.parametrize("value", ["roy", "ray://head", "ray://you:pw@head:1", 3])
     def test_other_workers_are_refused(self, value: Any) -> None:

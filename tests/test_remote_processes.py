@@ -26,7 +26,7 @@ import pytest
 from PIL import Image
 
 from socratic_agents.config.settings import Settings
-from socratic_agents.config.workers import ProcessWorkers, RayWorkers, read_workers
+from socratic_agents.config.workers import ProcessWorkers, RayWorkers, parse_workers
 from socratic_agents.core.errors import (
     AnswerError,
     BatchError,
@@ -467,8 +467,8 @@ class TestSettings:
         settings = Settings(workers=value)
         shown = value if isinstance(value, str) else "ProcessWorkers"
         assert shown == settings.public()["workers"]
-        assert isinstance(read_workers(settings.workers), ProcessWorkers)
-        assert isinstance(read_workers("ray"), RayWorkers)
+        assert isinstance(parse_workers(settings.workers), ProcessWorkers)
+        assert isinstance(parse_workers("ray"), RayWorkers)
 
     def test_others_are_refused(self) -> None:
         """One line says what can be given."""

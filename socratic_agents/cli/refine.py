@@ -109,16 +109,13 @@ def _refine(
 
 
 @with_settings
-def _batch(  # noqa: PLR0913 - an option each
+def _batch(
     ctx: typer.Context,
     file: Annotated[
         str, typer.Argument(help="Prompts, one a line: .txt, .jsonl, or - for stdin.")
     ],
     *,
     out: Out = Path("socratic-run"),
-    in_flight: Annotated[
-        str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
-    ] = None,
     cache: Cache = None,
     continue_with: Annotated[
         bool,
@@ -135,8 +132,6 @@ def _batch(  # noqa: PLR0913 - an option each
     from socratic_agents.runtime.run_setup import run_directory
 
     lines = read_prompts(file)
-    if in_flight is not None:
-        overrides["in_flight"] = in_flight
     settings = _settings(overrides)
     if dry_run:
         good = sum(line.error is None for line in lines)

@@ -8,14 +8,21 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pydantic_settings import PydanticBaseSettingsSource
+from socratic_agents.config.field import Decides, Part
+from socratic_agents.config.fields import FIELDS, deciding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pydantic.fields import FieldInfo
-
-__all__ = ("PRESETS", "PROFILES", "REVISIONS", "ProfileSource", "policy", "spread")
+__all__ = (
+    "PRESETS",
+    "PROFILES",
+    "REVISIONS",
+    "default_in_words",
+    "resolve_preset",
+    "resolve_profile",
+    "spread_images",
+)
 
 PROFILES: dict[str, dict[str, Any]] = {
     # Calls of one size: what is there to be tried out comes out alike every time.
@@ -78,7 +85,7 @@ REVISIONS = {
 """The commit of each hub model that we name, so that it stays what it is."""
 
 
-def spread(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
+def spread_images(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
     """Return a preset that spreads few images over all its rounds.
 
     A second round that spends all would leave none to learn from.
@@ -92,7 +99,7 @@ def spread(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
     return {**preset, "prompts_per_round": fewer}
 
 
-def policy(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_preset(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a preset sets, fitted to what else was said.
 
     Few images are spread over its rounds, and its checklist gives way where nobody
@@ -106,8 +113,8 @@ def policy(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
     most = str(given.get("max_images") or "").strip()
     outright = {"rounds", "prompts_per_round"} & given.keys()
     if values and most.isdecimal() and not outright:
-        values = spread(values, int(most))
-    if values.get("judge") == "checklist" and _blind(given):
+        values = spread_images(values, int(most))
+    if values.get("judge") == "checklist" and _cannot_answer(given):
         # Nobody chose this selector, so it must not be the one that needs a scorer.
         scored = str(given.get("scorer", "pocket")).strip().lower() != "none"
         selector = "clip" if scored else "caption"
@@ -115,46 +122,46 @@ def policy(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-_GENERATOR_DETAILS = (
-    *("image_model", "steps", "guidance_scale", "width", "height"),
-    "strict",
-)
-"""What a profile says of its own generator, and of no other."""
+def resolve_profile(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what profile and preset set, of which stronger sources change parts.
+
+    Args:
+        given: What stronger sources say, as they wrote it.
+    """
+    profile = _named(PROFILES, given.get("profile", FIELDS["profile"].default))
+    preset = given.get("preset", profile.get("preset", FIELDS["preset"].default))
+    values = {**resolve_preset(preset, given), **profile}
+    own = values.get("generator", FIELDS["generator"].default)
+    if given.get("generator", own) != own:
+        # What a profile says of its own generator, it says of no other.
+        for detail in deciding(Decides.IMAGE | Decides.ROUNDING, Part.GENERATOR):
+            values.pop(detail, None)
+    return values
 
 
-class ProfileSource(PydanticBaseSettingsSource):
-    """The profile's values; asked last, so that everything else wins."""
-
-    def get_field_value(
-        self,
-        field: FieldInfo,  # noqa: ARG002 - the signature is given
-        field_name: str,
-    ) -> tuple[Any, str, bool]:
-        """Return nothing: the values come together, from ``__call__``."""
-        return (
-            None,
-            field_name,
-            False,
-        )  # pragma: no cover - pydantic-settings asks __call__
-
-    def __call__(self) -> dict[str, Any]:
-        """Return what profile and preset set, of which stronger sources change parts."""
-        given = self.current_state
-        profile = _named(PROFILES, given.get("profile", "pocket"))
-        preset = given.get("preset", profile.get("preset", "default"))
-        values = {**policy(preset, given), **profile}
-        own = values.get("generator", "pocket")
-        if given.get("generator", own) != own:
-            for detail in _GENERATOR_DETAILS:
-                values.pop(detail, None)
-        return values
+def default_in_words(name: str) -> str:
+    """Return what a setting is where nobody says anything, and who decides that."""
+    field = FIELDS[name]
+    value = resolve_profile({}).get(name, field.default)
+    if isinstance(value, bool):
+        shown = "on" if value else "off"
+    elif value is None:
+        shown = field.unset or "none"
+    else:
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+    by = [
+        kind
+        for kind, sets in (("preset", PRESETS), ("profile", PROFILES))
+        if any(name in values for values in sets.values())
+    ]
+    return f"{shown}, by {' and '.join(by)}" if by else shown
 
 
 def _named(sets: dict[str, dict[str, Any]], name: object) -> dict[str, Any]:
     return dict(sets.get(name.strip(), {})) if isinstance(name, str) else {}
 
 
-def _blind(given: Mapping[str, Any]) -> bool:
+def _cannot_answer(given: Mapping[str, Any]) -> bool:
     """Return whether a captioner of the user's own only captions."""
     captioner = given.get("captioner")
     if captioner is None or isinstance(captioner, str) or given.get("answerer"):

@@ -9,7 +9,7 @@ from typing import Any
 
 from socratic_agents.core.errors import ConfigurationError
 
-__all__ = ("ProcessWorkers", "RayWorkers", "read_workers")
+__all__ = ("ProcessWorkers", "RayWorkers", "parse_workers")
 
 PROCESS = "process"
 RAY = "ray"
@@ -70,7 +70,7 @@ class RayWorkers:
         _check(self, _common(self) | own)
 
 
-def read_workers(value: Any) -> ProcessWorkers | RayWorkers:
+def parse_workers(value: Any) -> ProcessWorkers | RayWorkers:
     """Return the workers that a setting stands for.
 
     Args:

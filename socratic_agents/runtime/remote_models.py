@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.config.workers import RayWorkers, read_workers
+from socratic_agents.config.workers import RayWorkers, parse_workers
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.runtime.adapters import drawn, guarded
@@ -52,7 +52,7 @@ def open_replicas(
             "which has its own machines; leave workers out"
         )
         raise ConfigurationError(message)
-    workers = read_workers(settings.workers)
+    workers = parse_workers(settings.workers)
     cluster: Cluster = (
         RayCluster(workers)
         if isinstance(workers, RayWorkers)

@@ -52,9 +52,6 @@ def _run(  # noqa: PLR0913 - an option each
         Path | None,
         typer.Option(metavar="FILE", help="Examples for the arms that show some."),
     ] = None,
-    in_flight: Annotated[
-        str | None, typer.Option(metavar="N", help="Prompts refined at the same time.")
-    ] = None,
     as_json: AsJson = False,
     dry_run: Annotated[
         bool,
@@ -66,8 +63,6 @@ def _run(  # noqa: PLR0913 - an option each
     from socratic_agents.lab.study.load import read_study
     from socratic_agents.lab.study.plan import plan_study
 
-    if in_flight is not None:
-        overrides["in_flight"] = in_flight
     read, path = read_study(study)
     plan = plan_study(
         read,

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.config.profiles import PRESETS, spread
+from socratic_agents.config.profiles import PRESETS, spread_images
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import History, Round
 
@@ -63,7 +63,7 @@ class ArmSpec:
             preset |= {"rounds": images, **_OWN_WORDS}
             given = {}
         else:
-            preset = spread(preset, images)
+            preset = spread_images(preset, images)
         own = {**preset, **given, **self.changes, "preset": self.preset}
         return base.but(**{**own, "max_images": images})
 

@@ -1,0 +1,384 @@
+"""Fields: every setting once, with its help, its default, and what it decides.
+
+Options, keys of cached calls, provenance, resuming, cost models and the page of all
+settings are derived from here. Nothing heavy is imported, so that help is quick.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from socratic_agents.config.field import Decides, Field, Group, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ("FIELDS", "deciding", "defaults_of")
+
+IMAGE, ROUNDING, CAPTION, SCORE, ANSWER, COST, PLACE, SEARCH, PRIVACY = Decides
+GENERATOR, CAPTIONER, SCORER, LLM = Part
+IMAGE_MODELS = GENERATOR | CAPTIONER | SCORER
+
+_search = partial(Field, group=Group.SEARCH, decides=SEARCH)
+_budget = partial(Field, group=Group.BUDGET, decides=SEARCH, metavar="LIMITS")
+_model = partial(Field, group=Group.MODELS, default="pocket")
+_template = partial(Field, group=Group.TEMPLATES, decides=SEARCH, default="default")
+_llm = partial(Field, group=Group.LLM, of=LLM)
+_hardware = partial(Field, group=Group.HARDWARE)
+_drawn = partial(
+    Field,
+    group=Group.IMAGE,
+    decides=IMAGE | COST,
+    of=GENERATOR,
+    unset="the pipeline's own",
+    metavar="N",
+    argument=True,
+    in_every_key=True,
+)
+_speed = partial(_hardware, of=GENERATOR, at_opening=True)
+
+_ALL = (
+    _model(
+        "profile",
+        "Where other settings start from: pocket (embedded models, offline), local "
+        "(Stable Diffusion and BLIP-2 here, a language model over the network), api "
+        "(images over the network, too), or classic (the predecessor's loop).",
+        decides=SEARCH,
+    ),
+    _model(
+        "generator",
+        "Text to image: pocket, a hub id, a folder, openai:MODEL, or http(s)://…/v1 "
+        "of an images server; in Python also an object.",
+        decides=IMAGE | COST | PRIVACY,
+        of=GENERATOR,
+    ),
+    _model(
+        "captioner",
+        "Image to text: pocket, a hub id, or a folder; in Python also an object.",
+        decides=CAPTION | COST,
+        of=CAPTIONER,
+    ),
+    _model(
+        "scorer",
+        "Image and text to score: pocket, an open_clip model/tag, hf-hub:ORG/REPO, "
+        "a folder, captioner (how surely it says yes to the whole prompt), or none "
+        "(only the checklist scores); in Python also an object.",
+        decides=SCORE | COST,
+        of=SCORER,
+    ),
+    _model(
+        "llm",
+        "Language model: pocket, or provider:model such as openai:gpt-5-mini; in "
+        "Python also a LangChain chat model.",
+        decides=ANSWER | COST | PRIVACY,
+        of=LLM,
+    ),
+    _search(
+        "preset",
+        "The policy: quick (about 6 images), default (about 12), thorough (about "
+        "30), or classic (the predecessor's loop, one image a round).",
+        default="default",
+    ),
+    _search(
+        "judge",
+        "When to stop, and what is missing: checklist (all questions pass), "
+        "caption, vision, score:0.8 (satisfied from that score on), or never; in "
+        "Python also an async callable.",
+        default="checklist",
+    ),
+    _search(
+        "selector",
+        "What to return: checklist (most questions passed), clip, caption, vision, "
+        "first, or last; in Python also an async callable.",
+        default="checklist",
+    ),
+    _search(
+        "optimizer",
+        "Who writes new prompts: llm; in Python also an async callable.",
+        default="llm",
+    ),
+    _search(
+        "guard",
+        "Who checks new prompts against the checklist before they are drawn: llm, "
+        "or none (all are drawn); in Python also an async callable.",
+        default="llm",
+    ),
+    _search(
+        "answerer",
+        "Who looks at the image to answer the checklist: captioner, or llm (a "
+        "language model that sees).",
+        default="captioner",
+    ),
+    _search(
+        "rounds",
+        "Rounds at most; the first draws the user prompt.",
+        default=4,
+        metavar="N",
+    ),
+    _search(
+        "prompts_per_round",
+        "Rewrites in each round after the first.",
+        default=2,
+        metavar="N",
+    ),
+    _search(
+        "seeds_per_prompt",
+        "Images of each prompt: a rewrite's first one from the incumbent's noise, "
+        "to be compared with it, the others from fresh noise.",
+        default=1,
+        metavar="N",
+    ),
+    _search("fresh_noise", "Draw rewrites from fresh noise alone.", default=False),
+    _search(
+        "speculate",
+        "Write the next prompts while a judge that is a language model still "
+        "thinks: sooner, but without its verdict on the last round.",
+        default=False,
+    ),
+    _budget(
+        "max_images",
+        "Images of one refinement at most.",
+        metavar="N",
+        unset="rounds alone decide",
+    ),
+    _budget(
+        "budget",
+        "What one refinement may spend before it ends with the best so far, such as "
+        "images=12,llm-calls=20; also tokens, money, and seconds.",
+        unset="no limit",
+    ),
+    _budget(
+        "run_budget",
+        "The same, of everything that one command or refiner does.",
+        unset="no limit",
+    ),
+    _budget(
+        "prices",
+        "What things cost, in a currency of your own: image=0.04 for one, "
+        "input-tokens=2,output-tokens=8 for a million.",
+        metavar="PRICES",
+        unset="money is not counted",
+    ),
+    _budget(
+        "receipt",
+        "Draw as many images of the user prompt alone (best-of-N), and report "
+        "whether the rewrites were worth it.",
+        default=False,
+    ),
+    _search(
+        "seed",
+        "Where all noise comes from: the same seed, the same images.",
+        group=Group.IMAGE,
+        default=0,
+        metavar="N",
+    ),
+    _drawn(
+        "image_model",
+        "Model that an images server is asked for.",
+        decides=IMAGE,
+        metavar="NAME",
+        unset="the server's own",
+        argument=False,
+        server=True,
+    ),
+    _drawn("steps", "Denoising steps."),
+    _drawn("guidance_scale", "Strength of the prompt.", metavar="X"),
+    _drawn(
+        "width",
+        "Of the image; a multiple of 8.",
+        metavar="PIXELS",
+        unset="the model's own",
+        server=True,
+    ),
+    _drawn(
+        "height",
+        "Of the image; a multiple of 8.",
+        metavar="PIXELS",
+        unset="the model's own",
+        server=True,
+    ),
+    _llm(
+        "base_url",
+        "Address of an OpenAI-compatible server of the language model.",
+        decides=ANSWER | PRIVACY,
+        metavar="URL",
+        unset="the provider's own",
+    ),
+    _llm(
+        "api_key",
+        "Key of the language model and of the images server: SOCRATIC_API_KEY, or "
+        "in Python. It is no option, since options stand in the list of processes.",
+        decides=PRIVACY,
+        unset="the provider's own variable, such as OPENAI_API_KEY",
+        secret=True,
+    ),
+    _llm(
+        "temperature",
+        "Of the language model, from 0 to 2.",
+        decides=ANSWER,
+        metavar="X",
+        unset="the model's own",
+    ),
+    _llm(
+        "timeout",
+        "What one request over the network may take.",
+        decides=PLACE,
+        default=60.0,
+        metavar="SECONDS",
+    ),
+    _llm(
+        "llm_concurrency",
+        "Requests to the language model at the same time; others wait, without "
+        "using up their timeout.",
+        decides=PLACE,
+        default=64,
+        metavar="N",
+    ),
+    _llm(
+        "llm_rate",
+        "Requests to the language model a minute, evenly spaced, repeated ones "
+        "included.",
+        decides=PLACE,
+        metavar="PER_MINUTE",
+        unset="no limit",
+    ),
+    _hardware(
+        "device",
+        "Where image models run: cuda:0, mps, cpu; several, with commas, share the "
+        "work.",
+        decides=PLACE,
+        of=IMAGE_MODELS,
+        unset="the best that is there",
+    ),
+    _hardware(
+        "dtype",
+        "Number format of the weights: float32, float16, or bfloat16.",
+        decides=IMAGE | CAPTION | SCORE | COST,
+        of=IMAGE_MODELS,
+        unset="what suits the device",
+        in_every_key=True,
+    ),
+    _hardware(
+        "offload",
+        "What of the generator is kept in main memory while it does not run: model "
+        "(whole models), sequential (layers), or group (groups of layers).",
+        decides=COST | PLACE,
+        of=GENERATOR,
+        unset="nothing",
+    ),
+    _hardware(
+        "quantization",
+        "Of the generator's weights, through bitsandbytes: 4bit, or 8bit.",
+        decides=IMAGE | COST,
+        of=GENERATOR,
+        metavar="BITS",
+        unset="as dtype says",
+        in_every_key=True,
+    ),
+    _hardware(
+        "batching",
+        "What shares a batch: request (whole images), or step (calls of the "
+        "denoiser, so that an image may join others; experimental).",
+        decides=IMAGE,
+        of=GENERATOR,
+        default="request",
+        in_every_key=True,
+    ),
+    _speed(
+        "channels_last",
+        "Keep the generator's weights as tensor cores read them.",
+        decides=ROUNDING | COST,
+        default=False,
+    ),
+    _speed(
+        "compile",
+        "Compile the denoiser: regional (the blocks that it repeats), or full.",
+        decides=IMAGE | COST,
+        unset="run as it is",
+        in_every_key=True,
+    ),
+    _speed(
+        "vae_batch",
+        "Images that are decoded at once.",
+        decides=ROUNDING | COST,
+        metavar="N",
+        unset="the whole batch",
+    ),
+    _hardware(
+        "workers",
+        "Where image models run: process (here, in processes of their own), ray, or "
+        "ray://HOST:PORT; in Python also ProcessWorkers or RayWorkers.",
+        decides=PLACE,
+        of=IMAGE_MODELS,
+        metavar="WHERE",
+        unset="in this process",
+    ),
+    _hardware(
+        "strict",
+        "Give all batches one size, padded with copies: an image is the same to the "
+        "last bit whatever else runs, and a lone one takes longer.",
+        decides=ROUNDING,
+        of=IMAGE_MODELS,
+        default=False,
+    ),
+    _hardware(
+        "in_flight",
+        "Prompts refined at the same time, sharing the models' batches.",
+        decides=PLACE,
+        metavar="N",
+        unset="8, or up to 64 where so many are measured to keep the device busy",
+    ),
+    _hardware(
+        "patience",
+        "After which a call of an image model is taken to be stuck; none: never.",
+        decides=PLACE,
+        default=3600.0,
+        metavar="SECONDS",
+    ),
+    *(
+        _template(f"{role}_template", f"Of the {role}: a name, or a YAML file.")
+        for role in ("optimizer", "checklist", "answerer", "guard")
+    ),
+    *(
+        _template(
+            f"{role}_template",
+            f"Of the {role}: a name, or a YAML file.",
+            default=None,
+            unset=f"the {role}'s own",
+        )
+        for role in ("judge", "selector")
+    ),
+    Field(
+        "metadata",
+        "Write into each image what it was made from.",
+        group=Group.OUTPUT,
+        decides=PRIVACY,
+        default=True,
+    ),
+)
+
+FIELDS: Mapping[str, Field] = MappingProxyType({field.name: field for field in _ALL})
+"""Every setting by its name, in the order of help and docs."""
+
+
+def deciding(what: Decides, of: Part | None = None) -> tuple[str, ...]:
+    """Return the names of settings that decide something, beside the model itself.
+
+    Args:
+        what: Any of it.
+        of: Whose calls they must be about.
+    """
+    return tuple(
+        name
+        for name, field in FIELDS.items()
+        if field.decides & what
+        and field.group is not Group.MODELS
+        and (of is None or field.of & of)
+    )
+
+
+def defaults_of(names: Iterable[str]) -> dict[str, Any]:
+    """Return the defaults of some settings, by name."""
+    return {name: FIELDS[name].default for name in names}

@@ -1,0 +1,144 @@
+"""Fields: every setting is described once, and everything else follows from that."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from socratic_agents.cli.options import with_settings
+from socratic_agents.config.field import Decides, Field, Group, Part
+from socratic_agents.config.fields import FIELDS, deciding, defaults_of
+from socratic_agents.config.profiles import PRESETS, PROFILES, default_in_words
+from socratic_agents.config.settings import Settings
+from socratic_agents.core.budget import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EACH = pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+
+
+def test_every_setting_has_a_field() -> None:
+    """A setting without an entry in the table is told apart, and so is the reverse."""
+    assert FIELDS.keys() == Settings.model_fields.keys()
+
+
+@EACH
+def test_settings_say_what_their_fields_say(field: Field) -> None:
+    """Each setting is bound to its own field: the same default, the same text."""
+    setting = Settings.model_fields[field.name]
+    default = setting.default
+    if isinstance(default, Budget):
+        assert Budget.parse(field.default) == default
+    else:
+        assert field.default == default
+    assert field.help == setting.description
+
+
+@EACH
+def test_every_field_says_all_that_is_needed(field: Field) -> None:
+    """It decides something, reads as one line, and ``None`` has a meaning."""
+    assert field.decides
+    assert "\n" not in field.help
+    assert "|" not in field.help
+    assert (field.default is None) == bool(field.unset)
+    models = Decides.IMAGE | Decides.CAPTION | Decides.SCORE | Decides.ANSWER
+    if field.decides & (models | Decides.COST):
+        assert field.of
+    if field.argument or field.server or field.at_opening:
+        assert Part.GENERATOR in field.of
+
+
+@EACH
+def test_no_key_of_a_cached_call_is_older_than_its_setting(field: Field) -> None:
+    """Only what decides an answer can stand in a key."""
+    answers = Decides.IMAGE | Decides.CAPTION | Decides.SCORE | Decides.ANSWER
+    assert field.decides & answers or not field.in_every_key
+
+
+def _options() -> dict[str, inspect.Parameter]:
+    def command(**overrides: Any) -> int:
+        return 0
+
+    signature = inspect.signature(_wrapped(command))
+    return {p.name: p for p in signature.parameters.values() if p.annotation}
+
+
+def _wrapped(command: Callable[..., int]) -> Callable[..., int]:
+    return with_settings(command)
+
+
+def test_all_settings_but_secrets_are_options() -> None:
+    """A key would stand in the list of processes; everything else can be typed."""
+    assert list(_options()) == [n for n, field in FIELDS.items() if not field.secret]
+    assert ["api_key"] == [name for name, field in FIELDS.items() if field.secret]
+
+
+def test_options_stand_in_the_panels_of_their_groups_with_their_defaults() -> None:
+    """The help shows what happens where an option is left out."""
+    for name, parameter in _options().items():
+        info = parameter.annotation.__metadata__[0]
+        assert FIELDS[name].group == info.rich_help_panel
+        assert default_in_words(name) == info.show_default
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("profile", "pocket"),
+        ("rounds", "4, by preset"),
+        ("prompts_per_round", "4, by preset"),
+        ("strict", "on, by profile"),
+        ("scorer", "pocket, by preset and profile"),
+        ("metadata", "on"),
+        ("timeout", "60"),
+        ("budget", "no limit"),
+        ("device", "the best that is there"),
+    ],
+)
+def test_a_default_is_what_one_gets(name: str, words: str) -> None:
+    """Not what the field alone says, if profile and preset say otherwise."""
+    assert words == default_in_words(name)
+
+
+@EACH
+def test_a_default_in_words_is_the_default(field: Field) -> None:
+    """It begins with the value that settings have where nobody says anything."""
+    value = Settings.model_fields[field.name].default
+    usual = {**PRESETS["default"], **PROFILES["pocket"]}.get(field.name, value)
+    words = default_in_words(field.name)
+    if usual is None or isinstance(usual, Budget):
+        assert words.startswith(field.unset)
+    elif isinstance(usual, bool):
+        assert words.startswith("on" if usual else "off")
+    else:
+        assert words.startswith(
+            f"{usual:g}" if isinstance(usual, float) else f"{usual}"
+        )
+
+
+def test_what_decides_what() -> None:
+    """Names are found by what they decide and whose calls they are about."""
+    assert ("base_url", "temperature") == deciding(Decides.ANSWER)
+    assert ("dtype",) == deciding(Decides.COST, Part.CAPTIONER)
+    assert "steps" in deciding(Decides.IMAGE, Part.GENERATOR)
+    assert "generator" not in deciding(Decides.IMAGE)
+    assert {"rounds": 4, "seed": 0} == defaults_of(["rounds", "seed"])
+    assert list(Group) == list(dict.fromkeys(f.group for f in FIELDS.values()))
+
+
+def test_fields_are_cheap_to_import() -> None:
+    """Help needs them, so neither pydantic nor a model library comes with them."""
+    code = (
+        "import sys, json, socratic_agents.cli.options;"
+        "print(json.dumps([m.partition('.')[0] for m in sys.modules]))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    assert not {"pydantic", "pydantic_core", "torch"} & set(json.loads(run.stdout))
