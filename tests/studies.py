@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
-from socratic_agents.pocket import Scene, Thing, render
+from socratic_agents.pocket import Scene, SceneObject, render
 from socratic_agents.runtime.refiner import Refiner
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class Painter:
         colour = ("red", "green", "blue")[(seed + len(prompt)) % 3]
         # Each prompt has a place of its own, since images are told apart by pixels.
         place = hashlib.sha256(prompt.encode()).digest()
-        thing = Thing("circle", colour, "large", 24 + place[0] % 16, 24 + place[1] % 16)
+        thing = SceneObject(
+            "circle", colour, "large", 24 + place[0] % 16, 24 + place[1] % 16
+        )
         image = render(Scene((thing,), "white"))
         if colour == "blue":
             self._right[image.tobytes()] = prompt

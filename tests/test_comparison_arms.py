@@ -236,9 +236,9 @@ async def test_who_selects_may_not_measure(
 
 async def test_the_oracle_measures_the_pocket_world() -> None:
     """It is the metric where nothing else is named."""
-    from socratic_agents.pocket import Scene, Thing, render
+    from socratic_agents.pocket import Scene, SceneObject, render
 
-    scene = Scene((Thing("circle", "red", "large", 32, 32),), "white")
+    scene = Scene((SceneObject("circle", "red", "large", 32, 32),), "white")
     async with Worker() as worker:
         metric = open_metric(None, Settings(), worker)
         value = await metric.measure("a crimson ball", render(scene))

@@ -19,7 +19,7 @@ from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import (
     SAMPLING,
     Scene,
-    Thing,
+    SceneObject,
     read_scene,
     render,
     sample_prompts,
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 
-SCENE = Scene((Thing("circle", "red", "large", 32, 32),), "white")
+SCENE = Scene((SceneObject("circle", "red", "large", 32, 32),), "white")
 
 
 def test_a_batch_draws_what_its_requests_draw_alone() -> None:

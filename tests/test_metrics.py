@@ -411,9 +411,9 @@ async def test_the_captioner_is_opened_once(worker: Worker, tmp_path: Path) -> N
 
 async def test_the_pocket_captioner_answers(worker: Worker) -> None:
     """In the pocket world the row's questions are answered by our own weights."""
-    from socratic_agents.pocket import Scene, Thing, render
+    from socratic_agents.pocket import Scene, SceneObject, render
 
-    scene = Scene((Thing("circle", "red", "large", 32, 32),), "white")
+    scene = Scene((SceneObject("circle", "red", "large", 32, 32),), "white")
     opener = MetricModels(settings=Settings(), worker=worker)
     asked = row(("Is there a circle?", ()), ("Is there a triangle?", ()))
     found = await scores_of("dsg", opener, subject(image=render(scene), row=asked))
@@ -481,9 +481,9 @@ async def test_pixels_have_contrast_and_edges(worker: Worker) -> None:
 
 async def test_the_oracle_has_its_own_words(worker: Worker) -> None:
     """A prompt outside of the pocket world is excluded, and its neighbours are not."""
-    from socratic_agents.pocket import Scene, Thing, render
+    from socratic_agents.pocket import Scene, SceneObject, render
 
-    scene = Scene((Thing("circle", "red", "large", 32, 32),), "white")
+    scene = Scene((SceneObject("circle", "red", "large", 32, 32),), "white")
     drawn = {"image": render(scene)}
     found = await scores_of(
         "oracle",

@@ -24,9 +24,9 @@ from socratic_agents.core.errors import AnswerError
 from socratic_agents.core.history import Candidate, History, Round
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.pocket import PocketChatModel, sample_prompts
-from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_parser import parse_prompt
 from socratic_agents.pocket.prompt_writer import phrase
-from socratic_agents.pocket.synonyms import UNTAUGHT, read, slots, unknowns
+from socratic_agents.pocket.synonyms import HELD_OUT, parse_known, slots, unknown_words
 from socratic_agents.pocket.vocabulary import FOREIGN
 
 if TYPE_CHECKING:
@@ -159,22 +159,22 @@ async def test_learns_from_examples() -> None:
 def test_reads_the_kind_of_every_word_from_its_place(seed: int) -> None:
     """What an untaught word is (a colour, a shape) shows from where it stands."""
     (prompt,) = sample_prompts(1, seed, "foreign")
-    wish = read(prompt)
-    assert wish is not None
-    ours, truth = slots(wish), slots(read_wish(prompt))
+    spec = parse_known(prompt)
+    assert spec is not None
+    ours, true_answer = slots(spec), slots(parse_prompt(prompt))
 
-    assert set(truth) == set(ours)
+    assert set(true_answer) == set(ours)
     for place, word in ours.items():
-        assert word == truth[place] or word.removeprefix("?") in UNTAUGHT
+        assert word == true_answer[place] or word.removeprefix("?") in HELD_OUT
 
 
 def test_was_not_taught_a_third_of_the_foreign_words() -> None:
     """One of every three foreign words is unknown to it; the others are not."""
     words = [word for three in FOREIGN.values() for word in three]
-    wishes = [read(word) for word in words if word in UNTAUGHT]
+    specs = [parse_known(word) for word in words if word in HELD_OUT]
 
-    assert len(words) == 3 * len(UNTAUGHT)
-    assert all(wish is None or unknowns(wish) for wish in wishes)
+    assert len(words) == 3 * len(HELD_OUT)
+    assert all(spec is None or unknown_words(spec) for spec in specs)
 
 
 async def test_judges_by_the_caption() -> None:
@@ -312,10 +312,12 @@ async def test_is_wrong_at_the_stated_rate_and_repeatably() -> None:
 
 async def test_wrong_answers_stay_in_the_schema() -> None:
     """A wrong rewrite is a prompt, and a wrong choice is a number that was offered."""
-    astray = PocketChatModel(error_rate=1)
+    inject_error = PocketChatModel(error_rate=1)
     past = history("a crimson ball", ("a", "a blue ring", 0.9), ("b", "a ring", 0.1))
-    prompts = await optimizer(astray, find_template("optimizer", "default"))(past)
-    choice = await caption_selector(astray, find_template("selector", "default"))(past)
+    prompts = await optimizer(inject_error, find_template("optimizer", "default"))(past)
+    choice = await caption_selector(inject_error, find_template("selector", "default"))(
+        past
+    )
 
     assert 3 == len(prompts[0].split())
     assert choice in {0, 1}
@@ -430,13 +432,13 @@ def test_plays_an_agent_with_image_tools() -> None:
 async def test_rewrites_can_be_drawn(seed: int, n: int) -> None:
     """Every rewrite is within the generator's own words, however little is known."""
     (prompt,) = sample_prompts(1, seed, "foreign")
-    chance = random.Random(seed)
-    captions = sample_prompts(3, chance.randrange(100), "canonical")
-    past = history(prompt, *((c, c, chance.random()) for c in captions))
+    rng = random.Random(seed)
+    captions = sample_prompts(3, rng.randrange(100), "canonical")
+    past = history(prompt, *((c, c, rng.random()) for c in captions))
     prompts = await rewritten(past, n=n)
 
     assert 1 <= len(prompts) <= n
     for rewrite in prompts:
-        wish = read_wish(rewrite)
-        again = phrase(wish)
+        spec = parse_prompt(rewrite)
+        again = phrase(spec)
         assert set(again.split()) <= set(rewrite.split()) | {"a", "an"}

@@ -18,7 +18,7 @@ from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.pocket import (
     Scene,
-    Thing,
+    SceneObject,
     read_scene,
     render,
     sample_prompts,
@@ -56,7 +56,7 @@ def test_the_captioner_answers_questions() -> None:
         str(weights_folder("captioner")),
         question_format="question: {question} answer:",
     )
-    image = render(Scene((Thing("circle", "red", "large", 32, 32),), "white"))
+    image = render(Scene((SceneObject("circle", "red", "large", 32, 32),), "white"))
     questions = {
         "is there a red circle ?": "yes",
         "is there a crimson ball ?": "yes",
@@ -82,11 +82,11 @@ def test_the_captioner_answers_questions() -> None:
 def test_the_scorer_tells_near_misses(right: str, wrong: str) -> None:
     """A prompt that is true of the image scores higher than one that is nearly."""
     scorer = Clip.load(str(weights_folder("scorer")), prefix="")
-    things = (
-        Thing("circle", "red", "large", 32, 16),
-        Thing("square", "blue", "small", 32, 48),
+    objects = (
+        SceneObject("circle", "red", "large", 32, 16),
+        SceneObject("square", "blue", "small", 32, 48),
     )
-    image = render(Scene(things, "gray"))
+    image = render(Scene(objects, "gray"))
     true, false = scorer.score([(right, image), (wrong, image)])
 
     assert true > false + 0.1

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import PromptError, UnknownWordError
-from socratic_agents.pocket import Scene, Thing, sample_scene
-from socratic_agents.pocket.questions import truth
+from socratic_agents.pocket import Scene, SceneObject, sample_scene
+from socratic_agents.pocket.questions import true_answer
 from socratic_agents.pocket.train.questions import CHECKS, ask_about
 
-BALL = Thing("circle", "red", "small", 32, 16)
-BOX = Thing("square", "blue", "large", 32, 48)
+BALL = SceneObject("circle", "red", "small", 32, 16)
+BOX = SceneObject("square", "blue", "large", 32, 48)
 PAIR = Scene((BALL, BOX), "white")
 
 
@@ -43,7 +43,7 @@ PAIR = Scene((BALL, BOX), "white")
 )
 def test_what_is_shown_is_true(question: str) -> None:
     """A question is answered by yes where all of its words hold."""
-    assert truth(question, PAIR)
+    assert true_answer(question, PAIR)
 
 
 @pytest.mark.parametrize(
@@ -68,17 +68,17 @@ def test_what_is_shown_is_true(question: str) -> None:
 )
 def test_what_is_not_shown_is_false(question: str) -> None:
     """One word that does not hold is enough for a no."""
-    assert not truth(question, PAIR)
+    assert not true_answer(question, PAIR)
 
 
 def test_twins_stand_both_ways() -> None:
     """One pair of different objects is enough, and two alike are two pairs."""
-    twins = Scene((BALL, Thing("circle", "red", "large", 32, 48)), "white")
+    twins = Scene((BALL, SceneObject("circle", "red", "large", 32, 48)), "white")
 
-    assert truth("is the circle above the circle ?", twins)
-    assert truth("is the circle below the circle ?", twins)
-    assert truth("is the small circle above the large circle ?", twins)
-    assert not truth("is the small circle below the large circle ?", twins)
+    assert true_answer("is the circle above the circle ?", twins)
+    assert true_answer("is the circle below the circle ?", twins)
+    assert true_answer("is the small circle above the large circle ?", twins)
+    assert not true_answer("is the small circle below the large circle ?", twins)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
@@ -86,26 +86,26 @@ def test_other_counts_are_neither_one_nor_two(count: int) -> None:
     """A scene may show nothing, or more than the world's prompts can ask for."""
     scene = Scene((BALL, BOX, BALL)[:count], "gray")
 
-    assert (count == 1) is truth("is there only one object ?", scene)
-    assert (count == 2) is truth("are there two objects ?", scene)
-    assert (count > 0) is truth("is there a red circle ?", scene)
-    assert (count > 1) is truth("is the red circle above the square ?", scene)
+    assert (count == 1) is true_answer("is there only one object ?", scene)
+    assert (count == 2) is true_answer("are there two objects ?", scene)
+    assert (count > 0) is true_answer("is there a red circle ?", scene)
+    assert (count > 1) is true_answer("is the red circle above the square ?", scene)
 
 
 def test_a_pair_among_three_is_found() -> None:
     """How two objects stand is asked of every pair, not of scenes with two only."""
-    ring = Thing("ring", "green", "small", 8, 32)
+    ring = SceneObject("ring", "green", "small", 8, 32)
     scene = Scene((BALL, BOX, ring), "gray")
 
-    assert truth("is the hoop left of the box ?", scene)
-    assert not truth("is the hoop right of the ball ?", scene)
+    assert true_answer("is the hoop left of the box ?", scene)
+    assert not true_answer("is the hoop right of the ball ?", scene)
 
 
 @pytest.mark.parametrize("question", ["is there a dragon ?", "is the background mauve"])
 def test_a_word_from_outside_is_named(question: str) -> None:
     """What the pocket world does not know is an error, and no answer."""
     with pytest.raises(UnknownWordError, match=r"dragon|mauve"):
-        truth(question, PAIR)
+        true_answer(question, PAIR)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_word_from_outside_is_named(question: str) -> None:
 def test_what_is_no_question_is_refused(question: str) -> None:
     """A text of another form is an error that shows the forms, and no answer."""
     with pytest.raises(PromptError):
-        truth(question, PAIR)
+        true_answer(question, PAIR)
 
 
 @given(st.integers(0, 2**32), st.sampled_from([None, *CHECKS]))
@@ -135,6 +135,6 @@ def test_training_tells_the_same_truth(seed: int, kind: str | None) -> None:
     scene = sample_scene(rng)
     question, answer = ask_about(scene, rng, kind=kind)
     if answer in {"yes", "no"}:
-        assert truth(question, scene) is (answer == "yes")
+        assert true_answer(question, scene) is (answer == "yes")
     else:
         assert kind is None

@@ -14,11 +14,11 @@ from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import SAMPLING, render
-from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_parser import parse_prompt
 from socratic_agents.pocket.prompt_writer import caption
-from socratic_agents.pocket.scene import Scene, Thing, sample_scene
+from socratic_agents.pocket.scene import Scene, SceneObject, sample_scene
 from socratic_agents.pocket.train.__main__ import main
-from socratic_agents.pocket.train.data import SLOTS, draw_scenes, mutate, say
+from socratic_agents.pocket.train.data import SLOTS, describe, draw_scenes, mutate
 from socratic_agents.pocket.train.questions import (
     CHECKS,
     PLACES,
@@ -102,16 +102,18 @@ def test_sayings_are_true_of_their_scene() -> None:
     """What is said of a scene in training agrees with it wholly."""
     rng = random.Random(1)
     for scene in draw_scenes(rng, 300):
-        saying = say(scene, rng, unknown=0.0)
-        assert 1 == scene.fulfilment(saying.wish)
-        assert set(SLOTS) == set(saying.slots())
-        assert all(0 <= number < SLOTS[slot] for slot, number in saying.slots().items())
+        description = describe(scene, rng, unknown=0.0)
+        assert 1 == scene.spec_agreement(description.spec)
+        assert set(SLOTS) == set(description.slots())
+        assert all(
+            0 <= number < SLOTS[slot] for slot, number in description.slots().items()
+        )
 
 
 def test_sayings_hide_some_words() -> None:
-    """Some sayings have unknown words, so that the generator bears them."""
+    """Some descriptions have unknown words, so that the generator bears them."""
     rng = random.Random(2)
-    texts = [say(scene, rng).text for scene in draw_scenes(rng, 500)]
+    texts = [describe(scene, rng).text for scene in draw_scenes(rng, 500)]
 
     assert 20 < sum("<unk>" in text for text in texts) < 120
 
@@ -121,9 +123,9 @@ def test_a_mutated_scene_is_another_one() -> None:
     rng = random.Random(3)
     for scene in draw_scenes(rng, 300):
         other = mutate(scene, rng)
-        same = other.fulfilment(read_wish(caption(scene))) == 1
-        twins = len({(t.shape, t.colour, t.size) for t in scene.things}) == 1
-        partly = len(scene.things) == 2
+        same = other.spec_agreement(parse_prompt(caption(scene))) == 1
+        twins = len({(t.shape, t.colour, t.size) for t in scene.objects}) == 1
+        partly = len(scene.objects) == 2
         assert not same or twins or partly
 
 
@@ -164,9 +166,9 @@ def test_a_checklist_is_answered_as_often_by_yes_as_by_no(kind: str) -> None:
 
 
 def test_places_of_what_a_question_names() -> None:
-    """Of each noun it is known where in the image its things stand."""
-    ball = Thing("circle", "red", "small", 16, 32)
-    ring = Thing("ring", "red", "large", 48, 32)
+    """Of each noun it is known where in the image its objects stand."""
+    ball = SceneObject("circle", "red", "small", 16, 32)
+    ring = SceneObject("ring", "red", "large", 48, 32)
     pair, alone = Scene((ball, ring), "white"), Scene((ball,), "white")
 
     assert {"left", "right"} < set(PLACES)
@@ -182,12 +184,12 @@ def test_places_of_what_a_question_names() -> None:
 
 def test_questions_about_one_scene() -> None:
     """Of a known scene, the answers to all kinds of questions are as they should be."""
-    things = (
-        Thing("circle", "red", "small", 16, 32),
-        Thing("ring", "blue", "large", 48, 32),
+    objects = (
+        SceneObject("circle", "red", "small", 16, 32),
+        SceneObject("ring", "blue", "large", 48, 32),
     )
-    scene = Scene(things, "white")
-    truth = {
+    scene = Scene(objects, "white")
+    true_answer = {
         "is the red circle left of the blue ring ?": "yes",
         "is the red circle right of the blue ring ?": "no",
         "is the background white ?": "yes",
@@ -202,6 +204,6 @@ def test_questions_about_one_scene() -> None:
         itertools.islice((ask_about(scene, rng) for _ in itertools.count()), 9000)
     )
 
-    for question, answer in truth.items():
+    for question, answer in true_answer.items():
         assert answer == asked[question], question
     assert render(scene).size == (64, 64)

@@ -34,7 +34,7 @@ from socratic_agents.core.history import (
 from socratic_agents.core.loop import Agents
 from socratic_agents.core.outcome import Refinement, Usage
 from socratic_agents.pocket import render
-from socratic_agents.pocket.scene import Scene, Thing
+from socratic_agents.pocket.scene import Scene, SceneObject
 from socratic_agents.runtime.receipt import draw_receipt
 from socratic_agents.runtime.refiner import Refiner
 
@@ -254,9 +254,9 @@ async def test_a_selector_that_fails_leaves_the_choice_to_the_score() -> None:
 
 async def test_the_oracle_compares_in_the_pocket_world() -> None:
     """It reads both images, whatever they score, and selects nowhere."""
-    thing = Thing(shape="circle", colour="red", size="large", x=32, y=32)
-    right = render(Scene(things=(thing,), background="white"))
-    wrong = render(Scene(things=(replace(thing, colour="blue"),), background="white"))
+    thing = SceneObject(shape="circle", colour="red", size="large", x=32, y=32)
+    right = render(Scene(objects=(thing,), background="white"))
+    wrong = render(Scene(objects=(replace(thing, colour="blue"),), background="white"))
 
     async def generate(prompt: str, seed: int) -> Image.Image:
         return wrong

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.outcome import Refinement
 from socratic_agents.pocket import SAMPLING, weights_folder
 from socratic_agents.pocket.oracle import read_scene
-from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_parser import parse_prompt
 from socratic_agents.pocket.prompt_writer import sample_prompts
-from socratic_agents.pocket.questions import truth
+from socratic_agents.pocket.questions import true_answer
 from socratic_agents.pocket.scene import render, sample_scene
 from socratic_agents.pocket.train.questions import CHECKS, ask_about
 
@@ -122,7 +122,10 @@ def _checked(captioner: Captioner, kind: str, rng: random.Random, n: int) -> flo
         for i in range(0, n, 100)
         for answer in captioner.answer(pairs[i : i + 100])
     ]
-    true = ["yes" if truth(*both) else "no" for both in zip(asked, scenes, strict=True)]
+    true = [
+        "yes" if true_answer(*both) else "no"
+        for both in zip(asked, scenes, strict=True)
+    ]
     right = sum(a == b for a, b in zip(told, true, strict=True))
     return round(right / n, 4)
 
@@ -173,10 +176,12 @@ def _summary(agreements: Sequence[float]) -> dict[str, float]:
 def _attributes(caption: str, scene: Scene) -> float:
     """Return the share of a scene's attributes that its caption tells."""
     try:
-        wish = read_wish(caption)
+        spec = parse_prompt(caption)
     except ValueError:
         return 0.0
-    return scene.fulfilment(wish) if len(wish.things) == len(scene.things) else 0.0
+    return (
+        scene.spec_agreement(spec) if len(spec.objects) == len(scene.objects) else 0.0
+    )
 
 
 def _megabytes() -> float:

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from socratic_agents.pocket.oracle import read_scene
     from socratic_agents.pocket.prompt_parser import check
     from socratic_agents.pocket.prompt_writer import sample_prompts
-from socratic_agents.pocket.scene import Scene, Thing, render, sample_scene
+from socratic_agents.pocket.scene import Scene, SceneObject, render, sample_scene
 
 __all__ = (
     "SAMPLING",
     "PocketChatModel",
     "Scene",
-    "Thing",
+    "SceneObject",
     "check",
     "read_scene",
     "render",
@@ -33,7 +33,7 @@ SAMPLING: dict[str, Any] = {"steps": 12, "guidance_scale": 3.0}
 _HOMES = {
     "PocketChatModel": "chat_model",
     "Scene": "scene",
-    "Thing": "scene",
+    "SceneObject": "scene",
     "check": "prompt_parser",
     "read_scene": "oracle",
     "render": "scene",

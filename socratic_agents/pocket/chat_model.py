@@ -19,7 +19,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field
 
-from socratic_agents.pocket.roles import guard, inquire, judge, optimize, select
+from socratic_agents.pocket.roles import guard, judge, optimize, select, write_checklist
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,20 +99,20 @@ class PocketChatModel(BaseChatModel):
     def _answer(self, text: str, tools: list[dict[str, Any]]) -> AIMessage:
         """Play a role, in the schema that was sent or in plain JSON."""
         digest = hashlib.sha256(f"{self.seed} {text}".encode()).hexdigest()
-        chance = random.Random(digest)
-        astray = chance.random() < self.error_rate
+        rng = random.Random(digest)
+        inject_error = rng.random() < self.error_rate
         for tool in tools:
             for field, play in _ROLES.items():
                 if field in tool["parameters"].get("properties", {}):
                     call = {
                         "name": tool["name"],
-                        "args": play(text, chance, astray=astray),
+                        "args": play(text, rng, inject_error=inject_error),
                         "id": f"call-{digest[:12]}",
                     }
                     return AIMessage(content="", tool_calls=[call])
         for block, field in _BLOCKS.items():
             if block in text:
-                answer = _ROLES[field](text, chance, astray=astray)
+                answer = _ROLES[field](text, rng, inject_error=inject_error)
                 return AIMessage(content=json.dumps(answer))
         return AIMessage(content=_INTRODUCTION)
 
@@ -142,7 +142,7 @@ _INTRODUCTION = (
 
 
 _ROLES: dict[str, Callable[..., dict[str, Any]]] = {
-    "questions": inquire,
+    "questions": write_checklist,
     "checks": guard,
     "prompts": optimize,
     "satisfied": judge,

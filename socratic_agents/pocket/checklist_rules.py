@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec
 from socratic_agents.pocket.prompt_writer import article, phrase
 from socratic_agents.pocket.synonyms import (
     MARK,
-    learn,
-    quote,
-    read,
+    infer_meanings,
+    parse_known,
+    parse_literally,
+    reordered,
     slots,
     translate,
-    turned,
 )
 from socratic_agents.pocket.vocabulary import words_of
 
@@ -24,22 +24,22 @@ __all__ = ("check_rewrites", "write_questions")
 
 
 def write_questions(
-    user_prompt: str, chance: random.Random, *, astray: bool
+    user_prompt: str, rng: random.Random, *, inject_error: bool
 ) -> dict[str, Any]:
     """Write the checklist of a prompt, in the prompt's own words.
 
     Args:
         user_prompt: What the person asked for.
-        chance: Where the chance comes from.
-        astray: Forget one question, as people who write lists do.
+        rng: Where the chance comes from.
+        inject_error: Forget one question, as people who write lists do.
     """
-    asked = quote(user_prompt)
+    asked = parse_literally(user_prompt)
     if asked is None:
         return {"questions": []}
     writer = _Writer(asked, user_prompt)
     items = writer.items()
-    if astray and len(items) > 1:
-        lost = chance.randrange(len(items)) + 1
+    if inject_error and len(items) > 1:
+        lost = rng.randrange(len(items)) + 1
         items = [_without(item, lost) for n, item in enumerate(items, 1) if n != lost]
     return {"questions": items}
 
@@ -47,7 +47,7 @@ def write_questions(
 class _Writer:
     """Puts one question after another on the list."""
 
-    def __init__(self, asked: Wish, text: str) -> None:
+    def __init__(self, asked: SceneSpec, text: str) -> None:
         self._asked = asked
         self._text = text
         self._numbers: dict[str, int] = {}
@@ -55,9 +55,9 @@ class _Writer:
 
     def items(self) -> list[dict[str, Any]]:
         asked = self._asked
-        for thing in asked.things:
-            self._looks(thing)
-        if len(asked.things) > 1:
+        for obj in asked.objects:
+            self._looks(obj)
+        if len(asked.objects) > 1:
             self._add("are there two objects ?", "two objects", instead=HOW_MANY)
         else:
             self._add("is there only one object ?", "one object", instead=HOW_MANY)
@@ -72,65 +72,63 @@ class _Writer:
             )
         return self._items
 
-    def _looks(self, thing: ThingWish) -> None:
-        """Ask about one thing: its colour, its shape, and both in one."""
+    def _looks(self, obj: ObjectSpec) -> None:
+        """Ask about one object: its colour, its shape, and both in one."""
         roots = []
-        if thing.colour:
-            named = phrase(Wish((ThingWish(colour=thing.colour),)))
-            instead = f"what color is the {thing.shape} ?" if thing.shape else ""
+        if obj.colour:
+            named = phrase(SceneSpec((ObjectSpec(colour=obj.colour),)))
+            instead = f"what color is the {obj.shape} ?" if obj.shape else ""
             roots.append(self._is_there(named, instead=instead))
-        if thing.shape:
-            instead = (
-                f"what shape is the {thing.colour} thing ?" if thing.colour else ""
-            )
-            named = phrase(Wish((ThingWish(shape=thing.shape),)))
+        if obj.shape:
+            instead = f"what shape is the {obj.colour} thing ?" if obj.colour else ""
+            named = phrase(SceneSpec((ObjectSpec(shape=obj.shape),)))
             roots.append(self._is_there(named, instead=instead))
-        if (thing.colour and thing.shape) or thing.size:
-            # One object alone cannot mix things up: its size is all that is left.
-            whole = thing if len(self._asked.things) > 1 else _sized(thing)
+        if (obj.colour and obj.shape) or obj.size:
+            # One object alone cannot mix objects up: its size is all that is left.
+            whole = obj if len(self._asked.objects) > 1 else _sized(obj)
             needs = roots if whole.colour or not whole.shape else roots[-1:]
-            self._is_there(phrase(Wish((whole,))), needs=needs)
+            self._is_there(phrase(SceneSpec((whole,))), needs=needs)
 
     def _is_there(self, named: str, **further: Any) -> int:
         return self._add(f"is there {named} ?", named, **further)
 
-    def _relation(self, asked: Wish) -> None:
+    def _relation(self, asked: SceneSpec) -> None:
         plain = self._apart()
-        first, second = (phrase(Wish((t,)), articles=False) for t in plain)
+        first, second = (phrase(SceneSpec((t,)), articles=False) for t in plain)
         of = " of" if f"{asked.relation} of" in " ".join(words_of(self._text)) else ""
         how = f"{asked.relation}{of}"
-        needs = [number for thing in plain for number in self._roots(thing)]
+        needs = [number for obj in plain for number in self._roots(obj)]
         self._add(
             f"is the {first} {how} the {second} ?",
             f"{article(first)} {first} {how} {article(second)} {second}",
             needs=needs,
         )
 
-    def _roots(self, thing: ThingWish) -> list[int]:
-        """Return the questions that say whether such a thing is there at all."""
-        parts = (ThingWish(shape=thing.shape), ThingWish(colour=thing.colour))
-        whole = self._numbers.get(phrase(Wish((thing,))))
-        found = [self._numbers.get(phrase(Wish((part,)))) for part in parts]
+    def _roots(self, obj: ObjectSpec) -> list[int]:
+        """Return the questions that say whether such an object is there at all."""
+        parts = (ObjectSpec(shape=obj.shape), ObjectSpec(colour=obj.colour))
+        whole = self._numbers.get(phrase(SceneSpec((obj,))))
+        found = [self._numbers.get(phrase(SceneSpec((part,)))) for part in parts]
         return [number for number in ([whole] if whole else found) if number]
 
-    def _apart(self) -> tuple[ThingWish, ...]:
-        """Return both things by as few words as tell them apart, or by all there are.
+    def _apart(self) -> tuple[ObjectSpec, ...]:
+        """Return both objects by as few words as tell them apart, or by all there are.
 
         Two words may mean the same: a disc is no other shape than a ball.
         """
-        known = read(self._text) or self._asked
+        known = parse_known(self._text) or self._asked
         for kinds in (("shape",), ("shape", "colour")):
             told, meant = (
                 tuple(
-                    ThingWish(**{kind: getattr(thing, kind) for kind in kinds})
-                    for thing in wish.things
+                    ObjectSpec(**{kind: getattr(obj, kind) for kind in kinds})
+                    for obj in spec.objects
                 )
-                for wish in (self._asked, known)
+                for spec in (self._asked, known)
             )
-            whole = all(getattr(thing, kind) for thing in told for kind in kinds)
-            if whole and len({getattr(thing, kinds[-1]) for thing in meant}) > 1:
+            whole = all(getattr(obj, kind) for obj in told for kind in kinds)
+            if whole and len({getattr(obj, kinds[-1]) for obj in meant}) > 1:
                 return told
-        return self._asked.things
+        return self._asked.objects
 
     def _add(
         self,
@@ -156,10 +154,10 @@ class _Writer:
 HOW_MANY = "how many objects are there ?"
 
 
-def _sized(thing: ThingWish) -> ThingWish:
-    if thing.size:
-        return ThingWish(shape=thing.shape, size=thing.size)
-    return thing
+def _sized(obj: ObjectSpec) -> ObjectSpec:
+    if obj.size:
+        return ObjectSpec(shape=obj.shape, size=obj.size)
+    return obj
 
 
 def _without(item: dict[str, Any], lost: int) -> dict[str, Any]:
@@ -168,7 +166,7 @@ def _without(item: dict[str, Any], lost: int) -> dict[str, Any]:
 
 
 def check_rewrites(
-    user_prompt: str, prompts: list[str], chance: random.Random, *, astray: bool
+    user_prompt: str, prompts: list[str], rng: random.Random, *, inject_error: bool
 ) -> dict[str, Any]:
     """Say what each prompt lost of what was asked for, and mend it.
 
@@ -177,11 +175,11 @@ def check_rewrites(
     Args:
         user_prompt: What the person asked for.
         prompts: The rewrites.
-        chance: Where the chance comes from.
-        astray: Let one prompt pass without a look.
+        rng: Where the chance comes from.
+        inject_error: Let one prompt pass without a look.
     """
-    asked = read(user_prompt)
-    blind = chance.randrange(len(prompts)) if astray and prompts else -1
+    asked = parse_known(user_prompt)
+    blind = rng.randrange(len(prompts)) if inject_error and prompts else -1
     checks = []
     for place, prompt in enumerate(prompts):
         lost, mended = ([], "") if place == blind else _lost(asked, prompt)
@@ -189,19 +187,19 @@ def check_rewrites(
     return {"checks": checks}
 
 
-def _lost(asked: Wish | None, prompt: str) -> tuple[list[str], str]:
+def _lost(asked: SceneSpec | None, prompt: str) -> tuple[list[str], str]:
     """Return what a prompt lost, and what it should have said."""
     if asked is None:
         return [], ""
-    written, wanted = read(prompt), slots(asked)
-    if written is None or len(written.things) != len(asked.things):
+    written, wanted = parse_known(prompt), slots(asked)
+    if written is None or len(written.objects) != len(asked.objects):
         return ["what was asked for"], phrase(translate(asked, {}))
-    ways = [slots(written), slots(turned(written))]
+    ways = [slots(written), slots(reordered(written))]
     said = max(ways, key=lambda way: sum(way.get(p) == w for p, w in wanted.items()))
     lost = [
         word.removeprefix(MARK)
         for place, word in wanted.items()
         if said.get(place) != word and not (word.startswith(MARK) and place in said)
     ]
-    mended = phrase(translate(asked, learn(asked, written)))
+    mended = phrase(translate(asked, infer_meanings(asked, written)))
     return (lost, mended) if lost else ([], "")

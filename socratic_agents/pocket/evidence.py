@@ -1,4 +1,4 @@
-"""Clues: what the checklist's answers on an image tell of unknown words."""
+"""Evidence: what the checklist's answers on an image tell of unknown words."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from socratic_agents.pocket.hypotheses import shuffled
-from socratic_agents.pocket.synonyms import MARK, read, turned
-from socratic_agents.pocket.vocabulary import FILLERS, GROUNDS, THINGS, words_of
+from socratic_agents.pocket.synonyms import MARK, parse_known, reordered
+from socratic_agents.pocket.vocabulary import FILLERS, GROUNDS, OBJECT_WORDS, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from socratic_agents.pocket.prompt_parser import Wish
+    from socratic_agents.pocket.prompt_parser import SceneSpec
 
-__all__ = ("Clue", "clues", "guided")
+__all__ = ("Evidence", "find_evidence", "rank_by_evidence")
 
 LIKELY = 3
 """Meanings of each word that are put together with those of the others."""
 
-SILENT = FILLERS | GROUNDS | THINGS
+SILENT = FILLERS | GROUNDS | OBJECT_WORDS
 """Words of a requirement that say nothing of what is asked for."""
 
 
 @dataclass(frozen=True)
-class Clue:
+class Evidence:
     """One word was looked for on an image: which meanings it may have then."""
 
     word: str
@@ -39,13 +39,13 @@ class Clue:
         return (meaning in self.among) == self.found
 
 
-def clues(
+def find_evidence(
     unknown: Mapping[str, str],
     *,
     caption: str,
     passed: Sequence[str],
     failed: Sequence[str],
-) -> list[Clue]:
+) -> list[Evidence]:
     """Return what one attempt tells.
 
     Args:
@@ -54,7 +54,7 @@ def clues(
         passed: The requirements that it fulfils.
         failed: Those that it does not.
     """
-    shown = read(caption)
+    shown = parse_known(caption)
     if shown is None:
         return []
     fine = {word for one in passed for word in _content(one)}
@@ -72,42 +72,44 @@ def clues(
                 continue
             among = _among(unknown[word], requirement, shown)
             if among:
-                found.append(Clue(word, frozenset(among), came))
+                found.append(Evidence(word, frozenset(among), came))
     return found
 
 
-def _among(kind: str, requirement: str, shown: Wish) -> set[str]:
+def _among(kind: str, requirement: str, shown: SceneSpec) -> set[str]:
     """Return the words of a kind that an image shows where the rest is there too."""
     if kind == "background":
         return {shown.background} if shown.background else set()
-    wanted = read(requirement)
-    if wanted is None or (len(wanted.things) > 1) != (kind == "relation"):
+    wanted = parse_known(requirement)
+    if wanted is None or (len(wanted.objects) > 1) != (kind == "relation"):
         return set()
     known = [
-        {word for word in vars(thing).values() if word and not word.startswith(MARK)}
-        for thing in wanted.things
+        {word for word in vars(obj).values() if word and not word.startswith(MARK)}
+        for obj in wanted.objects
     ]
     found = set[str | None]()
-    for way in (shown, turned(shown)):
-        if len(known) > len(way.things):
+    for way in (shown, reordered(shown)):
+        if len(known) > len(way.objects):
             continue
         if all(
-            k <= set(vars(t).values()) for k, t in zip(known, way.things, strict=False)
+            k <= set(vars(t).values()) for k, t in zip(known, way.objects, strict=False)
         ):
             pair = kind == "relation"
-            found.add(way.relation if pair else getattr(way.things[0], kind))
+            found.add(way.relation if pair else getattr(way.objects[0], kind))
     return {word for word in found if word}
 
 
-def guided(words: Mapping[str, str], found: Sequence[Clue]) -> Iterator[dict[str, str]]:
-    """Yield a meaning for every word, the guess first that agrees with most clues.
+def rank_by_evidence(
+    words: Mapping[str, str], found: Sequence[Evidence]
+) -> Iterator[dict[str, str]]:
+    """Yield a meaning for every word, the hypothesis first that agrees with most evidence.
 
     Meanings that agree equally well are tried for all words at the same time, and then
     the best ones are put together.
 
     Args:
         words: Unknown word to its kind, a key of ``CHOICES``.
-        found: All clues so far.
+        found: All evidence so far.
     """
     against: dict[str, dict[str, int]] = {
         word: {
@@ -128,7 +130,8 @@ def guided(words: Mapping[str, str], found: Sequence[Clue]) -> Iterator[dict[str
     likely = [[(word, m) for m in order[:LIKELY]] for word, order in orders.items()]
     combinations = [dict(pairs) for pairs in itertools.product(*likely)]
     yield from sorted(
-        combinations, key=lambda guess: sum(against[w][m] for w, m in guess.items())
+        combinations,
+        key=lambda hypothesis: sum(against[w][m] for w, m in hypothesis.items()),
     )
 
 

@@ -9,7 +9,14 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from socratic_agents.pocket.scene import PALETTE, RADII, SIDE, Scene, Thing, distance
+from socratic_agents.pocket.scene import (
+    PALETTE,
+    RADII,
+    SIDE,
+    Scene,
+    SceneObject,
+    distance,
+)
 from socratic_agents.pocket.vocabulary import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 if TYPE_CHECKING:
@@ -49,21 +56,21 @@ def read_scene(image: Image.Image) -> Scene:
     away = np.abs(pixels - ground).max(axis=2) > CONTRAST
     labels, count = ndimage.label(away, structure=np.ones((3, 3)))
     masks = [labels == number for number in range(1, count + 1)]
-    things = [
-        thing
+    objects = [
+        obj
         for mask in masks
         if mask.sum() >= SMALLEST
-        for thing in _things(pixels, mask)
+        for obj in _objects(pixels, mask)
     ]
     return Scene(
-        tuple(sorted(things, key=lambda thing: (thing.x, thing.y))),
+        tuple(sorted(objects, key=lambda obj: (obj.x, obj.y))),
         _nearest(ground, BACKGROUNDS),
     )
 
 
-def _things(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[Thing]:
+def _objects(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[SceneObject]:
     """Read what is in one piece: one object, or two that touch."""
-    whole = _thing(pixels, mask)
+    whole = _object(pixels, mask)
     if whole.shape in SHAPES:
         return [whole]
     cores, count = ndimage.label(ndimage.binary_erosion(mask, iterations=BRIDGE))
@@ -75,12 +82,12 @@ def _things(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[Thing]
     )
     owners = np.where(mask, cores[tuple(nearest)], 0)
     pieces = [owners == number for number in range(1, count + 1)]
-    parts = [_thing(pixels, p) for p in pieces if p.sum() >= SMALLEST]
+    parts = [_object(pixels, p) for p in pieces if p.sum() >= SMALLEST]
     known = all(part.shape in SHAPES for part in parts)
     return parts if known else [whole]
 
 
-def _thing(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> Thing:
+def _object(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> SceneObject:
     rows, columns = np.nonzero(mask)
     y = (rows.min() + rows.max() + 1) / 2
     x = (columns.min() + columns.max() + 1) / 2
@@ -93,7 +100,7 @@ def _thing(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> Thing:
     overlap = both / either
     best = int(overlap.argmax())
     shape, size = names[best]
-    return Thing(
+    return SceneObject(
         shape if overlap[best] >= LIKENESS else "unknown",
         _nearest(np.median(pixels[core], axis=0), COLOURS),
         size,

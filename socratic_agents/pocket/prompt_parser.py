@@ -21,11 +21,11 @@ from socratic_agents.pocket.vocabulary import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ("ThingWish", "Wish", "check", "gather", "read_wish")
+__all__ = ("ObjectSpec", "SceneSpec", "check", "parse_prompt", "parse_words")
 
 
 @dataclass(frozen=True)
-class ThingWish:
+class ObjectSpec:
     """What is asked of one object; ``None`` where nothing is."""
 
     shape: str | None = None
@@ -34,17 +34,17 @@ class ThingWish:
 
 
 @dataclass(frozen=True)
-class Wish:
+class SceneSpec:
     """What a prompt asks for, in canonical words; ``None`` where nothing is."""
 
-    things: tuple[ThingWish, ...]
+    objects: tuple[ObjectSpec, ...]
     """One or two objects, in the order of the prompt."""
     relation: str | None = None
     """How the first stands to the second."""
     background: str | None = None
 
 
-def read_wish(prompt: str) -> Wish:
+def parse_prompt(prompt: str) -> SceneSpec:
     """Read what a prompt of the pocket world asks for.
 
     Args:
@@ -60,10 +60,10 @@ def read_wish(prompt: str) -> Wish:
         if word is None:
             raise UnknownWordError(_unknown(text))
         found.append(word)
-    return gather(found, prompt)
+    return parse_words(found, prompt)
 
 
-def gather(words: Iterable[Word], prompt: str) -> Wish:
+def parse_words(words: Iterable[Word], prompt: str) -> SceneSpec:
     """Put the words of a prompt together.
 
     Args:
@@ -76,7 +76,7 @@ def gather(words: Iterable[Word], prompt: str) -> Wish:
     reader = _Reader(prompt)
     for word in words:
         reader.take(word)
-    return reader.wish()
+    return reader.spec()
 
 
 def check(prompt: str) -> None:
@@ -86,15 +86,15 @@ def check(prompt: str) -> None:
         UnknownWordError: If the pocket world does not know a word.
         PromptError: If the words ask for something that it cannot show.
     """
-    read_wish(prompt)
+    parse_prompt(prompt)
 
 
 class _Reader:
-    """Takes word after word, and gathers them into a wish."""
+    """Takes word after word, and gathers them into a spec."""
 
     def __init__(self, prompt: str) -> None:
         self._prompt = prompt
-        self._things: list[ThingWish] = []
+        self._objects: list[ObjectSpec] = []
         self._open: dict[str, str] = {}
         self._last: Word | None = None
         self._relation: str | None = None
@@ -118,8 +118,8 @@ class _Reader:
             self._number = NUMBERS[word.canonical]
         elif word.kind in {"shape", "thing"}:
             shape = word.canonical if word.kind == "shape" else None
-            wish = ThingWish(shape=shape, **self._open)
-            self._things += [wish] * self._number
+            spec = ObjectSpec(shape=shape, **self._open)
+            self._objects += [spec] * self._number
             self._open, self._number = {}, 1
         else:
             if word.kind in self._open:
@@ -137,26 +137,26 @@ class _Reader:
         """Give adjectives that no noun followed to the object before them."""
         if not self._open:
             return
-        last = self._things[-1] if self._things else None
+        last = self._objects[-1] if self._objects else None
         if last and all(getattr(last, kind) is None for kind in self._open):
-            self._things[-1] = ThingWish(
+            self._objects[-1] = ObjectSpec(
                 shape=last.shape,
                 colour=self._open.get("colour", last.colour),
                 size=self._open.get("size", last.size),
             )
         else:
-            self._things.append(ThingWish(**self._open))
+            self._objects.append(ObjectSpec(**self._open))
         self._open = {}
 
-    def wish(self) -> Wish:
+    def spec(self) -> SceneSpec:
         self._close()
         if self._ground:
             self._refuse(f"'{self._ground}' before 'background' only")
-        if not 1 <= len(self._things) <= 2:
-            self._refuse(f"one or two objects, not {len(self._things)}")
-        if self._relation and len(self._things) == 1:
+        if not 1 <= len(self._objects) <= 2:
+            self._refuse(f"one or two objects, not {len(self._objects)}")
+        if self._relation and len(self._objects) == 1:
             self._refuse("two objects where there is a relation")
-        return Wish(tuple(self._things), self._relation, self._background)
+        return SceneSpec(tuple(self._objects), self._relation, self._background)
 
     def _refuse(self, expected: str) -> NoReturn:
         message = (

@@ -1,11 +1,11 @@
-"""Scenes and wishes in words: canonical, foreign and terse."""
+"""Scenes and specs in words: canonical, foreign and terse."""
 
 from __future__ import annotations
 
 import random
 from typing import Literal
 
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec
 from socratic_agents.pocket.scene import Scene, sample_scene
 from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
@@ -21,28 +21,28 @@ __all__ = ("FOREIGN_SHARE", "article", "caption", "foreign", "phrase", "sample_p
 
 def caption(scene: Scene, *, size: bool = True, background: bool = True) -> str:
     """Describe a scene in canonical words."""
-    wishes = tuple(
-        ThingWish(thing.shape, thing.colour, thing.size if size else None)
-        for thing in scene.things
+    specs = tuple(
+        ObjectSpec(obj.shape, obj.colour, obj.size if size else None)
+        for obj in scene.objects
     )
     ground = scene.background if background else None
-    return phrase(Wish(wishes, scene.relation(), ground))
+    return phrase(SceneSpec(specs, scene.relation(), ground))
 
 
-def phrase(wish: Wish, *, articles: bool = True) -> str:
-    """Put a wish into words, with articles or tersely."""
+def phrase(spec: SceneSpec, *, articles: bool = True) -> str:
+    """Put a spec into words, with articles or tersely."""
 
-    def named(thing: ThingWish) -> str:
-        words = [w for w in (thing.size, thing.colour, thing.shape or "thing") if w]
+    def named(obj: ObjectSpec) -> str:
+        words = [w for w in (obj.size, obj.colour, obj.shape or "thing") if w]
         return (f"{article(words[0])} " if articles else "") + " ".join(words)
 
-    text = named(wish.things[0])
-    if len(wish.things) > 1:
-        of = " of" if wish.relation in {"left", "right"} else ""
-        joint = f"{wish.relation}{of}" if wish.relation else "and"
-        text += f" {joint} {named(wish.things[1])}"
-    if wish.background:
-        ground = f"{wish.background} background"
+    text = named(spec.objects[0])
+    if len(spec.objects) > 1:
+        of = " of" if spec.relation in {"left", "right"} else ""
+        joint = f"{spec.relation}{of}" if spec.relation else "and"
+        text += f" {joint} {named(spec.objects[1])}"
+    if spec.background:
+        ground = f"{spec.background} background"
         text += f" on {article(ground)} {ground}" if articles else f" on {ground}"
     return text
 
@@ -102,8 +102,8 @@ def sample_prompts(
 def _sample_prompt(rng: random.Random, kind: str) -> str:
     scene = sample_scene(rng)
     if kind == "terse":
-        bare = [ThingWish(thing.shape, thing.colour) for thing in scene.things]
-        return phrase(Wish(tuple(bare), scene.relation()), articles=False)
+        bare = [ObjectSpec(obj.shape, obj.colour) for obj in scene.objects]
+        return phrase(SceneSpec(tuple(bare), scene.relation()), articles=False)
     size, background = rng.random() < 0.6, rng.random() < 0.6
     text = caption(scene, size=size, background=background)
     if kind == "canonical":

@@ -7,15 +7,15 @@ import re
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import PromptError
-from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_parser import parse_prompt
 from socratic_agents.pocket.scene import Scene
 from socratic_agents.pocket.vocabulary import meaning, words_of
 
 if TYPE_CHECKING:
-    from socratic_agents.pocket.prompt_parser import ThingWish, Wish
-    from socratic_agents.pocket.scene import Thing
+    from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec
+    from socratic_agents.pocket.scene import SceneObject
 
-__all__ = ("truth",)
+__all__ = ("true_answer",)
 
 COUNTS = {
     "is there one object": 1,
@@ -24,16 +24,16 @@ COUNTS = {
 }
 """Question to the number of objects at which the answer is yes."""
 
-_THING = "(?:(?:size|colour) )*(?:shape|thing)"
-_THINGS = re.compile(
-    f"is there an? {_THING}|"
-    f"is the {_THING} (?:size|colour)|"
-    f"is the {_THING} relation(?: of)? the {_THING}"
+_OBJECT = "(?:(?:size|colour) )*(?:shape|thing)"
+_OBJECTS = re.compile(
+    f"is there an? {_OBJECT}|"
+    f"is the {_OBJECT} (?:size|colour)|"
+    f"is the {_OBJECT} relation(?: of)? the {_OBJECT}"
 )
 _GROUND = re.compile("is the ground background|is there an? background ground")
 
 
-def truth(question: str, scene: Scene) -> bool:
+def true_answer(question: str, scene: Scene) -> bool:
     """Return whether the true answer to a yes/no question about a scene is yes.
 
     One object, or one pair of different objects, for which all words hold is enough.
@@ -51,7 +51,7 @@ def truth(question: str, scene: Scene) -> bool:
     """
     text = " ".join(words_of(question))
     if text in COUNTS:
-        return len(scene.things) == COUNTS[text]
+        return len(scene.objects) == COUNTS[text]
     text = re.sub("^does the image show ", "is there ", text)
     known = {word: meaning(word) for word in text.split()}
     kinds = " ".join(
@@ -62,26 +62,26 @@ def truth(question: str, scene: Scene) -> bool:
         return scene.background in {
             found.canonical for found in known.values() if found
         }
-    wish = read_wish(text)
-    if not _THINGS.fullmatch(kinds):
+    spec = parse_prompt(text)
+    if not _OBJECTS.fullmatch(kinds):
         message = (
             "expected a question such as 'is there a red circle ?' or 'is the circle "
             f"above the square ?', got {question[:80]!r}; ask about one thing at a time"
         )
         raise PromptError(message)
-    return _shows(scene, wish)
+    return _shows(scene, spec)
 
 
-def _shows(scene: Scene, wish: Wish) -> bool:
+def _shows(scene: Scene, spec: SceneSpec) -> bool:
     return any(
-        all(map(_is, things, wish.things))
-        and wish.relation in {None, Scene(things, scene.background).relation()}
-        for things in itertools.permutations(scene.things, len(wish.things))
+        all(map(_matches, objects, spec.objects))
+        and spec.relation in {None, Scene(objects, scene.background).relation()}
+        for objects in itertools.permutations(scene.objects, len(spec.objects))
     )
 
 
-def _is(thing: Thing, wish: ThingWish) -> bool:
+def _matches(obj: SceneObject, spec: ObjectSpec) -> bool:
     return all(
-        getattr(wish, kind) in {None, getattr(thing, kind)}
+        getattr(spec, kind) in {None, getattr(obj, kind)}
         for kind in ("shape", "colour", "size")
     )

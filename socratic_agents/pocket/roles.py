@@ -1,7 +1,7 @@
 """The rules by which the pocket chat model plays its roles.
 
 Each role reads the marked blocks of a rendered template and returns the fields of
-its answer. ``astray`` asks for an answer that is wrong in a plausible way.
+its answer. ``inject_error`` asks for an answer that is wrong in a plausible way.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.pocket.checklist_rules import check_rewrites, write_questions
-from socratic_agents.pocket.evidence import Clue, clues, guided
-from socratic_agents.pocket.hypotheses import Trial, guesses
-from socratic_agents.pocket.prompt_parser import Wish
+from socratic_agents.pocket.evidence import Evidence, find_evidence, rank_by_evidence
+from socratic_agents.pocket.hypotheses import Attempt, rank_by_score
+from socratic_agents.pocket.prompt_parser import SceneSpec
 from socratic_agents.pocket.prompt_writer import phrase
-from socratic_agents.pocket.scene import Scene, Thing
+from socratic_agents.pocket.scene import Scene, SceneObject
 from socratic_agents.pocket.synonyms import (
     CHOICES,
-    learn,
-    read,
+    infer_meanings,
+    parse_known,
     slots,
     translate,
-    unknowns,
+    unknown_words,
     variants,
 )
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Mapping
 
-__all__ = ("guard", "inquire", "judge", "optimize", "select")
+__all__ = ("guard", "judge", "optimize", "select", "write_checklist")
 
 
 def _block(text: str, name: str) -> str:
@@ -47,46 +47,46 @@ def _without(text: str, name: str) -> str:
     return re.sub(rf"<{name}>.*?</{name}>", "", text, flags=re.DOTALL)
 
 
-def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+def optimize(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, Any]:
     """Write prompts in canonical words; try meanings for the words it lacks.
 
     More than were asked for, the best first: some may have been tried before.
     """
-    asked = read(_block(_without(text, "examples"), "user_prompt"))
+    asked = parse_known(_block(_without(text, "examples"), "user_prompt"))
     if asked is None:
         prompt = _block(_without(text, "examples"), "user_prompt")
         bare = [{"aim": "whole", "prompt": f"a {prompt}"}]
         return {"reason": "I do not understand it.", "prompts": bare}
     wanted = int(_block(text, "number_of_prompts") or 1)
     meanings = _taught(text, asked)
-    open_words = {w: k for w, k in unknowns(asked).items() if w not in meanings}
+    open_words = {w: k for w, k in unknown_words(asked).items() if w not in meanings}
     blocks = _all_blocks(text, "attempt")
     drawn = {_block(block, "prompt") for block in blocks}
     aim = "history" if blocks else "whole"
     if open_words:
-        trials = [_trial(block, asked) for block in blocks]
-        found = [c for block in blocks for c in _clues(block, open_words)]
-        guessed = [
-            phrase(translate(asked, meanings | guess))
-            for guess in (
-                guided(open_words, found)
+        attempts = [_attempt(block, asked) for block in blocks]
+        found = [c for block in blocks for c in _evidence(block, open_words)]
+        proposed = [
+            phrase(translate(asked, meanings | hypothesis))
+            for hypothesis in (
+                rank_by_evidence(open_words, found)
                 if found
-                else guesses(open_words, trials, wanted)
+                else rank_by_score(open_words, attempts, wanted)
             )
         ]
-        told = [trial for trial in trials if trial.meanings]
-        best = max(told, key=lambda trial: trial.score, default=Trial({}, 0.0))
+        told = [attempt for attempt in attempts if attempt.meanings]
+        best = max(told, key=lambda attempt: attempt.score, default=Attempt({}, 0.0))
         known, again = best.meanings, []
         if known.keys() >= open_words.keys():
-            again = _sayings(translate(asked, {**meanings, **known}))
-        fresh = [prompt for prompt in guessed if prompt not in drawn]
+            again = _phrasings(translate(asked, {**meanings, **known}))
+        fresh = [prompt for prompt in proposed if prompt not in drawn]
         prompts = _mixed(fresh, again)
     else:
         aim = "missing" if _all_blocks(text, "missing") else "whole"
-        prompts = _sayings(translate(asked, meanings))
+        prompts = _phrasings(translate(asked, meanings))
     prompts = [p for p in dict.fromkeys(prompts) if p not in drawn]
-    if astray:
-        prompts = [_slip(prompt, chance) for prompt in prompts]
+    if inject_error:
+        prompts = [_with_wrong_word(prompt, rng) for prompt in prompts]
     reason = (
         f"I try what {', '.join(open_words)} could mean."
         if open_words
@@ -98,9 +98,9 @@ def optimize(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any
     }
 
 
-def _clues(block: str, open_words: Mapping[str, str]) -> list[Clue]:
+def _evidence(block: str, open_words: Mapping[str, str]) -> list[Evidence]:
     """Return what the checklist's answers on one attempt tell of the open words."""
-    return clues(
+    return find_evidence(
         open_words,
         caption=_block(block, "caption"),
         passed=_block(block, "passed").split("; "),
@@ -108,127 +108,134 @@ def _clues(block: str, open_words: Mapping[str, str]) -> list[Clue]:
     )
 
 
-def _mixed(guessed: list[str], again: list[str]) -> list[str]:
-    """Return three guesses, then one more saying of the best one, and so on."""
-    pairs = itertools.zip_longest(*(guessed[i::3] for i in range(3)), again)
+def _mixed(proposed: list[str], again: list[str]) -> list[str]:
+    """Return three hypotheses, then one more description of the best one, and so on."""
+    pairs = itertools.zip_longest(*(proposed[i::3] for i in range(3)), again)
     return [prompt for group in pairs for prompt in group if prompt]
 
 
-def _sayings(wish: Wish) -> list[str]:
+def _phrasings(spec: SceneSpec) -> list[str]:
     """Return prompts that mean the same, the plainest first."""
-    wishes = list(variants(wish))
-    plain = [phrase(variant) for variant in wishes]
-    terse = [phrase(variant, articles=False) for variant in wishes]
+    specs = list(variants(spec))
+    plain = [phrase(variant) for variant in specs]
+    terse = [phrase(variant, articles=False) for variant in specs]
     return [*plain, *terse, *(f"a picture of {text}" for text in plain)]
 
 
-def _trial(block: str, asked: Wish) -> Trial:
+def _attempt(block: str, asked: SceneSpec) -> Attempt:
     """Return what one attempt tells of the open words."""
-    drawn = read(_block(block, "caption"))
-    written = read(_block(block, "prompt"))
+    drawn = parse_known(_block(block, "caption"))
+    written = parse_known(_block(block, "prompt"))
     meanings: dict[str, str] = {}
-    if written and len(written.things) == len(asked.things):
-        meanings = learn(asked, written)
+    if written and len(written.objects) == len(asked.objects):
+        meanings = infer_meanings(asked, written)
     if drawn:
         # What the generator did not draw says nothing about the word.
         shown = set(slots(drawn).values())
         meanings = {word: m for word, m in meanings.items() if m in shown}
-    return Trial(meanings, float(_block(block, "score") or 0))
+    return Attempt(meanings, float(_block(block, "score") or 0))
 
 
-def _taught(text: str, asked: Wish) -> dict[str, str]:
+def _taught(text: str, asked: SceneSpec) -> dict[str, str]:
     """Return what the template's examples teach of the words that are asked."""
     meanings: dict[str, str] = {}
     for example in _all_blocks(_block(text, "examples"), "example"):
-        before = read(_block(example, "user_prompt"))
-        after = read(_block(example, "prompt"))
-        if before and after and len(before.things) == len(after.things):
-            meanings |= learn(before, after)
-    return {word: meanings[word] for word in unknowns(asked) if word in meanings}
+        before = parse_known(_block(example, "user_prompt"))
+        after = parse_known(_block(example, "prompt"))
+        if before and after and len(before.objects) == len(after.objects):
+            meanings |= infer_meanings(before, after)
+    return {word: meanings[word] for word in unknown_words(asked) if word in meanings}
 
 
-def inquire(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+def write_checklist(
+    text: str, rng: random.Random, *, inject_error: bool
+) -> dict[str, Any]:
     """Write the checklist of the user prompt."""
-    return write_questions(_block(text, "user_prompt"), chance, astray=astray)
+    return write_questions(_block(text, "user_prompt"), rng, inject_error=inject_error)
 
 
-def guard(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+def guard(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, Any]:
     """Check the rewrites of the user prompt."""
     prompts = [_block(block, "prompt") for block in _all_blocks(text, "rewrite")]
     asked = _block(text, "user_prompt")
-    return check_rewrites(asked, prompts, chance, astray=astray)
+    return check_rewrites(asked, prompts, rng, inject_error=inject_error)
 
 
-def judge(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+def judge(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, Any]:
     """Hold what was asked against the caption; an unknown word is missing."""
-    asked = read(_block(_without(text, "examples"), "user_prompt"))
-    shown = read(_block(_without(text, "history"), "caption"))
+    asked = parse_known(_block(_without(text, "examples"), "user_prompt"))
+    shown = parse_known(_block(_without(text, "history"), "caption"))
     if asked is None or shown is None:
         reason = "I do not understand the prompt or the caption."
         return {"reason": reason, "missing": [reason], "satisfied": False}
     meanings = _taught(text, asked)
-    missing = [f"I do not know '{w}'" for w in unknowns(asked) if w not in meanings]
+    missing = [
+        f"I do not know '{w}'" for w in unknown_words(asked) if w not in meanings
+    ]
     plain = translate(asked, meanings)
     scene = _scene(shown)
-    if scene.fulfilment(plain) < 1:
-        missing += _lacking(plain, scene)
-    if astray:
+    if scene.spec_agreement(plain) < 1:
+        missing += _missing_parts(plain, scene)
+    if inject_error:
         # A judge overlooks one thing, or misses one that is there.
-        other = [chance.choice(list(slots(plain).values()) or ["something"])]
+        other = [rng.choice(list(slots(plain).values()) or ["something"])]
         missing = missing[1:] if missing else other
     reason = f"The caption says: {phrase(shown)}."
     return {"reason": reason, "missing": missing, "satisfied": not missing}
 
 
-def _lacking(wish: Wish, scene: Scene) -> list[str]:
-    """Return the parts of a wish that a scene lacks."""
-    parts = [phrase(Wish((thing,))) for thing in wish.things]
+def _missing_parts(spec: SceneSpec, scene: Scene) -> list[str]:
+    """Return the parts of a spec that a scene lacks."""
+    parts = [phrase(SceneSpec((obj,))) for obj in spec.objects]
     lacking = [
         part
-        for part, thing in zip(parts, wish.things, strict=True)
+        for part, obj in zip(parts, spec.objects, strict=True)
         if not any(
-            Scene((t,), "").fulfilment(Wish((thing,))) == 1 for t in scene.things
+            Scene((t,), "").spec_agreement(SceneSpec((obj,))) == 1
+            for t in scene.objects
         )
     ]
-    if len(scene.things) != len(wish.things):
-        lacking.append(f"{len(wish.things)} object(s)")
-    if wish.background and wish.background != scene.background:
-        lacking.append(f"{wish.background} background")
-    return lacking or [phrase(wish)]
+    if len(scene.objects) != len(spec.objects):
+        lacking.append(f"{len(spec.objects)} object(s)")
+    if spec.background and spec.background != scene.background:
+        lacking.append(f"{spec.background} background")
+    return lacking or [phrase(spec)]
 
 
-def _scene(wish: Wish) -> Scene:
+def _scene(spec: SceneSpec) -> Scene:
     """Return the scene that a caption describes."""
     across, down = {
         "left": (-1, 0),
         "right": (1, 0),
         "above": (0, -1),
         "below": (0, 1),
-    }.get(wish.relation or "", (0, 0))
-    things = tuple(
-        Thing(t.shape or "", t.colour or "", t.size or "", across * side, down * side)
-        for t, side in zip(wish.things, (1, -1), strict=False)
+    }.get(spec.relation or "", (0, 0))
+    objects = tuple(
+        SceneObject(
+            t.shape or "", t.colour or "", t.size or "", across * side, down * side
+        )
+        for t, side in zip(spec.objects, (1, -1), strict=False)
     )
-    return Scene(things, wish.background or "")
+    return Scene(objects, spec.background or "")
 
 
-def select(text: str, chance: random.Random, *, astray: bool) -> dict[str, Any]:
+def select(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, Any]:
     """Choose the candidate whose caption agrees best with what was asked."""
-    asked = read(_block(text, "user_prompt"))
+    asked = parse_known(_block(text, "user_prompt"))
     plain = translate(asked, {}) if asked else None
     scores: dict[int, float] = {}
     for block in _all_blocks(_block(text, "candidates"), "candidate"):
-        shown = read(_block(block, "caption"))
+        shown = parse_known(_block(block, "caption"))
         number = int(_block(block, "number") or len(scores) + 1)
-        scores[number] = _scene(shown).fulfilment(plain) if plain and shown else 0.0
+        scores[number] = _scene(shown).spec_agreement(plain) if plain and shown else 0.0
     numbers = list(scores) or [1]
     choice = max(numbers, key=lambda number: scores.get(number, 0.0))
-    if astray:
-        choice = chance.choice(numbers)
+    if inject_error:
+        choice = rng.choice(numbers)
     return {"reason": "Its caption agrees best with what was asked.", "choice": choice}
 
 
-def _slip(prompt: str, chance: random.Random) -> str:
+def _with_wrong_word(prompt: str, rng: random.Random) -> str:
     """Return a prompt with one word mistaken for another of its kind."""
     words = prompt.split()
     places = [
@@ -237,6 +244,6 @@ def _slip(prompt: str, chance: random.Random) -> str:
         for kind in ("shape", "colour")
         if word in CHOICES[kind]
     ]
-    place, kind = chance.choice(places)
-    words[place] = chance.choice(CHOICES[kind])
+    place, kind = rng.choice(places)
+    words[place] = rng.choice(CHOICES[kind])
     return " ".join(words)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from socratic_agents.pocket.prompt_parser import Wish, read_wish
+from socratic_agents.pocket.prompt_parser import SceneSpec, parse_prompt
 from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -31,7 +31,7 @@ __all__ = (
     "RADII",
     "SIDE",
     "Scene",
-    "Thing",
+    "SceneObject",
     "distance",
     "render",
     "sample_scene",
@@ -65,7 +65,7 @@ _STEPS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
 @dataclass(frozen=True)
-class Thing:
+class SceneObject:
     """One object: what it is, and where its middle stands in pixels."""
 
     shape: str
@@ -79,14 +79,14 @@ class Thing:
 class Scene:
     """What an image shows."""
 
-    things: tuple[Thing, ...]
+    objects: tuple[SceneObject, ...]
     background: str
 
     def relation(self) -> str | None:
         """Return how the first of two objects stands to the second."""
-        if len(self.things) != 2:
+        if len(self.objects) != 2:
             return None
-        first, second = self.things
+        first, second = self.objects
         return _relation(first, second)
 
     def agreement(self, user_prompt: str) -> float:
@@ -99,35 +99,37 @@ class Scene:
         Raises:
             UnknownWordError: If the pocket world does not know a word.
         """
-        return self.fulfilment(read_wish(user_prompt))
+        return self.spec_agreement(parse_prompt(user_prompt))
 
-    def fulfilment(self, wish: Wish) -> float:
+    def spec_agreement(self, spec: SceneSpec) -> float:
         """Return how far this scene shows what is wished for, in [0, 1]."""
-        seats: list[Thing | None] = [*self.things]
-        seats += [None] * (len(wish.things) - len(seats))
-        pairings = itertools.permutations(seats, len(wish.things))
-        return max(self._agreement(wish, pairing) for pairing in pairings)
+        seats: list[SceneObject | None] = [*self.objects]
+        seats += [None] * (len(spec.objects) - len(seats))
+        pairings = itertools.permutations(seats, len(spec.objects))
+        return max(self._agreement(spec, pairing) for pairing in pairings)
 
-    def _agreement(self, wish: Wish, pairing: tuple[Thing | None, ...]) -> float:
-        parts = [float(len(self.things) == len(wish.things))]
+    def _agreement(
+        self, spec: SceneSpec, pairing: tuple[SceneObject | None, ...]
+    ) -> float:
+        parts = [float(len(self.objects) == len(spec.objects))]
         for kind in ("shape", "colour", "size"):
             asked = [
-                getattr(thing, kind, None) == getattr(wanted, kind)
-                for wanted, thing in zip(wish.things, pairing, strict=True)
+                getattr(obj, kind, None) == getattr(wanted, kind)
+                for wanted, obj in zip(spec.objects, pairing, strict=True)
                 if getattr(wanted, kind)
             ]
             if asked:
                 parts.append(sum(asked) / len(asked))
-        if wish.relation:
+        if spec.relation:
             first, second = pairing
             seen = _relation(first, second) if first and second else None
-            parts.append(float(seen == wish.relation))
-        if wish.background:
-            parts.append(float(self.background == wish.background))
+            parts.append(float(seen == spec.relation))
+        if spec.background:
+            parts.append(float(self.background == spec.background))
         return sum(parts) / len(parts)
 
 
-def _relation(first: Thing, second: Thing) -> str:
+def _relation(first: SceneObject, second: SceneObject) -> str:
     across, down = first.x - second.x, first.y - second.y
     if abs(across) >= abs(down):
         return "left" if across < 0 else "right"
@@ -165,10 +167,10 @@ def render(scene: Scene) -> Image.Image:
     x, y = np.meshgrid(middle, middle)
     canvas = np.empty((SIDE, SIDE, 3), np.float32)
     canvas[:] = PALETTE[scene.background]
-    for thing in scene.things:
-        edge = distance(thing.shape, x - thing.x, y - thing.y, RADII[thing.size])
+    for obj in scene.objects:
+        edge = distance(obj.shape, x - obj.x, y - obj.y, RADII[obj.size])
         cover = np.clip(0.5 - edge, 0, 1)[..., None]
-        canvas += cover * (np.array(PALETTE[thing.colour], np.float32) - canvas)
+        canvas += cover * (np.array(PALETTE[obj.colour], np.float32) - canvas)
     return Image.fromarray((canvas + 0.5).astype(np.uint8))
 
 
@@ -193,8 +195,8 @@ def sample_scene(rng: random.Random, *, pair: float = 0.65) -> Scene:
             x = half + (across * along if across else aside)
             y = half + (down * along if down else aside)
             places.append((x, y))
-    things = [
-        Thing(rng.choice(SHAPES), rng.choice(COLOURS), rng.choice(SIZES), x, y)
+    objects = [
+        SceneObject(rng.choice(SHAPES), rng.choice(COLOURS), rng.choice(SIZES), x, y)
         for x, y in places
     ]
-    return Scene(tuple(things), rng.choice(BACKGROUNDS))
+    return Scene(tuple(objects), rng.choice(BACKGROUNDS))

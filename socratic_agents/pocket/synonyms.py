@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import PromptError
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish, gather
+from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec, parse_words
 from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 __all__ = (
     "CHOICES",
+    "HELD_OUT",
     "MARK",
-    "UNTAUGHT",
-    "learn",
-    "quote",
-    "read",
+    "infer_meanings",
+    "parse_known",
+    "parse_literally",
+    "reordered",
     "slots",
     "translate",
-    "turned",
-    "unknowns",
+    "unknown_words",
     "variants",
 )
 
-UNTAUGHT = frozenset(words[2] for words in FOREIGN.values())
+HELD_OUT = frozenset(words[2] for words in FOREIGN.values())
 """The third of the foreign words that the chat model was not taught."""
 
 CHOICES = {
@@ -58,23 +58,23 @@ MARK = "?"
 """Stands before a word whose meaning is not known."""
 
 
-def read(prompt: str) -> Wish | None:
+def parse_known(prompt: str) -> SceneSpec | None:
     """Read a prompt with the words that the chat model knows.
 
-    An unknown word stays in the wish as it is, behind a ``MARK``. ``None`` if the
+    An unknown word stays in the spec as it is, behind a ``MARK``. ``None`` if the
     prompt makes no sense in the pocket world.
     """
-    return _gathered(_words(words_of(prompt)), prompt)
+    return _parse(_words(words_of(prompt)), prompt)
 
 
-def quote(prompt: str) -> Wish | None:
+def parse_literally(prompt: str) -> SceneSpec | None:
     """Read a prompt, and leave every word as it is; ``None`` if it makes no sense."""
     texts = words_of(prompt)
     words = [
         Word(word.kind, _singular(text)) if word.kind in CHOICES else word
         for text, word in zip(texts, _words(texts), strict=True)
     ]
-    return _gathered(words, prompt)
+    return _parse(words, prompt)
 
 
 def _words(texts: list[str]) -> list[Word]:
@@ -87,9 +87,9 @@ def _words(texts: list[str]) -> list[Word]:
     return [word for word in words if word]
 
 
-def _gathered(words: list[Word], prompt: str) -> Wish | None:
+def _parse(words: list[Word], prompt: str) -> SceneSpec | None:
     try:
-        return gather(words, prompt)
+        return parse_words(words, prompt)
     except PromptError:
         return None
 
@@ -102,7 +102,7 @@ def _singular(text: str) -> str:
 
 def _taught(text: str) -> Word | None:
     singular = text.removesuffix("s")
-    return None if {text, singular} & UNTAUGHT else meaning(text)
+    return None if {text, singular} & HELD_OUT else meaning(text)
 
 
 def _role(texts: list[str], words: list[Word | None], place: int) -> str:
@@ -134,38 +134,38 @@ def _role(texts: list[str], words: list[Word | None], place: int) -> str:
     return "colour"
 
 
-def slots(wish: Wish) -> dict[str, str]:
-    """Return every word of a wish by its place, such as ``colour 0``."""
+def slots(spec: SceneSpec) -> dict[str, str]:
+    """Return every word of a spec by its place, such as ``colour 0``."""
     found = {
-        f"{kind} {place}": getattr(thing, kind)
-        for place, thing in enumerate(wish.things)
+        f"{kind} {place}": getattr(obj, kind)
+        for place, obj in enumerate(spec.objects)
         for kind in ("shape", "colour", "size")
     }
-    found |= {"relation": wish.relation, "background": wish.background}
+    found |= {"relation": spec.relation, "background": spec.background}
     return {place: word for place, word in found.items() if word}
 
 
-def unknowns(wish: Wish) -> dict[str, str]:
-    """Return each unknown word of a wish and its kind, in a fixed order."""
+def unknown_words(spec: SceneSpec) -> dict[str, str]:
+    """Return each unknown word of a spec and its kind, in a fixed order."""
     return {
         word.removeprefix(MARK): place.split()[0]
-        for place, word in slots(wish).items()
+        for place, word in slots(spec).items()
         if word.startswith(MARK)
     }
 
 
-def learn(asked: Wish, written: Wish) -> dict[str, str]:
+def infer_meanings(asked: SceneSpec, written: SceneSpec) -> dict[str, str]:
     """Return what the unknown words of one prompt became in another.
 
     The other may name the objects in the other order; it is read in the order in
     which more of the known words agree.
     """
 
-    def shared(other: Wish) -> int:
+    def shared(other: SceneSpec) -> int:
         theirs = slots(other)
         return sum(theirs.get(place) == word for place, word in slots(asked).items())
 
-    best = max((written, turned(written)), key=shared)
+    best = max((written, reordered(written)), key=shared)
     theirs = slots(best)
     return {
         word.removeprefix(MARK): theirs[place]
@@ -174,39 +174,39 @@ def learn(asked: Wish, written: Wish) -> dict[str, str]:
     }
 
 
-def translate(wish: Wish, meanings: Mapping[str, str]) -> Wish:
-    """Return a wish in canonical words; what has no meaning is left out."""
+def translate(spec: SceneSpec, meanings: Mapping[str, str]) -> SceneSpec:
+    """Return a spec in canonical words; what has no meaning is left out."""
 
     def known(word: str | None) -> str | None:
         if word is None or not word.startswith(MARK):
             return word
         return meanings.get(word.removeprefix(MARK))
 
-    return Wish(
+    return SceneSpec(
         tuple(
-            ThingWish(known(t.shape), known(t.colour), known(t.size))
-            for t in wish.things
+            ObjectSpec(known(t.shape), known(t.colour), known(t.size))
+            for t in spec.objects
         ),
-        known(wish.relation),
-        known(wish.background),
+        known(spec.relation),
+        known(spec.background),
     )
 
 
-def variants(wish: Wish) -> Iterator[Wish]:
-    """Yield wishes that ask for the same, and then for more where that is open."""
-    sizes = [wish]
+def variants(spec: SceneSpec) -> Iterator[SceneSpec]:
+    """Yield specs that ask for the same, and then for more where that is open."""
+    sizes = [spec]
     for size in reversed(SIZES):
-        sized = tuple(replace(t, size=t.size or size) for t in wish.things)
-        sizes += [replace(wish, things=sized)] if sized != wish.things else []
-    grounds = [wish.background, *(BACKGROUNDS if wish.background is None else ())]
+        sized = tuple(replace(t, size=t.size or size) for t in spec.objects)
+        sizes += [replace(spec, objects=sized)] if sized != spec.objects else []
+    grounds = [spec.background, *(BACKGROUNDS if spec.background is None else ())]
     for ground in grounds:
-        for sized_wish in sizes:
-            grounded = replace(sized_wish, background=ground)
+        for sized_spec in sizes:
+            grounded = replace(sized_spec, background=ground)
             yield grounded
-            yield turned(grounded)
+            yield reordered(grounded)
 
 
-def turned(wish: Wish) -> Wish:
-    """Return a wish that means the same, its objects named in the other order."""
-    relation = INVERSE.get(wish.relation or "", wish.relation)
-    return replace(wish, things=wish.things[::-1], relation=relation)
+def reordered(spec: SceneSpec) -> SceneSpec:
+    """Return a spec that means the same, its objects named in the other order."""
+    relation = INVERSE.get(spec.relation or "", spec.relation)
+    return replace(spec, objects=spec.objects[::-1], relation=relation)

@@ -14,10 +14,10 @@ __all__ = (
     "INVERSE",
     "LEXICON",
     "NUMBERS",
+    "OBJECT_WORDS",
     "RELATIONS",
     "SHAPES",
     "SIZES",
-    "THINGS",
     "Word",
     "meaning",
     "words_of",
@@ -109,7 +109,7 @@ FILLERS = frozenset(
     ]
 )
 GROUNDS = frozenset(("background", "backdrop"))
-THINGS = frozenset(("thing", "object", "shape", "something"))
+OBJECT_WORDS = frozenset(("thing", "object", "shape", "something"))
 NUMBERS = {"two": 2, "both": 2, "pair": 2}
 
 
@@ -137,7 +137,7 @@ def _lexicon() -> dict[str, Word]:
                 lexicon[word] = Word(kind, canonical)
     lexicon.update((word, Word("filler", word)) for word in FILLERS)
     lexicon.update((word, Word("ground", "background")) for word in GROUNDS)
-    lexicon.update((word, Word("thing", "thing")) for word in THINGS)
+    lexicon.update((word, Word("thing", "thing")) for word in OBJECT_WORDS)
     lexicon.update((word, Word("number", word)) for word in NUMBERS)
     return lexicon
 

@@ -22,7 +22,7 @@ from socratic_agents.pocket.train.export import (
     export_generator,
     export_scorer,
 )
-from socratic_agents.pocket.train.generated_images import drawn_examples
+from socratic_agents.pocket.train.generated_images import generated_examples
 from socratic_agents.pocket.train.generator import train_denoiser, train_text_encoder
 from socratic_agents.pocket.train.scorer import train_scorer
 
@@ -78,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out / "generator", dtype=torch.float32
         )
         generator.set_progress_bar_config(disable=True)
-        examples = drawn_examples(folder / "captioner", generator, options.scenes // 12)
+        examples = generated_examples(
+            folder / "captioner", generator, options.scenes // 12
+        )
         captioner = train_captioner(
             folder / "captioner",
             examples,

@@ -57,7 +57,7 @@ def train_autoencoder(folder: Path, *, steps: int) -> AutoencoderKL:
         error = (away.abs() * weight).mean() + (away.square() * weight).mean()
         return error + 2e-6 * posterior.kl().float().mean()
 
-    def watch(_: int) -> dict[str, float]:
+    def evaluate(_: int) -> dict[str, float]:
         images = pixels(draw_scenes(random.Random(2), 64))
         with torch.no_grad():
             drawn = model.decode(model.encode(images).latent_dist.mean).sample
@@ -71,8 +71,8 @@ def train_autoencoder(folder: Path, *, steps: int) -> AutoencoderKL:
         steps=steps,
         rate=2e-3,
         exact=0.15,
-        watch=watch,
-        watch_every=500,
+        evaluate=evaluate,
+        evaluate_every=500,
     )
     _standardize(model)
     return model.eval()

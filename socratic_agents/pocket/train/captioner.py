@@ -121,106 +121,132 @@ def train_captioner(
 
     Args:
         folder: Gets checkpoints and a log.
-        examples: What the generator drew, as ``drawn_examples`` returns it.
+        examples: What the generator drew, as ``generated_examples`` returns it.
         steps: How many steps in all.
         start: Folder of the weights to go on from; ``None`` starts from scratch.
     """
     torch.manual_seed(41)
     model, tokenizer = build_captioner(), captioner_tokenizer()
     if start:
-        _take_over(model, start)
+        _load_weights(model, start)
     heads = torch.nn.ModuleDict(
         {name: torch.nn.Linear(WIDTH, classes) for name, classes in LABELS.items()}
     )
     place = torch.nn.Linear(WIDTH, len(PLACES))
-    both = torch.nn.ModuleDict({"model": model, "heads": heads, "place": place})
+    modules = torch.nn.ModuleDict({"model": model, "heads": heads, "place": place})
     rng = random.Random(41)
-    drawn, pictures = examples
+    generated, generated_pixels = examples
 
     def loss(_: int) -> torch.Tensor:
-        chosen = [rng.randrange(len(drawn)) for _ in range(BATCH // 2) if drawn]
+        count = len(generated)
+        chosen = [rng.randrange(count) for _ in range(BATCH // 2) if count]
         scenes = draw_scenes(rng, BATCH - len(chosen))
-        images = torch.cat([pixels(scenes), pictures[chosen]])
-        scenes += [drawn[i] for i in chosen]
-        seen = model.vision_model(images).last_hidden_state
-        queries = model.qformer(
-            query_embeds=model.query_tokens.expand(BATCH, -1, -1),
-            encoder_hidden_states=seen,
-        ).last_hidden_state
-        prefix = model.language_projection(queries)
-        told = [("", caption(_ordered(scene))) for scene in scenes]
-        asked = [
-            (scene, *ask_about(scene, rng))
-            for scene in scenes
-            for _ in range(QUESTIONS)
-        ]
-        said, _ = _said(model, prefix, *_rows(tokenizer, told))
-        answered, states = _said(
-            model,
-            prefix.repeat_interleave(QUESTIONS, dim=0),
-            *_rows(tokenizer, [(_put(text), answer) for _, text, answer in asked]),
-        )
-        spots = [
-            (row, QUERIES + BEFORE + word, PLACES.index(where))
-            for row, (scene, text, _) in enumerate(asked)
-            for word, where in places(text, scene)
-        ]
-        rows, columns, stands = torch.tensor(spots).T
-        placed = torch.nn.functional.cross_entropy(place(states[rows, columns]), stands)
-        truth = _patches(scenes)
-        patches = [
-            torch.nn.functional.cross_entropy(
-                head(seen[:, 1:]).flatten(0, 1), truth[name].flatten()
-            )
-            for name, head in heads.items()
-        ]
-        return said / 2 + answered + placed / 2 + torch.stack(patches).mean()
-
-    @torch.no_grad()
-    def watch(_: int) -> dict[str, float]:
-        model.eval()
-        judge = random.Random(42)
-        scenes = draw_scenes(judge, 200)
-        images = pixels(scenes)
-        captions = _generate(model, tokenizer, images, [""] * len(scenes))
-        words = [
-            sum(a == b for a, b in zip(c.split(), t.split(), strict=False))
-            / len(t.split())
-            for c, t in zip(captions, map(caption, scenes), strict=True)
-        ]
-        exact = sum(_same(c, s) for c, s in zip(captions, scenes, strict=True))
-        asked = [ask_about(scene, judge) for scene in scenes]
-        prompts = [_put(question) for question, _ in asked]
-        answers = _generate(model, tokenizer, images, prompts)
-        right = sum(a == t for a, (_, t) in zip(answers, asked, strict=True))
-        pairs = [sample_scene(judge, pair=1.0) for _ in scenes]
-        asked = [ask_about(scene, judge, kind="relation") for scene in pairs]
-        prompts = [_put(question) for question, _ in asked]
-        answers = _generate(model, tokenizer, pixels(pairs), prompts)
-        stand = sum(a == t for a, (_, t) in zip(answers, asked, strict=True))
-        model.train()
-        return {
-            "words": sum(words) / len(words),
-            "exact": exact / len(scenes),
-            "answers": right / len(scenes),
-            "relations": stand / len(scenes),
-        }
+        images = torch.cat([pixels(scenes), generated_pixels[chosen]])
+        scenes += [generated[i] for i in chosen]
+        return _loss(modules, tokenizer, scenes, images, rng)
 
     fit(
-        both,
+        modules,
         loss,
         folder,
         steps=steps,
         rate=1e-3 if start else 2e-3,
         decay=0.01,
         exact=0.2,
-        watch=watch,
-        watch_every=250,
+        evaluate=lambda _: _evaluate(model, tokenizer),
+        evaluate_every=250,
     )
     return model.eval()
 
 
-def _take_over(model: Blip2ForConditionalGeneration, start: Path) -> None:
+def _loss(
+    modules: torch.nn.ModuleDict,
+    tokenizer: PreTrainedTokenizerFast,
+    scenes: list[Scene],
+    images: torch.Tensor,
+    rng: random.Random,
+) -> torch.Tensor:
+    """Return the loss of captions, answers, places of objects, and patches."""
+    model, heads = modules["model"], modules["heads"]
+    seen = model.vision_model(images).last_hidden_state
+    queries = model.qformer(
+        query_embeds=model.query_tokens.expand(len(scenes), -1, -1),
+        encoder_hidden_states=seen,
+    ).last_hidden_state
+    prefix = model.language_projection(queries)
+    captions = [("", caption(_ordered(scene))) for scene in scenes]
+    asked = [
+        (scene, *ask_about(scene, rng)) for scene in scenes for _ in range(QUESTIONS)
+    ]
+    described, _ = _language_loss(model, prefix, *_token_rows(tokenizer, captions))
+    questions = [(_question_prompt(text), answer) for _, text, answer in asked]
+    answered, states = _language_loss(
+        model,
+        prefix.repeat_interleave(QUESTIONS, dim=0),
+        *_token_rows(tokenizer, questions),
+    )
+    spots = [
+        (row, QUERIES + BEFORE + word, PLACES.index(where))
+        for row, (scene, text, _) in enumerate(asked)
+        for word, where in places(text, scene)
+    ]
+    rows, columns, stands = torch.tensor(spots).T
+    placed = torch.nn.functional.cross_entropy(
+        modules["place"](states[rows, columns]), stands
+    )
+    classes = _patches(scenes)
+    patches = [
+        torch.nn.functional.cross_entropy(
+            head(seen[:, 1:]).flatten(0, 1), classes[name].flatten()
+        )
+        for name, head in heads.items()
+    ]
+    return described / 2 + answered + placed / 2 + torch.stack(patches).mean()
+
+
+@torch.no_grad()
+def _evaluate(
+    model: Blip2ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast
+) -> dict[str, float]:
+    """Return shares of right words, captions, answers and relations on new scenes."""
+    model.eval()
+    rng = random.Random(42)
+    scenes = draw_scenes(rng, 200)
+    images = pixels(scenes)
+    captions = _generate(model, tokenizer, images, [""] * len(scenes))
+    words = [
+        sum(a == b for a, b in zip(c.split(), t.split(), strict=False)) / len(t.split())
+        for c, t in zip(captions, map(caption, scenes), strict=True)
+    ]
+    exact = sum(_same(c, s) for c, s in zip(captions, scenes, strict=True))
+    asked = [ask_about(scene, rng) for scene in scenes]
+    answers = _accuracy(model, tokenizer, images, asked)
+    pairs = [sample_scene(rng, pair=1.0) for _ in scenes]
+    asked = [ask_about(scene, rng, kind="relation") for scene in pairs]
+    relations = _accuracy(model, tokenizer, pixels(pairs), asked)
+    model.train()
+    return {
+        "words": sum(words) / len(words),
+        "exact": exact / len(scenes),
+        "answers": answers,
+        "relations": relations,
+    }
+
+
+def _accuracy(
+    model: Blip2ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    images: torch.Tensor,
+    asked: Sequence[tuple[str, str]],
+) -> float:
+    """Return the share of right answers to one question and answer for each image."""
+    prompts = [_question_prompt(question) for question, _ in asked]
+    answers = _generate(model, tokenizer, images, prompts)
+    right = sum(a == t for a, (_, t) in zip(answers, asked, strict=True))
+    return right / len(asked)
+
+
+def _load_weights(model: Blip2ForConditionalGeneration, start: Path) -> None:
     """Take weights from a folder; layers that they lack change nothing at first."""
     old = Blip2ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
     missing = model.load_state_dict(old.state_dict(), strict=False).missing_keys
@@ -232,20 +258,20 @@ def _take_over(model: Blip2ForConditionalGeneration, start: Path) -> None:
 def _same(text: str, scene: Scene) -> bool:
     return text in {
         caption(scene),
-        caption(Scene(scene.things[::-1], scene.background)),
+        caption(Scene(scene.objects[::-1], scene.background)),
     }
 
 
-def _put(question: str) -> str:
+def _question_prompt(question: str) -> str:
     return f"question : {question} answer :"
 
 
 def _ordered(scene: Scene) -> Scene:
-    things = sorted(scene.things, key=lambda t: (round(t.x / 8), t.y))
-    return Scene(tuple(things), scene.background)
+    objects = sorted(scene.objects, key=lambda t: (round(t.x / 8), t.y))
+    return Scene(tuple(objects), scene.background)
 
 
-def _rows(
+def _token_rows(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[tuple[str, str]]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return token ids and labels of texts: what is given, and what goes on."""
@@ -261,7 +287,7 @@ def _rows(
     return torch.tensor(rows), torch.tensor(labels)
 
 
-def _said(
+def _language_loss(
     model: Blip2ForConditionalGeneration,
     prefix: torch.Tensor,
     rows: torch.Tensor,
@@ -291,24 +317,24 @@ def _patches(scenes: list[Scene]) -> dict[str, torch.Tensor]:
     """Return what every patch shows: class numbers of shape (n, patches)."""
     middle = torch.arange(PATCH / 2, SIDE, PATCH).numpy()
     x = middle[None, :].repeat(len(middle), 0)
-    truth: dict[str, list[torch.Tensor]] = {name: [] for name in LABELS}
+    classes: dict[str, list[torch.Tensor]] = {name: [] for name in LABELS}
     for scene in scenes:
         labels = {
             "shape": torch.full((x.size,), len(SHAPES)),
             "colour": torch.full((x.size,), len(COLOURS)),
             "size": torch.full((x.size,), len(SIZES)),
         }
-        for thing in scene.things:
-            edge = distance(thing.shape, x - thing.x, x.T - thing.y, RADII[thing.size])
+        for obj in scene.objects:
+            edge = distance(obj.shape, x - obj.x, x.T - obj.y, RADII[obj.size])
             near = torch.from_numpy(edge < PATCH / 2).flatten()
-            labels["shape"][near] = SHAPES.index(thing.shape)
-            labels["colour"][near] = COLOURS.index(thing.colour)
-            labels["size"][near] = SIZES.index(thing.size)
+            labels["shape"][near] = SHAPES.index(obj.shape)
+            labels["colour"][near] = COLOURS.index(obj.colour)
+            labels["size"][near] = SIZES.index(obj.size)
         for name, label in labels.items():
-            truth[name].append(label)
+            classes[name].append(label)
         ground = BACKGROUNDS.index(scene.background)
-        truth["background"].append(torch.full((x.size,), ground))
-    return {name: torch.stack(label) for name, label in truth.items()}
+        classes["background"].append(torch.full((x.size,), ground))
+    return {name: torch.stack(label) for name, label in classes.items()}
 
 
 def _generate(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish
+from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec
 from socratic_agents.pocket.prompt_writer import phrase
-from socratic_agents.pocket.scene import SIDE, Scene, Thing, render, sample_scene
+from socratic_agents.pocket.scene import SIDE, Scene, SceneObject, render, sample_scene
 from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 __all__ = (
     "SLOTS",
     "UNKNOWN",
-    "Saying",
+    "Description",
+    "describe",
     "draw_scenes",
     "mutate",
     "pixels",
-    "say",
 )
 
 UNKNOWN = "<unk>"
@@ -48,10 +48,10 @@ def pixels(scenes: Sequence[Scene]) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Saying:
+class Description:
     """One way to describe a scene."""
 
-    wish: Wish
+    spec: SceneSpec
     """In the order of the words; a word that nobody knows is ``UNKNOWN``."""
     text: str
 
@@ -60,21 +60,21 @@ class Saying:
 
         Two objects are numbered from left to right or from top to bottom.
         """
-        things, relation = list(self.wish.things), self.wish.relation
+        objects, relation = list(self.spec.objects), self.spec.relation
         if relation in {"right", "below"}:
-            things.reverse()
+            objects.reverse()
         slots = {
-            "count": len(things) - 1,
+            "count": len(objects) - 1,
             "axis": {"left": 0, "right": 0, "above": 1, "below": 1}.get(
                 relation or "", 2
             ),
-            "background": _number(BACKGROUNDS, self.wish.background),
+            "background": _number(BACKGROUNDS, self.spec.background),
         }
         for place in range(2):
-            thing = things[place] if place < len(things) else ThingWish()
-            slots[f"shape{place}"] = _number(SHAPES, thing.shape)
-            slots[f"colour{place}"] = _number(COLOURS, thing.colour)
-            slots[f"size{place}"] = _number(SIZES, thing.size)
+            obj = objects[place] if place < len(objects) else ObjectSpec()
+            slots[f"shape{place}"] = _number(SHAPES, obj.shape)
+            slots[f"colour{place}"] = _number(COLOURS, obj.colour)
+            slots[f"size{place}"] = _number(SIZES, obj.size)
         return slots
 
 
@@ -89,13 +89,13 @@ SLOTS = {
 """Slot to its number of classes."""
 
 
-def say(scene: Scene, rng: random.Random, *, unknown: float = 0.12) -> Saying:
+def describe(scene: Scene, rng: random.Random, *, unknown: float = 0.12) -> Description:
     """Describe a scene in one of the many ways in which people do.
 
     Args:
         scene: What is shown.
         rng: Where the chance comes from.
-        unknown: Share of sayings in which some words are unknown ones.
+        unknown: Share of descriptions in which some words are unknown ones.
     """
     hide = rng.choice((0.25, 0.6, 1.0)) if rng.random() < unknown else 0.0
     size, ground = rng.random() < 0.75, rng.random() < 0.75
@@ -103,26 +103,26 @@ def say(scene: Scene, rng: random.Random, *, unknown: float = 0.12) -> Saying:
     def heard(word: str) -> str:
         return UNKNOWN if hide and rng.random() < hide else word
 
-    things = [
-        ThingWish(
-            heard(thing.shape),
-            heard(thing.colour),
-            heard(thing.size) if size else None,
+    objects = [
+        ObjectSpec(
+            heard(obj.shape),
+            heard(obj.colour),
+            heard(obj.size) if size else None,
         )
-        for thing in scene.things
+        for obj in scene.objects
     ]
     relation = scene.relation()
     if relation and rng.random() < 0.5:
-        things.reverse()
+        objects.reverse()
         relation = INVERSE[relation]
     if relation:
         relation = heard(relation) if rng.random() < 0.93 else None
     background = heard(scene.background) if ground else None
-    wish = Wish(tuple(things), relation, background)
-    text = phrase(wish, articles=rng.random() < 0.75)
+    spec = SceneSpec(tuple(objects), relation, background)
+    text = phrase(spec, articles=rng.random() < 0.75)
     if rng.random() < 0.05:
         text = f"{rng.choice(('a picture of', 'an image of', 'there is'))} {text}"
-    return Saying(wish, text)
+    return Description(spec, text)
 
 
 def mutate(scene: Scene, rng: random.Random) -> Scene:
@@ -131,25 +131,27 @@ def mutate(scene: Scene, rng: random.Random) -> Scene:
     One word of one object or the background is another, the two objects swap their
     colours, shapes, sizes or places, or the second object comes or goes.
     """
-    things = scene.things
+    objects = scene.objects
     kind = rng.choice(("shape", "colour", "size", "background", *("pair",) * 4))
     if kind == "background":
         others = [word for word in BACKGROUNDS if word != scene.background]
         return replace(scene, background=rng.choice(others))
     if kind != "pair":
-        place = rng.randrange(len(things))
+        place = rng.randrange(len(objects))
         words = {"shape": SHAPES, "colour": COLOURS, "size": SIZES}[kind]
-        others = [word for word in words if word != getattr(things[place], kind)]
-        changed = [*things]
-        changed[place] = _changed(things[place], kind, rng.choice(others))
-        return replace(scene, things=tuple(changed))
-    if len(things) == 1:
+        others = [word for word in words if word != getattr(objects[place], kind)]
+        changed = [*objects]
+        changed[place] = _changed(objects[place], kind, rng.choice(others))
+        return replace(scene, objects=tuple(changed))
+    if len(objects) == 1:
         return sample_scene(rng, pair=1.0)
-    return replace(scene, things=_mutate_pair(things[0], things[1], rng))
+    return replace(scene, objects=_mutate_pair(objects[0], objects[1], rng))
 
 
-def _mutate_pair(first: Thing, second: Thing, rng: random.Random) -> tuple[Thing, ...]:
-    # Where things stand is the hardest to learn, so it changes most often.
+def _mutate_pair(
+    first: SceneObject, second: SceneObject, rng: random.Random
+) -> tuple[SceneObject, ...]:
+    # Where objects stand is the hardest to learn, so it changes most often.
     swap = rng.choice(("shape", "colour", "size", "count", *("place", "turn") * 2))
     if swap == "count":
         return (replace(first, x=SIDE / 2, y=SIDE / 2),)
@@ -159,14 +161,14 @@ def _mutate_pair(first: Thing, second: Thing, rng: random.Random) -> tuple[Thing
             replace(second, x=first.x, y=first.y),
         )
     if swap == "turn":
-        return tuple(replace(thing, x=thing.y, y=thing.x) for thing in (first, second))
+        return tuple(replace(obj, x=obj.y, y=obj.x) for obj in (first, second))
     one, two = getattr(first, swap), getattr(second, swap)
     return _changed(first, swap, two), _changed(second, swap, one)
 
 
-def _changed(thing: Thing, kind: str, word: str) -> Thing:
+def _changed(obj: SceneObject, kind: str, word: str) -> SceneObject:
     change: Any = {kind: word}
-    return replace(thing, **change)
+    return replace(obj, **change)
 
 
 def _number(words: Sequence[str], word: str | None) -> int:

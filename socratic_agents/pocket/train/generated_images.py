@@ -11,7 +11,7 @@ import torch
 from socratic_agents.pocket import SAMPLING
 from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.prompt_writer import sample_prompts
-from socratic_agents.pocket.scene import SIDE, Scene, Thing
+from socratic_agents.pocket.scene import SIDE, Scene, SceneObject
 from socratic_agents.pocket.vocabulary import SHAPES
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from diffusers import StableDiffusionPipeline
 
-__all__ = ("drawn_examples",)
+__all__ = ("generated_examples",)
 
 
-def drawn_examples(
+def generated_examples(
     folder: Path, pipeline: StableDiffusionPipeline, n: int, *, seed: int = 43
 ) -> tuple[list[Scene], torch.Tensor]:
     """Let the generator draw, and the oracle say what came out.
@@ -59,20 +59,20 @@ def drawn_examples(
             ).images
             for image in images:
                 scene = read_scene(image)
-                known = all(thing.shape in SHAPES for thing in scene.things)
-                if known and 1 <= len(scene.things) <= 2:
+                known = all(obj.shape in SHAPES for obj in scene.objects)
+                if known and 1 <= len(scene.objects) <= 2:
                     scenes.append(scene)
                     pictures.append(torch.from_numpy(np.array(image)))
         folder.mkdir(parents=True, exist_ok=True)
         plain = [
-            (scene.background, [dataclasses.astuple(t) for t in scene.things])
+            (scene.background, [dataclasses.astuple(t) for t in scene.objects])
             for scene in scenes
         ]
         torch.save({"scenes": plain, "pictures": pictures}, kept)
     saved = torch.load(kept, weights_only=True)
     scenes = [
-        Scene(tuple(Thing(*thing) for thing in things), background)
-        for background, things in saved["scenes"]
+        Scene(tuple(SceneObject(*obj) for obj in objects), background)
+        for background, objects in saved["scenes"]
     ]
     if not scenes:
         return [], torch.empty(0, 3, SIDE, SIDE)

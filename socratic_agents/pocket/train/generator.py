@@ -15,7 +15,7 @@ from socratic_agents.pocket import SAMPLING
 from socratic_agents.pocket.oracle import read_scene
 from socratic_agents.pocket.prompt_writer import sample_prompts
 from socratic_agents.pocket.scene import SIDE, Scene
-from socratic_agents.pocket.train.data import SLOTS, draw_scenes, pixels, say
+from socratic_agents.pocket.train.data import SLOTS, describe, draw_scenes, pixels
 from socratic_agents.pocket.train.tokenizers import CANONICAL, GLUE, build_tokenizer
 from socratic_agents.pocket.train.trainer import fit
 
@@ -133,14 +133,14 @@ def train_text_encoder(folder: Path, *, steps: int) -> CLIPTextModel:
     torch.manual_seed(11)
 
     def loss(_: int) -> torch.Tensor:
-        sayings = [say(scene, rng) for scene in draw_scenes(rng, 128)]
+        descriptions = [describe(scene, rng) for scene in draw_scenes(rng, 128)]
         tokens = tokenizer(
-            [saying.text for saying in sayings],
+            [description.text for description in descriptions],
             padding="max_length",
             return_tensors="pt",
         )
         pooled = encoder(tokens.input_ids).pooler_output
-        slots = [saying.slots() for saying in sayings]
+        slots = [description.slots() for description in descriptions]
         losses = [
             torch.nn.functional.cross_entropy(
                 head(pooled).float(), torch.tensor([said[slot] for said in slots])
@@ -175,7 +175,8 @@ def train_denoiser(
     def loss(_: int) -> torch.Tensor:
         chosen = [rng.randrange(scenes) for _ in range(BATCH)]
         texts = [
-            "" if rng.random() < DROPPED else say(shown[i], rng).text for i in chosen
+            "" if rng.random() < DROPPED else describe(shown[i], rng).text
+            for i in chosen
         ]
         tokens = tokenizer(texts, padding="max_length", return_tensors="pt")
         clean = latents[chosen]
@@ -199,7 +200,7 @@ def train_denoiser(
     pipeline = build_pipeline(autoencoder, text_encoder, average)
     pipeline.set_progress_bar_config(disable=True)
 
-    def watch(step: int) -> dict[str, float]:
+    def evaluate(step: int) -> dict[str, float]:
         prompts = sample_prompts(min(96, scenes // 10), 5, "canonical")
         seeds = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
         images = pipeline(
@@ -225,7 +226,7 @@ def train_denoiser(
         decay=0.01,
         exact=1.0,
         after=after,
-        watch=watch,
+        evaluate=evaluate,
     )
     return average
 

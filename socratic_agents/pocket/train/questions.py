@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish, read_wish
+from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec, parse_prompt
 from socratic_agents.pocket.prompt_writer import foreign, phrase
 from socratic_agents.pocket.scene import Scene, sample_scene
 from socratic_agents.pocket.vocabulary import (
@@ -25,7 +25,7 @@ from socratic_agents.pocket.vocabulary import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from socratic_agents.pocket.scene import Thing
+    from socratic_agents.pocket.scene import SceneObject
 
 __all__ = ("CHECKS", "PLACES", "QUESTION_WORDS", "ask_about", "places")
 
@@ -42,14 +42,14 @@ FOREIGN_WORDS = dict.fromkeys(FOREIGN, 0.75)
 """Canonical word to the share of such questions in which it is exchanged."""
 
 PLACES = (*RELATIONS, "nowhere", "everywhere")
-"""Where things stand: how to the other object, or of which objects it is true."""
+"""Where objects stand: how to the other object, or of which objects it is true."""
 
 WORDS = {"shape": SHAPES, "colour": COLOURS, "size": SIZES}
 DETAILS = (
     *(("shape",), ("shape",), ("colour", "shape"), ("colour", "shape"), ("colour",)),
     *(("size", "shape"), ("size", "colour", "shape")),
 )
-"""By which kinds of words a thing is described."""
+"""By which kinds of words an object is described."""
 
 
 def ask_about(
@@ -66,8 +66,8 @@ def ask_about(
         kind: One of ``CHECKS``, to ask what a checklist asks; ``None`` asks anything.
     """
     about = CHECKS[kind] if kind else rng.choice(KINDS)
-    if kind is None and about is _relation and len(scene.things) == 1:
-        about = _relation if rng.random() < LONELY else _existence
+    if kind is None and about is _relation and len(scene.objects) == 1:
+        about = _relation if rng.random() < SINGLE_OBJECT_SHARE else _existence
     if about is _open:
         return _open(scene, rng)
     wanted = rng.choice(("yes", "no"))
@@ -81,7 +81,7 @@ def ask_about(
 
 
 def places(question: str, scene: Scene) -> list[tuple[int, str]]:
-    """Return where the things stand that a question names.
+    """Return where the objects stand that a question names.
 
     Args:
         question: Any question about the scene, tokens separated by spaces.
@@ -97,28 +97,28 @@ def places(question: str, scene: Scene) -> list[tuple[int, str]]:
         if token in {"a", "an", "the"}:
             start = number
         elif found and found.kind in {"shape", "thing"} and start:
-            (wish,) = read_wish(" ".join(tokens[start : number + 1])).things
-            named.append((number, _place(scene, wish)))
+            (spec,) = parse_prompt(" ".join(tokens[start : number + 1])).objects
+            named.append((number, _place(scene, spec)))
             start = 0
     return named
 
 
-def _place(scene: Scene, wish: ThingWish) -> str:
-    shown = [_is(thing, wish) for thing in scene.things]
+def _place(scene: Scene, spec: ObjectSpec) -> str:
+    shown = [_matches(obj, spec) for obj in scene.objects]
     if not any(shown):
         return "nowhere"
     if all(shown):
         return "everywhere"
-    pair = scene.things if shown[0] else scene.things[::-1]
+    pair = scene.objects if shown[0] else scene.objects[::-1]
     return Scene(pair, scene.background).relation() or "nowhere"
 
 
 def _existence(
     scene: Scene, rng: random.Random, details: Sequence[Sequence[str]] = DETAILS
 ) -> tuple[str, str]:
-    wish = _wish(scene, rng.choice(scene.things), rng, rng.choice(details), wrong=0.6)
-    right = any(_is(thing, wish) for thing in scene.things)
-    return f"is there {phrase(Wish((wish,)))} ?", _yes(right)
+    spec = _spec(scene, rng.choice(scene.objects), rng, rng.choice(details), wrong=0.6)
+    right = any(_matches(obj, spec) for obj in scene.objects)
+    return f"is there {phrase(SceneSpec((spec,)))} ?", _yes_no(right)
 
 
 def _sight(scene: Scene, rng: random.Random) -> tuple[str, str]:
@@ -127,18 +127,18 @@ def _sight(scene: Scene, rng: random.Random) -> tuple[str, str]:
 
 
 def _attribute(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    thing = rng.choice(scene.things)
+    obj = rng.choice(scene.objects)
     kind, words = rng.choice((("colour", COLOURS), ("size", SIZES)))
-    subject = ThingWish(_mostly(thing.shape, SHAPES, rng))
-    shown = [getattr(t, kind) for t in scene.things if _is(t, subject)]
+    subject = ObjectSpec(_mostly(obj.shape, SHAPES, rng))
+    shown = [getattr(t, kind) for t in scene.objects if _matches(t, subject)]
     word = _mostly(shown[0], words, rng) if shown else rng.choice(words)
-    return f"is {_the(subject)} {word} ?", _yes(word in shown)
+    return f"is {_the(subject)} {word} ?", _yes_no(word in shown)
 
 
 def _ground(scene: Scene, rng: random.Random) -> tuple[str, str]:
     word = _mostly(scene.background, BACKGROUNDS, rng)
     form = rng.choice(("is the background {} ?", "is there a {} background ?"))
-    return form.format(word), _yes(word == scene.background)
+    return form.format(word), _yes_no(word == scene.background)
 
 
 def _count(scene: Scene, rng: random.Random) -> tuple[str, str]:
@@ -149,84 +149,84 @@ def _count(scene: Scene, rng: random.Random) -> tuple[str, str]:
             ("is there only one object ?", 1),
         )
     )
-    return form, _yes(len(scene.things) == number)
+    return form, _yes_no(len(scene.objects) == number)
 
 
 def _relation(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    things = scene.things
-    if len(things) == 1:
-        things += sample_scene(rng, pair=0.0).things
-    first, second = rng.sample(things, 2)
+    objects = scene.objects
+    if len(objects) == 1:
+        objects += sample_scene(rng, pair=0.0).objects
+    first, second = rng.sample(objects, 2)
     stands = Scene((first, second), scene.background).relation() or ""
     relation = rng.choice((stands, stands, INVERSE[stands], rng.choice(RELATIONS)))
     one, two = (
-        _wish(scene, thing, rng, rng.choice(DETAILS), wrong=0.2)
-        for thing in (first, second)
+        _spec(scene, obj, rng, rng.choice(DETAILS), wrong=0.2)
+        for obj in (first, second)
     )
     right = any(
-        _is(a, one)
-        and _is(b, two)
+        _matches(a, one)
+        and _matches(b, two)
         and Scene((a, b), scene.background).relation() == relation
-        for a, b in itertools.permutations(scene.things, 2)
+        for a, b in itertools.permutations(scene.objects, 2)
     )
     of = " of" if relation in {"left", "right"} else ""
-    return f"is {_the(one)} {relation}{of} {_the(two)} ?", _yes(right)
+    return f"is {_the(one)} {relation}{of} {_the(two)} ?", _yes_no(right)
 
 
-def _yes(right: bool) -> str:  # noqa: FBT001 - the answer to a question
+def _yes_no(right: bool) -> str:  # noqa: FBT001 - the answer to a question
     return "yes" if right else "no"
 
 
 def _open(scene: Scene, rng: random.Random) -> tuple[str, str]:
-    thing = rng.choice(scene.things)
-    others = [other for other in scene.things if other is not thing]
+    obj = rng.choice(scene.objects)
+    others = [other for other in scene.objects if other is not obj]
     questions = [
         ("how many objects are there ?", "two" if others else "one"),
         ("what color is the background ?", scene.background),
     ]
-    if all(other.shape != thing.shape for other in others):
+    if all(other.shape != obj.shape for other in others):
         questions += [
-            (f"what color is the {thing.shape} ?", thing.colour),
-            (f"what color is the {thing.shape} ?", thing.colour),
+            (f"what color is the {obj.shape} ?", obj.colour),
+            (f"what color is the {obj.shape} ?", obj.colour),
         ]
-    if all(other.colour != thing.colour for other in others):
+    if all(other.colour != obj.colour for other in others):
         questions += [
-            (f"what shape is the {thing.colour} thing ?", thing.shape),
-            (f"what shape is the {thing.colour} object ?", thing.shape),
+            (f"what shape is the {obj.colour} thing ?", obj.shape),
+            (f"what shape is the {obj.colour} object ?", obj.shape),
         ]
     return rng.choice(questions)
 
 
-def _wish(
+def _spec(
     scene: Scene,
-    thing: Thing,
+    obj: SceneObject,
     rng: random.Random,
     kinds: Sequence[str],
     *,
     wrong: float,
-) -> ThingWish:
-    """Return what one might ask of a thing, perhaps with one wrong word.
+) -> ObjectSpec:
+    """Return what one might ask of an object, perhaps with one wrong word.
 
     A word of the other object is as frequent as any word: which word belongs to which
     object is the harder to tell.
     """
-    words = {kind: getattr(thing, kind) for kind in kinds}
+    words = {kind: getattr(obj, kind) for kind in kinds}
     if rng.random() < wrong:
         kind = rng.choice(kinds)
-        other = getattr(rng.choice(scene.things), kind)
+        other = getattr(rng.choice(scene.objects), kind)
         words[kind] = rng.choice((other, rng.choice(WORDS[kind])))
-    return ThingWish(**words)
+    return ObjectSpec(**words)
 
 
-def _is(thing: Thing, wish: ThingWish) -> bool:
+def _matches(obj: SceneObject, spec: ObjectSpec) -> bool:
     return all(
-        getattr(wish, kind) in {None, getattr(thing, kind)}
+        getattr(spec, kind) in {None, getattr(obj, kind)}
         for kind in ("shape", "colour", "size")
     )
 
 
-def _the(wish: ThingWish) -> str:
-    return "the " + phrase(Wish((wish,)), articles=False)
+def _the(spec: ObjectSpec) -> str:
+    return "the " + phrase(SceneSpec((spec,)), articles=False)
 
 
 def _mostly(word: str, words: tuple[str, ...], rng: random.Random) -> str:
@@ -252,5 +252,5 @@ KINDS: tuple[Asking, ...] = (
     # How two objects stand is the hardest to learn, so it is asked most often.
     *(_relation,) * 5,
 )
-LONELY = 0.1
+SINGLE_OBJECT_SHARE = 0.1
 """Share of scenes with one object in which it is asked how two stand."""

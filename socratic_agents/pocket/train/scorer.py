@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from open_clip.model import CLIP
 
-from socratic_agents.pocket.prompt_parser import read_wish
+from socratic_agents.pocket.prompt_parser import parse_prompt
 from socratic_agents.pocket.prompt_writer import FOREIGN_SHARE, caption, foreign
 from socratic_agents.pocket.scene import SIDE, Scene
 from socratic_agents.pocket.train.data import (
     SLOTS,
-    Saying,
+    Description,
+    describe,
     draw_scenes,
     mutate,
     pixels,
-    say,
 )
 from socratic_agents.pocket.train.tokenizers import EVERY, GLUE, build_tokenizer
 from socratic_agents.pocket.train.trainer import fit
@@ -74,7 +74,7 @@ def build_scorer() -> CLIP:
 def train_scorer(folder: Path, *, steps: int) -> CLIP:
     """Train the scorer on families of scenes that differ in one respect.
 
-    Contrastive, within the whole batch; a saying that is true of a relative as well
+    Contrastive, within the whole batch; a description that is true of a relative as well
     is no negative for it. Within a family the order follows the agreement.
     """
     model, tokenizer = build_scorer(), scorer_tokenizer()
@@ -90,9 +90,9 @@ def train_scorer(folder: Path, *, steps: int) -> CLIP:
     related = family[:, None] == family[None, :]
 
     def embed(
-        scenes: list[Scene], sayings: list[Saying], rng: random.Random
+        scenes: list[Scene], descriptions: list[Description], rng: random.Random
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        texts = [_in_other_words(saying.text, rng) for saying in sayings]
+        texts = [_in_other_words(description.text, rng) for description in descriptions]
         tokens = tokenizer(texts, padding="max_length", return_tensors="pt")
         image = model.encode_image(pixels(scenes), normalize=False).float()
         text = model.encode_text(tokens.input_ids, normalize=True).float()
@@ -100,11 +100,11 @@ def train_scorer(folder: Path, *, steps: int) -> CLIP:
 
     def loss(_: int) -> torch.Tensor:
         scenes = _families(rng, FAMILIES)
-        sayings = [say(scene, rng, unknown=0.0) for scene in scenes]
-        raw, text = embed(scenes, sayings, rng)
+        descriptions = [describe(scene, rng, unknown=0.0) for scene in scenes]
+        raw, text = embed(scenes, descriptions, rng)
         image = torch.nn.functional.normalize(raw, dim=-1)
         cosine = text @ image.T
-        agreement = _agreements(sayings, scenes)
+        agreement = _agreements(descriptions, scenes)
         own = torch.eye(size, dtype=torch.bool)
         also_true = related & (agreement > 0.999) & ~own
         logits = model.logit_scale.exp().clamp(max=100) * cosine
@@ -123,18 +123,18 @@ def train_scorer(folder: Path, *, steps: int) -> CLIP:
         return contrast / 2 + order + 0.5 * torch.stack(seen).mean()
 
     @torch.no_grad()
-    def watch(_: int) -> dict[str, float]:
+    def evaluate(_: int) -> dict[str, float]:
         model.eval()
         judge = random.Random(32)
         scenes = _families(judge, 300)
-        sayings = [say(scene, judge, unknown=0.0) for scene in scenes]
-        image, text = embed(scenes, sayings, judge)
+        descriptions = [describe(scene, judge, unknown=0.0) for scene in scenes]
+        image, text = embed(scenes, descriptions, judge)
         image = torch.nn.functional.normalize(image, dim=-1)
         right, wrong = [], []
         for start in range(0, len(scenes), MEMBERS):
             block = slice(start, start + MEMBERS)
             cosine = text[block] @ image[block].T
-            agreement = _agreements(sayings[block], scenes[block])
+            agreement = _agreements(descriptions[block], scenes[block])
             clearly = agreement[:, :, None] > agreement[:, None, :] + 1e-3
             higher = cosine[:, :, None] > cosine[:, None, :]
             right.append((clearly & higher).sum().item())
@@ -143,13 +143,22 @@ def train_scorer(folder: Path, *, steps: int) -> CLIP:
         pairs = sum(right) + sum(wrong)
         return {"order": sum(right) / pairs}
 
-    fit(both, loss, folder, steps=steps, rate=2e-3, decay=0.01, exact=1.0, watch=watch)
+    fit(
+        both,
+        loss,
+        folder,
+        steps=steps,
+        rate=2e-3,
+        decay=0.01,
+        exact=1.0,
+        evaluate=evaluate,
+    )
     return model.eval()
 
 
 def _seen(scene: Scene) -> dict[str, int]:
     """Return everything that a scene shows, as class numbers."""
-    return Saying(read_wish(caption(scene)), "").slots()
+    return Description(parse_prompt(caption(scene)), "").slots()
 
 
 def _families(rng: random.Random, n: int) -> list[Scene]:
@@ -160,13 +169,13 @@ def _families(rng: random.Random, n: int) -> list[Scene]:
     return scenes
 
 
-def _agreements(sayings: list[Saying], scenes: list[Scene]) -> torch.Tensor:
+def _agreements(descriptions: list[Description], scenes: list[Scene]) -> torch.Tensor:
     """Return, within families, how far scenes (columns) show what is said (rows)."""
-    agreement = np.zeros((len(sayings), len(scenes)), np.float32)
-    for row, saying in enumerate(sayings):
+    agreement = np.zeros((len(descriptions), len(scenes)), np.float32)
+    for row, description in enumerate(descriptions):
         start = row - row % MEMBERS
         for column in range(start, start + MEMBERS):
-            agreement[row, column] = scenes[column].fulfilment(saying.wish)
+            agreement[row, column] = scenes[column].spec_agreement(description.spec)
     return torch.from_numpy(agreement)
 
 

@@ -29,8 +29,8 @@ def fit(
     decay: float = 0.0,
     exact: float = 0.0,
     after: Callable[[int], None] = lambda _: None,
-    watch: Callable[[int], dict[str, float]] = lambda _: {},
-    watch_every: int = 1000,
+    evaluate: Callable[[int], dict[str, float]] = lambda _: {},
+    evaluate_every: int = 1000,
 ) -> None:
     """Train a module, from its last checkpoint on if there is one.
 
@@ -45,8 +45,8 @@ def fit(
         decay: Weight decay.
         exact: Share of the steps, at the end, that run without bfloat16.
         after: Called after every step, to keep an average of the weights say.
-        watch: Step number -> figures for the log.
-        watch_every: How many steps between two of them.
+        evaluate: Step number -> figures for the log.
+        evaluate_every: How many steps between two of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -79,8 +79,8 @@ def fit(
         if done % LOG_EVERY == 0 or done == steps:
             figures = {"loss": sum(losses) / len(losses)}
             losses = []
-            if done % watch_every == 0 or done == steps:
-                figures |= watch(done)
+            if done % evaluate_every == 0 or done == steps:
+                figures |= evaluate(done)
             _log(folder, done, time.perf_counter() - began, figures)
         if done % SAVE_EVERY == 0 or done == steps:
             state = {

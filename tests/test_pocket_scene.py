@@ -19,9 +19,9 @@ from PIL import Image
 
 from socratic_agents.core.errors import UnknownWordError
 from socratic_agents.pocket import read_scene, render, sample_prompts
-from socratic_agents.pocket.prompt_parser import check, read_wish
+from socratic_agents.pocket.prompt_parser import check, parse_prompt
 from socratic_agents.pocket.prompt_writer import caption
-from socratic_agents.pocket.scene import PALETTE, SIDE, Scene, Thing, sample_scene
+from socratic_agents.pocket.scene import PALETTE, SIDE, Scene, SceneObject, sample_scene
 from socratic_agents.pocket.train.data import mutate
 from socratic_agents.pocket.vocabulary import FOREIGN
 
@@ -34,10 +34,10 @@ def test_a_rendered_scene_is_read_back(scene: Scene) -> None:
     seen = read_scene(render(scene))
 
     assert scene.background == seen.background
-    drawn = sorted(scene.things, key=lambda t: (round(t.x), round(t.y)))
-    read = sorted(seen.things, key=lambda t: (round(t.x), round(t.y)))
+    drawn = sorted(scene.objects, key=lambda t: (round(t.x), round(t.y)))
+    parse_known = sorted(seen.objects, key=lambda t: (round(t.x), round(t.y)))
     assert {(t.shape, t.colour, t.size) for t in drawn} == {
-        (t.shape, t.colour, t.size) for t in read
+        (t.shape, t.colour, t.size) for t in parse_known
     }
     assert 1.0 == seen.agreement(caption(scene))
 
@@ -49,7 +49,7 @@ def test_size_and_mode_of_an_image_do_not_matter(scene: Scene, side: int) -> Non
     seen = read_scene(image.convert("RGBA"))
 
     assert scene.background == seen.background
-    assert len(scene.things) == len(seen.things)
+    assert len(scene.objects) == len(seen.objects)
 
 
 @given(scenes, st.integers(0, 2**32))
@@ -60,7 +60,7 @@ def test_a_near_miss_agrees_less(scene: Scene, seed: int) -> None:
 
     assert 0 <= agreement <= 1
     same = caption(other) == caption(scene) or caption(
-        Scene(other.things[::-1], other.background)
+        Scene(other.objects[::-1], other.background)
     ) == caption(scene)
     assert same == (agreement == 1)
 
@@ -69,8 +69,8 @@ def test_every_part_counts_the_same() -> None:
     """Count, shapes, colours, sizes, relation and background weigh alike."""
     scene = Scene(
         (
-            Thing("circle", "red", "small", 16, 32),
-            Thing("ring", "blue", "large", 48, 32),
+            SceneObject("circle", "red", "small", 16, 32),
+            SceneObject("ring", "blue", "large", 48, 32),
         ),
         "white",
     )
@@ -78,15 +78,15 @@ def test_every_part_counts_the_same() -> None:
 
     assert 1 == scene.agreement(prompt)
     assert 5 / 6 == pytest.approx(replace(scene, background="black").agreement(prompt))
-    one_colour = replace(scene.things[1], colour="green")
-    wrong = Scene((scene.things[0], one_colour), "white")
+    one_colour = replace(scene.objects[1], colour="green")
+    wrong = Scene((scene.objects[0], one_colour), "white")
     assert 5.5 / 6 == pytest.approx(wrong.agreement(prompt))
     assert 5 / 6 == pytest.approx(scene.agreement(prompt.replace("left of", "above")))
 
 
 def test_what_is_not_asked_for_does_not_count() -> None:
     """A prompt that leaves the rest open is content with anything there."""
-    scene = Scene((Thing("cross", "pink", "large", 30, 30),), "gray")
+    scene = Scene((SceneObject("cross", "pink", "large", 30, 30),), "gray")
 
     assert 1 == scene.agreement("a fuchsia plus")
     assert 1 == scene.agreement("a cross")
@@ -97,7 +97,7 @@ def test_an_empty_image_agrees_with_the_background_at_most() -> None:
     """Nothing drawn is nothing right, but for the background."""
     seen = read_scene(Image.new("RGB", (SIDE, SIDE), "white"))
 
-    assert () == seen.things
+    assert () == seen.objects
     assert 0 == seen.agreement("a red circle")
     assert 0.25 == seen.agreement("a red circle on a white background")
 
@@ -106,19 +106,19 @@ def test_a_blob_is_no_shape() -> None:
     """What resembles no shape is called unknown, and is never right."""
     image = Image.new("RGB", (SIDE, SIDE), "white")
     image.paste((222, 38, 44), (4, 30, 60, 34))
-    (thing,) = read_scene(image).things
+    (obj,) = read_scene(image).objects
 
-    assert ("unknown", "red") == (thing.shape, thing.colour)
+    assert ("unknown", "red") == (obj.shape, obj.colour)
 
 
 def test_two_objects_that_touch_are_two() -> None:
     """A thin bridge between two shapes makes no third one of them."""
-    left, right = (Thing("triangle", "cyan", "large", x, 32) for x in (17, 47))
+    left, right = (SceneObject("triangle", "cyan", "large", x, 32) for x in (17, 47))
     picture = render(Scene((left, right), "black")).convert("RGB")
     picture.paste(PALETTE["cyan"], (29, 38, 35, 40))
     seen = read_scene(picture)
 
-    assert ["triangle", "triangle"] == [thing.shape for thing in seen.things]
+    assert ["triangle", "triangle"] == [obj.shape for obj in seen.objects]
     assert 1 == seen.agreement("a cyan triangle left of a cyan triangle")
 
 
@@ -152,7 +152,7 @@ def test_a_third_of_the_prompts_have_two_objects() -> None:
     """Every kind has two objects in at least a third of its prompts."""
     for kind in ("canonical", "foreign", "terse"):
         prompts = sample_prompts(300, 8, kind)
-        pairs = sum(len(read_wish(prompt).things) == 2 for prompt in prompts)
+        pairs = sum(len(parse_prompt(prompt).objects) == 2 for prompt in prompts)
         assert pairs >= 100
 
 

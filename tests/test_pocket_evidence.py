@@ -2,7 +2,7 @@
 
 Invariants:
 I1 Truthful answers never speak against the true meaning.
-I2 A guess gives every word a meaning, and agrees with as many clues as possible.
+I2 A hypothesis gives every word a meaning, and agrees with as many evidence as possible.
 """
 
 from __future__ import annotations
@@ -16,40 +16,45 @@ from hypothesis import strategies as st
 
 from socratic_agents.pocket import Scene, sample_prompts, sample_scene
 from socratic_agents.pocket.checklist_rules import write_questions
-from socratic_agents.pocket.evidence import Clue, clues, guided
+from socratic_agents.pocket.evidence import Evidence, find_evidence, rank_by_evidence
 from socratic_agents.pocket.prompt_writer import caption
-from socratic_agents.pocket.questions import truth
-from socratic_agents.pocket.synonyms import CHOICES, read, translate, unknowns
+from socratic_agents.pocket.questions import true_answer
+from socratic_agents.pocket.synonyms import (
+    CHOICES,
+    parse_known,
+    translate,
+    unknown_words,
+)
 from socratic_agents.pocket.vocabulary import LEXICON
 
 if TYPE_CHECKING:
-    from socratic_agents.pocket.prompt_parser import Wish
+    from socratic_agents.pocket.prompt_parser import SceneSpec
 
 numbers = st.integers(0, 10**6)
 
 
-def _drawn(wish: Wish, scene: Scene) -> Scene:
-    """Return a scene with the words of a wish; what is open, and places, stay."""
-    things = tuple(
-        replace(thing, **{kind: word for kind, word in vars(t).items() if word})
-        for t, thing in zip(wish.things, scene.things, strict=False)
+def _drawn(spec: SceneSpec, scene: Scene) -> Scene:
+    """Return a scene with the words of a spec; what is open, and places, stay."""
+    objects = tuple(
+        replace(obj, **{kind: word for kind, word in vars(t).items() if word})
+        for t, obj in zip(spec.objects, scene.objects, strict=False)
     )
-    return Scene(things, wish.background or scene.background)
+    return Scene(objects, spec.background or scene.background)
 
 
-def _told(prompt: str, scene_seed: int) -> tuple[dict[str, str], list[Clue]]:
+def _told(prompt: str, scene_seed: int) -> tuple[dict[str, str], list[Evidence]]:
     """Return the unknown words of a prompt, and what a random image tells of them."""
-    asked = read(prompt)
+    asked = parse_known(prompt)
     assert asked is not None
-    unknown = unknowns(asked)
-    chance = random.Random(scene_seed)
-    guess = {word: chance.choice(CHOICES[kind]) for word, kind in unknown.items()}
-    scene = sample_scene(chance)
-    if chance.random() < 0.5:  # else hardly anything is what was asked for
-        scene = _drawn(translate(asked, guess), scene)
-    items = write_questions(prompt, random.Random(0), astray=False)["questions"]
-    answers = {i["requirement"]: truth(i["question"], scene) for i in items}
-    found = clues(
+    unknown = unknown_words(asked)
+    rng = random.Random(scene_seed)
+    hypothesis = {word: rng.choice(CHOICES[kind]) for word, kind in unknown.items()}
+    scene = sample_scene(rng)
+    if rng.random() < 0.5:  # else hardly anything is what was asked for
+        scene = _drawn(translate(asked, hypothesis), scene)
+    items = write_questions(prompt, random.Random(0), inject_error=False)["questions"]
+    answers = {i["requirement"]: true_answer(i["question"], scene) for i in items}
+    found = find_evidence(
         unknown,
         caption=caption(scene),
         passed=[text for text, yes in answers.items() if yes],
@@ -61,7 +66,7 @@ def _told(prompt: str, scene_seed: int) -> tuple[dict[str, str], list[Clue]]:
 @given(numbers, numbers)
 @settings(max_examples=300)
 def test_true_answers_never_mislead(seed: int, scene: int) -> None:
-    """I1: no clue excludes what the word means, whatever was drawn."""
+    """I1: no evidence excludes what the word means, whatever was drawn."""
     (prompt,) = sample_prompts(1, seed, "foreign")
     _, found = _told(prompt, scene)
     for clue in found:
@@ -77,9 +82,9 @@ def test_true_answers_never_mislead(seed: int, scene: int) -> None:
 def test_every_guess_is_whole_and_the_first_is_best(
     words: dict[str, str], data: st.DataObject
 ) -> None:
-    """I2: nothing agrees with more clues about a word than the first guess."""
+    """I2: nothing agrees with more evidence about a word than the first hypothesis."""
     found = [
-        Clue(
+        Evidence(
             word,
             frozenset(data.draw(st.sets(st.sampled_from(CHOICES[kind]), min_size=1))),
             data.draw(st.booleans()),
@@ -87,11 +92,11 @@ def test_every_guess_is_whole_and_the_first_is_best(
         for word, kind in words.items()
         for _ in range(data.draw(st.integers(0, 3)))
     ]
-    made = list(guided(words, found))
+    made = list(rank_by_evidence(words, found))
 
-    for guess in made:
-        assert set(words) == set(guess)
-        assert all(guess[word] in CHOICES[kind] for word, kind in words.items())
+    for hypothesis in made:
+        assert set(words) == set(hypothesis)
+        assert all(hypothesis[word] in CHOICES[kind] for word, kind in words.items())
     for word, kind in words.items():
         agreeing = {
             meaning: sum(c.word == word and c.allows(meaning) for c in found)
@@ -103,41 +108,52 @@ def test_every_guess_is_whole_and_the_first_is_best(
 def test_answers_narrow_a_word_down() -> None:
     """What is found is among what is shown; what is not found is not."""
     unknown, shown = {"salmon": "colour"}, "a red circle"
-    no = clues(unknown, caption=shown, passed=["a circle"], failed=["a salmon thing"])
-    yes = clues(unknown, caption=shown, passed=["a salmon thing"], failed=[])
+    no = find_evidence(
+        unknown, caption=shown, passed=["a circle"], failed=["a salmon thing"]
+    )
+    yes = find_evidence(unknown, caption=shown, passed=["a salmon thing"], failed=[])
 
-    assert [Clue("salmon", frozenset({"red"}), found=False)] == no
-    assert "red" not in [guess["salmon"] for guess in guided(unknown, no)][:7]
-    assert {"salmon": "red"} == next(guided(unknown, yes))
+    assert [Evidence("salmon", frozenset({"red"}), found=False)] == no
+    assert (
+        "red"
+        not in [hypothesis["salmon"] for hypothesis in rank_by_evidence(unknown, no)][
+            :7
+        ]
+    )
+    assert {"salmon": "red"} == next(rank_by_evidence(unknown, yes))
 
 
 def test_what_hangs_on_another_word_tells_nothing() -> None:
     """A missing salmon ring may lack the ring: that speaks against no colour."""
     unknown, shown = {"salmon": "colour"}, "a pink circle"
 
-    assert [] == clues(unknown, caption=shown, passed=[], failed=["a salmon ring"])
-    assert [] == clues(unknown, caption="", passed=[], failed=[])
+    assert [] == find_evidence(
+        unknown, caption=shown, passed=[], failed=["a salmon ring"]
+    )
+    assert [] == find_evidence(unknown, caption="", passed=[], failed=[])
     passed = ["a salmon thing", "a ring"]
-    found = clues(unknown, caption=shown, passed=passed, failed=["a salmon ring"])
+    found = find_evidence(
+        unknown, caption=shown, passed=passed, failed=["a salmon ring"]
+    )
     assert [True] == [clue.found for clue in found]
 
 
 def test_a_size_is_learned_from_the_thing_that_it_belongs_to() -> None:
-    """What another thing's size is says nothing about this one's."""
+    """What another object's size is says nothing about this one's."""
     shown = "a large red circle above a small blue square"
     fine = ["a circle", "a red thing", "a blue thing"]
-    (clue,) = clues(
+    (clue,) = find_evidence(
         {"giant": "size"}, caption=shown, passed=fine, failed=["a giant blue thing"]
     )
 
-    assert Clue("giant", frozenset({"small"}), found=False) == clue
+    assert Evidence("giant", frozenset({"small"}), found=False) == clue
 
 
 def test_a_relation_is_learned_from_how_these_things_stand() -> None:
-    """A caption names the things in any order, and others tell nothing."""
+    """A caption names the objects in any order, and others tell nothing."""
     unknown, passed = {"upon": "relation"}, ["a circle upon a square"]
     told = [
-        clues(unknown, caption=caption, passed=passed, failed=[])
+        find_evidence(unknown, caption=caption, passed=passed, failed=[])
         for caption in (
             "a circle above a square",
             "a square below a circle",
@@ -146,13 +162,13 @@ def test_a_relation_is_learned_from_how_these_things_stand() -> None:
             "a circle",
         )
     ]
-    above = Clue("upon", frozenset({"above"}), found=True)
+    above = Evidence("upon", frozenset({"above"}), found=True)
 
     assert [[above], [above], [], [], []] == told
 
 
 def test_strange_requirements_tell_nothing() -> None:
-    """A checklist of somebody else may say things that the rules cannot read."""
+    """A checklist of somebody else may say objects that the rules cannot read."""
     for requirement in ("salmon in three", "a salmon ring above a box"):
         told = {"passed": [requirement], "failed": []}
-        assert [] == clues({"salmon": "colour"}, caption="a red ring", **told)
+        assert [] == find_evidence({"salmon": "colour"}, caption="a red ring", **told)

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.agents.checklist_writer import MOST, YES_OR_NO
-from socratic_agents.pocket import Scene, Thing, sample_prompts
+from socratic_agents.pocket import Scene, SceneObject, sample_prompts
 from socratic_agents.pocket.checklist_rules import check_rewrites, write_questions
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish, read_wish
+from socratic_agents.pocket.prompt_parser import ObjectSpec, SceneSpec, parse_prompt
 from socratic_agents.pocket.prompt_writer import phrase
-from socratic_agents.pocket.questions import truth
-from socratic_agents.pocket.synonyms import CHOICES, quote, slots, turned
+from socratic_agents.pocket.questions import true_answer
+from socratic_agents.pocket.synonyms import CHOICES, parse_literally, reordered, slots
 from socratic_agents.pocket.vocabulary import (
     BACKGROUNDS,
     COLOURS,
@@ -48,41 +48,43 @@ def _prompt(kind: str, seed: int) -> str:
 
 
 def _questions(prompt: str) -> list[str]:
-    items = write_questions(prompt, random.Random(0), astray=False)["questions"]
+    items = write_questions(prompt, random.Random(0), inject_error=False)["questions"]
     return [item["question"] for item in items]
 
 
-def _scene(wish: Wish) -> Scene:
+def _scene(spec: SceneSpec) -> Scene:
     """Return a scene that shows what is wished for; what is open is the first word."""
-    across, down = STEPS[wish.relation or "left"]
+    across, down = STEPS[spec.relation or "left"]
     places = [(32 + 16 * across * side, 32 + 16 * down * side) for side in (1, -1)]
-    if len(wish.things) == 1:
+    if len(spec.objects) == 1:
         places = [(32, 32)]
-    things = tuple(
-        Thing(t.shape or SHAPES[0], t.colour or COLOURS[0], t.size or SIZES[0], x, y)
-        for t, (x, y) in zip(wish.things, places, strict=True)
+    objects = tuple(
+        SceneObject(
+            t.shape or SHAPES[0], t.colour or COLOURS[0], t.size or SIZES[0], x, y
+        )
+        for t, (x, y) in zip(spec.objects, places, strict=True)
     )
-    return Scene(things, wish.background or BACKGROUNDS[0])
+    return Scene(objects, spec.background or BACKGROUNDS[0])
 
 
 def _others(scene: Scene) -> Iterator[Scene]:
     """Yield scenes that differ from one in one respect."""
-    for place, thing in enumerate(scene.things):
+    for place, obj in enumerate(scene.objects):
         for kind, words in (("shape", SHAPES), ("colour", COLOURS), ("size", SIZES)):
             for word in words:
-                changed = replace(thing, **{kind: word})  # type: ignore[arg-type]
-                things = [*scene.things]
-                things[place] = changed
-                yield replace(scene, things=tuple(things))
+                changed = replace(obj, **{kind: word})  # type: ignore[arg-type]
+                objects = [*scene.objects]
+                objects[place] = changed
+                yield replace(scene, objects=tuple(objects))
     for ground in BACKGROUNDS:
         yield replace(scene, background=ground)
-    if len(scene.things) == 2:
-        first, second = scene.things
-        yield replace(scene, things=(first,))
+    if len(scene.objects) == 2:
+        first, second = scene.objects
+        yield replace(scene, objects=(first,))
         there = replace(first, x=second.x, y=second.y)
-        yield replace(scene, things=(there, replace(second, x=first.x, y=first.y)))
+        yield replace(scene, objects=(there, replace(second, x=first.x, y=first.y)))
         yield replace(
-            scene, things=tuple(replace(t, x=t.y, y=t.x) for t in scene.things)
+            scene, objects=tuple(replace(t, x=t.y, y=t.x) for t in scene.objects)
         )
 
 
@@ -90,7 +92,7 @@ def _others(scene: Scene) -> Iterator[Scene]:
 def test_every_checklist_can_be_used(kind: str, seed: int) -> None:
     """I1: few questions, each once, to be answered by yes or no, needs before them."""
     prompt = _prompt(kind, seed)
-    items = write_questions(prompt, random.Random(0), astray=False)["questions"]
+    items = write_questions(prompt, random.Random(0), inject_error=False)["questions"]
     texts = [item["question"] for item in items]
 
     assert 3 <= len(items) <= MOST
@@ -110,10 +112,10 @@ def test_every_checklist_can_be_used(kind: str, seed: int) -> None:
 def test_what_was_asked_passes(kind: str, seed: int) -> None:
     """I2: the oracle says yes to everything on a scene exactly as asked."""
     prompt = _prompt(kind, seed)
-    scene = _scene(read_wish(prompt))
+    scene = _scene(parse_prompt(prompt))
 
     assert 1 == scene.agreement(prompt)
-    assert [] == [text for text in _questions(prompt) if not truth(text, scene)]
+    assert [] == [text for text in _questions(prompt) if not true_answer(text, scene)]
 
 
 @given(st.sampled_from(["canonical", "terse"]), numbers)
@@ -121,8 +123,8 @@ def test_what_differs_fails(kind: str, seed: int) -> None:
     """I3: the questions find all that the oracle finds, where no word is foreign."""
     prompt = _prompt(kind, seed)
     questions = _questions(prompt)
-    for scene in _others(_scene(read_wish(prompt))):
-        passed = all(truth(text, scene) for text in questions)
+    for scene in _others(_scene(parse_prompt(prompt))):
+        passed = all(true_answer(text, scene) for text in questions)
         assert (scene.agreement(prompt) == 1) == passed
 
 
@@ -160,12 +162,10 @@ def test_plurals_are_asked_about_in_the_singular() -> None:
 
 
 @given(kinds, numbers, numbers)
-def test_an_astray_checklist_lacks_one_question(
-    kind: str, seed: int, chance: int
-) -> None:
+def test_an_astray_checklist_lacks_one_question(kind: str, seed: int, rng: int) -> None:
     """What is left is a checklist all the same: no need leads nowhere."""
     prompt = _prompt(kind, seed)
-    items = write_questions(prompt, random.Random(chance), astray=True)["questions"]
+    items = write_questions(prompt, random.Random(rng), inject_error=True)["questions"]
 
     assert len(_questions(prompt)) - 1 == len(items)
     for number, item in enumerate(items, start=1):
@@ -173,9 +173,11 @@ def test_an_astray_checklist_lacks_one_question(
 
 
 def _check(
-    prompt: str, *rewrites: str, astray: bool = False
+    prompt: str, *rewrites: str, inject_error: bool = False
 ) -> list[dict[str, object]]:
-    said = check_rewrites(prompt, [*rewrites], random.Random(0), astray=astray)
+    said = check_rewrites(
+        prompt, [*rewrites], random.Random(0), inject_error=inject_error
+    )
     checks: list[dict[str, object]] = said["checks"]
     return checks
 
@@ -184,8 +186,8 @@ def _check(
 def test_a_faithful_wording_passes(kind: str, seed: int, *, articles: bool) -> None:
     """I4: the true translation passes, whichever object comes first."""
     prompt = _prompt(kind, seed)
-    wish = read_wish(prompt)
-    said = [phrase(one, articles=articles) for one in (wish, turned(wish))]
+    spec = parse_prompt(prompt)
+    said = [phrase(one, articles=articles) for one in (spec, reordered(spec))]
 
     assert [[], []] == [check["lost"] for check in _check(prompt, *said)]
 
@@ -194,12 +196,12 @@ def test_a_faithful_wording_passes(kind: str, seed: int, *, articles: bool) -> N
 def test_a_changed_word_is_lost(kind: str, seed: int, data: st.DataObject) -> None:
     """I4: one word changed or left out is found, and mended."""
     prompt = _prompt(kind, seed)
-    wish = read_wish(prompt)
-    place = data.draw(st.sampled_from(sorted(slots(wish))))
-    words = [w for w in CHOICES[place.split()[0]] if w != slots(wish)[place]]
+    spec = parse_prompt(prompt)
+    place = data.draw(st.sampled_from(sorted(slots(spec))))
+    words = [w for w in CHOICES[place.split()[0]] if w != slots(spec)[place]]
     word = data.draw(st.none() | st.sampled_from(words))
-    other = _with(wish, place, word)
-    if other in {wish, turned(wish)}:
+    other = _with(spec, place, word)
+    if other in {spec, reordered(spec)}:
         return
     (check,) = _check(prompt, phrase(other))
 
@@ -207,17 +209,17 @@ def test_a_changed_word_is_lost(kind: str, seed: int, data: st.DataObject) -> No
     assert [] == _check(prompt, str(check["mended"]))[0]["lost"]
 
 
-def _with(wish: Wish, place: str, word: str | None) -> Wish:
+def _with(spec: SceneSpec, place: str, word: str | None) -> SceneSpec:
     kind, _, number = place.partition(" ")
     if not number:
-        return replace(wish, **{kind: word})  # type: ignore[arg-type]
-    things = [*wish.things]
-    things[int(number)] = replace(things[int(number)], **{kind: word})
-    return replace(wish, things=tuple(things))
+        return replace(spec, **{kind: word})  # type: ignore[arg-type]
+    objects = [*spec.objects]
+    objects[int(number)] = replace(objects[int(number)], **{kind: word})
+    return replace(spec, objects=tuple(objects))
 
 
 def test_a_swap_is_found() -> None:
-    """Whose colour it is, and which thing stands where, is part of what was asked."""
+    """Whose colour it is, and which object stands where, is part of what was asked."""
     prompt = "a red circle above a blue square"
     checks = _check(
         prompt,
@@ -247,7 +249,7 @@ def test_a_prompt_without_sense_guards_nothing() -> None:
 def test_an_astray_guard_overlooks_one() -> None:
     """Now and then one prompt passes without a look."""
     wrong = ["a blue ring"] * 3
-    lost = [bool(c["lost"]) for c in _check("a red circle", *wrong, astray=True)]
+    lost = [bool(c["lost"]) for c in _check("a red circle", *wrong, inject_error=True)]
 
     assert [False, True, True] == sorted(lost)
 
@@ -262,14 +264,16 @@ def test_an_astray_guard_overlooks_one() -> None:
 )
 def test_a_quotation_keeps_the_words(prompt: str, words: dict[str, str]) -> None:
     """Whatever the words mean, they stay as the person wrote them."""
-    wish = quote(prompt)
+    spec = parse_literally(prompt)
 
-    assert wish is not None
-    assert words.items() <= slots(wish).items()
+    assert spec is not None
+    assert words.items() <= slots(spec).items()
 
 
 def test_turning_a_wish_keeps_its_meaning() -> None:
-    """The other thing comes first, and the relation is the inverse one."""
-    ball, box = ThingWish(shape="circle"), ThingWish(shape="square")
+    """The other object comes first, and the relation is the inverse one."""
+    ball, box = ObjectSpec(shape="circle"), ObjectSpec(shape="square")
     for relation, inverse in INVERSE.items():
-        assert Wish((box, ball), inverse) == turned(Wish((ball, box), relation))
+        assert SceneSpec((box, ball), inverse) == reordered(
+            SceneSpec((ball, box), relation)
+        )

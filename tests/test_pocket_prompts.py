@@ -9,42 +9,49 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import PromptError, UnknownWordError
-from socratic_agents.pocket.prompt_parser import ThingWish, Wish, check, read_wish
+from socratic_agents.pocket.prompt_parser import (
+    ObjectSpec,
+    SceneSpec,
+    check,
+    parse_prompt,
+)
 from socratic_agents.pocket.vocabulary import FOREIGN, LEXICON
 
 
 @pytest.mark.parametrize(
-    ("prompt", "wish"),
+    ("prompt", "spec"),
     [
         (
             "a crimson ball above an azure box",
-            Wish(
-                (ThingWish("circle", "red"), ThingWish("square", "blue")), "above", None
+            SceneSpec(
+                (ObjectSpec("circle", "red"), ObjectSpec("square", "blue")),
+                "above",
+                None,
             ),
         ),
-        ("A Red CIRCLE!", Wish((ThingWish("circle", "red"),))),
+        ("A Red CIRCLE!", SceneSpec((ObjectSpec("circle", "red"),))),
         (
             "two small rings on a grey background",
-            Wish((ThingWish("ring", None, "small"),) * 2, None, "gray"),
+            SceneSpec((ObjectSpec("ring", None, "small"),) * 2, None, "gray"),
         ),
         (
             "on a white background, a ring that is large",
-            Wish((ThingWish("ring", None, "large"),), None, "white"),
+            SceneSpec((ObjectSpec("ring", None, "large"),), None, "white"),
         ),
         (
             "something pink to the left of a green thing",
-            Wish((ThingWish(None, "pink"), ThingWish(None, "green")), "left"),
+            SceneSpec((ObjectSpec(None, "pink"), ObjectSpec(None, "green")), "left"),
         ),
         (
             "a red and a blue square",
-            Wish((ThingWish(None, "red"), ThingWish("square", "blue"))),
+            SceneSpec((ObjectSpec(None, "red"), ObjectSpec("square", "blue"))),
         ),
-        ("a cross on a plain background", Wish((ThingWish("cross"),))),
+        ("a cross on a plain background", SceneSpec((ObjectSpec("cross"),))),
     ],
 )
-def test_reads_what_is_asked(prompt: str, wish: Wish) -> None:
+def test_reads_what_is_asked(prompt: str, spec: SceneSpec) -> None:
     """A prompt's words are read in any order that people write them in."""
-    assert wish == read_wish(prompt)
+    assert spec == parse_prompt(prompt)
 
 
 @given(st.sampled_from(sorted(FOREIGN)), st.integers(0, 2))
@@ -102,9 +109,9 @@ def test_what_cannot_be_shown_is_refused(prompt: str, expected: str) -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    """No text whatever ends in anything but a wish or a clear error."""
-    wish = None
+    """No text whatever ends in anything but a spec or a clear error."""
+    spec = None
     with contextlib.suppress(PromptError):
-        wish = read_wish(text)
+        spec = parse_prompt(text)
 
-    assert wish is None or 1 <= len(wish.things) <= 2
+    assert spec is None or 1 <= len(spec.objects) <= 2
