@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +17,21 @@ from socratic_agents.config.fields import FIELDS, deciding, defaults_of
 from socratic_agents.config.profiles import PRESETS, PROFILES, default_in_words
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.runtime.cached_models import (
+    language_model_identity,
+    model_identity,
+)
+from socratic_agents.storage.journal import key_of
+from socratic_agents.storage.run_config import (
+    PERFORMANCE_ONLY,
+    check_resumable,
+    decisive_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 EACH = pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
 
@@ -130,6 +143,57 @@ def test_what_decides_what() -> None:
     assert "generator" not in deciding(Decides.IMAGE)
     assert {"rounds": 4, "seed": 0} == defaults_of(["rounds", "seed"])
     assert list(Group) == list(dict.fromkeys(f.group for f in FIELDS.values()))
+
+
+def test_keys_of_cached_calls_stay_what_they_were() -> None:
+    """What an earlier release drew and asked is found again."""
+    settings = Settings(
+        profile="local",
+        dtype="float16",
+        quantization="4bit",
+        compile="full",
+        vae_batch=2,
+        base_url="http://x:1/v1",
+        temperature=0.5,
+    )
+    parts = ("generator", "captioner", "scorer")
+    keys = [key_of("x", model_identity(settings, part))[:16] for part in parts]
+    assert ["59abc9ab9a4d9537", "1d7709290fc97986", "8910d799917a6e41"] == keys
+    assert "fc4bb4e9308ea55d" == key_of("x", language_model_identity(settings))[:16]
+
+
+def test_a_setting_of_today_does_not_stand_in_keys_until_it_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new setting that decides the image leaves old keys as they are."""
+    new = replace(FIELDS["steps"], in_every_key=False)
+    known = model_identity(Settings(), "generator")
+    monkeypatch.setattr(
+        "socratic_agents.runtime.cached_models.FIELDS", {**FIELDS, "steps": new}
+    )
+    assert "steps" not in model_identity(Settings(), "generator")
+    assert 3 == model_identity(Settings(steps=3), "generator")["steps"]
+    assert "steps" in known
+
+
+def test_what_may_change_when_a_run_is_resumed() -> None:
+    """Where it runs and who may see it, but nothing that decides what comes out."""
+    expected = {"device", "in_flight", "llm_concurrency", "llm_rate", "metadata"}
+    expected |= {"offload", "patience", "timeout", "workers", "api_key"}
+    assert expected == PERFORMANCE_ONLY
+
+
+def test_a_setting_that_a_run_does_not_know_had_its_default(tmp_path: Path) -> None:
+    """A run of an earlier release is resumed as it was, and not with a new setting."""
+    shown = Settings().public()
+    old = {name: value for name, value in shown.items() if name != "steps"}
+    config = {"settings": old, "templates": {}}
+    check_resumable(tmp_path, config, shown, {})
+    with pytest.raises(ConfigurationError, match="steps: null -> 3"):
+        check_resumable(tmp_path, config, shown | {"steps": 3}, {})
+    config = {"settings": shown | {"gone": 1}, "templates": {}}
+    check_resumable(tmp_path, config, shown, {})
+    assert decisive_settings(old) == decisive_settings(shown)
 
 
 def test_fields_are_cheap_to_import() -> None:

@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from socratic_agents.config.field import Decides, Part
+from socratic_agents.config.fields import deciding
 from socratic_agents.config.profiles import REVISIONS
 
 if TYPE_CHECKING:
@@ -33,15 +35,6 @@ LIBRARIES: dict[PartName, tuple[str, ...]] = {
     "scorer": ("torch", "open_clip_torch"),
 }
 """Whose versions decide what a call costs."""
-DECISIVE: dict[PartName, tuple[str, ...]] = {
-    "generator": (
-        *("steps", "guidance_scale", "width", "height", "dtype", "offload"),
-        *("quantization", "channels_last", "compile", "vae_batch"),
-    ),
-    "captioner": ("dtype",),
-    "scorer": ("dtype",),
-}
-"""The settings that decide what a call costs."""
 
 
 def formation(
@@ -89,7 +82,8 @@ def _identity(part: PartName, settings: Settings, device: torch.device) -> str |
     given = getattr(settings, part)
     if not isinstance(given, str):
         return None
-    values = {name: getattr(settings, name) for name in DECISIVE[part]}
+    names = deciding(Decides.COST, Part[part.upper()])
+    values = {name: getattr(settings, name) for name in names}
     described = [f"{name}={value}" for name, value in values.items() if value]
     versions = [f"{name} {version(name)}" for name in LIBRARIES[part]]
     revision = REVISIONS.get(given, "")[:8]

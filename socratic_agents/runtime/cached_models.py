@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary, finalize
 
+from socratic_agents.config.field import Decides
+from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.checklist import Answer
 from socratic_agents.llm.usage import current_meter
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ("language_model_identity", "max_tokens_of", "model_identity", "remembered")
 
-DRAWN = (
-    *("image_model", "steps", "guidance_scale", "width", "height", "dtype"),
-    *("quantization", "batching", "compile"),
-)
-"""The settings that decide what the generator draws."""
+PARTS = {
+    "generator": Decides.IMAGE,
+    "captioner": Decides.CAPTION,
+    "scorer": Decides.SCORE,
+}
+"""What each image model returns."""
 
 
 def model_identity(settings: Settings, part: str) -> dict[str, Any]:
@@ -46,19 +49,26 @@ def model_identity(settings: Settings, part: str) -> dict[str, Any]:
         settings: Name the models.
         part: ``generator``, ``captioner`` or ``scorer``.
     """
-    shown = settings.public()
-    given = shown[part]
+    given = settings.public()[part]
     facts: dict[str, Any] = {"model": given, "revision": REVISIONS.get(given)}
-    decisive = DRAWN if part == "generator" else ("dtype",)
-    facts |= {name: shown[name] for name in decisive}
+    facts |= _deciding(settings, PARTS[part])
     return facts | _whose(getattr(settings, part))
 
 
 def language_model_identity(settings: Settings) -> dict[str, Any]:
     """Return what tells one language model's answers from another's, as JSON."""
+    facts = {"llm": settings.public()["llm"], **_deciding(settings, Decides.ANSWER)}
+    return facts | _whose(settings.llm)
+
+
+def _deciding(settings: Settings, what: Decides) -> dict[str, Any]:
+    """Return the settings that decide it; new ones only where they are set."""
     shown = settings.public()
-    names = ("llm", "base_url", "temperature")
-    return {name: shown[name] for name in names} | _whose(settings.llm)
+    return {
+        name: shown[name]
+        for name in deciding(what)
+        if FIELDS[name].in_every_key or shown[name] != FIELDS[name].default
+    }
 
 
 def max_tokens_of(journal: Journal, settings: Settings) -> int | None:

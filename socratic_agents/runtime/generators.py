@@ -7,6 +7,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
+from socratic_agents.config.field import Group, Part
+from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.runtime.adapters import called
@@ -28,8 +30,18 @@ __all__ = ("OPENAI", "POCKET", "folder_of", "images_server", "open_generator")
 OPENAI = "https://api.openai.com/v1"
 POCKET = "pocket"
 
-SPEEDS = ("channels_last", "compile", "vae_batch")
-"""Settings that make a pipeline of ours faster, and nothing else."""
+ARGUMENTS = tuple(name for name, field in FIELDS.items() if field.argument)
+"""Settings that every call of a pipeline is given."""
+AT_OPENING = tuple(name for name, field in FIELDS.items() if field.at_opening)
+"""Settings that come too late for a generator that is open already."""
+NOT_OF_SERVERS = tuple(
+    name
+    for name, field in FIELDS.items()
+    if field.of is Part.GENERATOR
+    and field.group is not Group.MODELS
+    and not field.server
+)
+"""Settings of a generator that no images server takes."""
 
 
 def open_generator(
@@ -46,8 +58,7 @@ def open_generator(
         LoadError: If there is no such model.
     """
     given = settings.generator
-    names = ("steps", "guidance_scale", "width", "height")
-    call = {name: getattr(settings, name) for name in names}
+    call = {name: getattr(settings, name) for name in ARGUMENTS}
     server = images_server(settings)
     if server is not None:
         from socratic_agents.models.images_api import ImagesAPI
@@ -82,7 +93,7 @@ def open_generator(
             **call,
         )
     elif isinstance(given, Diffusion):
-        _refuse(settings, SPEEDS, "a Diffusion")
+        _refuse(settings, AT_OPENING, "a Diffusion")
         model = given
     elif hasattr(given, "scheduler") and hasattr(given, "components"):
         model = Diffusion(given, speed=speed, **call)
@@ -93,7 +104,7 @@ def open_generator(
         )
         raise ConfigurationError(message)
     else:
-        _refuse(settings, SPEEDS, "a generator that is no pipeline")
+        _refuse(settings, AT_OPENING, "a generator that is no pipeline")
         return called(given, "generator", worker), None, ()
     if settings.batching == "step":
         stepwise, close = _step_by_step(model, settings, worker)
@@ -173,8 +184,7 @@ def images_server(settings: Settings) -> tuple[str, str | None] | None:
 
 def _images_api(api: Any, settings: Settings, server: tuple[str, str | None]) -> Any:
     base_url, model = server
-    names = ("steps", "guidance_scale", "offload", "quantization", "batching", *SPEEDS)
-    _refuse(settings, names, f"the images server {base_url!r}")
+    _refuse(settings, NOT_OF_SERVERS, f"the images server {base_url!r}")
     options: dict[str, Any] = {"timeout": settings.timeout}
     if settings.width or settings.height:
         width, height = settings.width or settings.height, settings.height
@@ -186,7 +196,7 @@ def _refuse(settings: Settings, names: Iterable[str], what: str) -> None:
     """Say of settings that would be passed over in silence that they are of no use."""
     for name in names:
         value = getattr(settings, name)
-        if value != type(settings).model_fields[name].default:
+        if value != FIELDS[name].default:
             message = (
                 f"expected no {name} for {what}, which takes none, got {value!r}; "
                 "leave it out"

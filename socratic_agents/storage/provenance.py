@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from socratic_agents.config.field import Decides, Part
+from socratic_agents.config.fields import deciding
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import LONGEST
@@ -40,10 +42,7 @@ KEYWORD = b"socratic_agents"
 MAX_TEXT = 2**17
 """Bytes of the JSON; the longest prompt needs half of it."""
 
-CALL = (
-    *("image_model", "steps", "guidance_scale", "width", "height", "dtype"),
-    *("quantization", "batching", "channels_last", "compile", "vae_batch", "strict"),
-)
+CALL = deciding(Decides.IMAGE | Decides.ROUNDING, Part.GENERATOR)
 """Settings that decide an image besides its prompt, its seed and its model."""
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")

@@ -7,6 +7,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.config.field import Decides
+from socratic_agents.config.fields import FIELDS, defaults_of
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.outcome import SCHEMA
 from socratic_agents.storage.files import quarantine_file, write_atomic
@@ -19,18 +21,9 @@ __all__ = ("check_resumable", "decisive_settings", "read_config", "write_config"
 
 CONFIG = "config.json"
 
+_FREE = Decides.COST | Decides.PLACE | Decides.PRIVACY
 PERFORMANCE_ONLY = frozenset(
-    (
-        "device",
-        "in_flight",
-        "llm_concurrency",
-        "llm_rate",
-        "metadata",
-        "offload",
-        "patience",
-        "timeout",
-        "workers",
-    )
+    name for name, field in FIELDS.items() if not field.decides & ~_FREE
 )
 """Settings that do not decide what comes out; a run is resumed with others of them."""
 
@@ -96,7 +89,7 @@ def check_resumable(
     now = _decisive(settings, templates)
     changes = [
         f"{name}: {json.dumps(before.get(name))} -> {json.dumps(now.get(name))}"
-        # A setting that only one of the two releases has decides nothing.
+        # A setting that the release of now does not have any more decides nothing.
         for name in sorted(before.keys() & now.keys())
         if before.get(name) != now.get(name)
     ]
@@ -110,8 +103,12 @@ def check_resumable(
 
 
 def decisive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that decide what comes out, by name."""
-    return {k: v for k, v in sorted(settings.items()) if k not in PERFORMANCE_ONLY}
+    """Return the settings that decide what comes out, by name.
+
+    One that an earlier release did not have had its default.
+    """
+    whole = defaults_of(FIELDS) | dict(settings)
+    return {k: v for k, v in sorted(whole.items()) if k not in PERFORMANCE_ONLY}
 
 
 def _decisive(

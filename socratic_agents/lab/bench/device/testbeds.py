@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from socratic_agents.config.fields import defaults_of
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Verdict
 from socratic_agents.core.loop import Agents
@@ -34,8 +35,6 @@ __all__ = (
 )
 
 UNSATISFIED = Verdict(satisfied=False, missing=("more",), reason="it goes on")
-PLAIN: dict[str, Any] = {"channels_last": False, "compile": None, "vae_batch": None}
-"""What a pipeline that is open already has or has not."""
 
 
 def open_testbed(name: str, settings: Settings, prompts: Sequence[str]) -> Testbed:
@@ -208,6 +207,7 @@ def _others(
 ) -> Variants:
     """Return the same models called with one size, and step by step."""
     from socratic_agents.models.diffusion import Diffusion
+    from socratic_agents.runtime.generators import AT_OPENING
     from socratic_agents.runtime.image_models import open_voices
 
     models = {stage.name: stage.run for stage, _ in log.samples}
@@ -215,7 +215,11 @@ def _others(
     if not isinstance(generator, Diffusion):
         why = "its generator is no pipeline of this process"
         return Variants(lacks={"strict": why, "step": why})
-    opened: dict[str, Any] = {**PLAIN, "generator": generator, "batching": "request"}
+    opened: dict[str, Any] = {
+        **defaults_of(AT_OPENING),  # the pipeline has them already, or has them not
+        "generator": generator,
+        "batching": "request",
+    }
     for part in ("captioner", "scorer"):
         if (model := getattr(models.get(part), "__self__", None)) is not None:
             opened[part] = model

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.config.fields import FIELDS, defaults_of
 from socratic_agents.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,25 +20,9 @@ __all__ = ("Workload", "find_workload")
 PROMPTS = 64
 """User prompts, over and over."""
 POCKET: dict[str, Any] = {
+    **defaults_of(name for name, field in FIELDS.items() if field.of),
     "profile": "pocket",
-    "generator": "pocket",
-    "captioner": "pocket",
-    "scorer": "pocket",
-    "llm": "pocket",
     "device": "cpu",
-    "dtype": None,
-    "steps": None,
-    "guidance_scale": None,
-    "width": None,
-    "height": None,
-    "offload": None,
-    "quantization": None,
-    "batching": "request",
-    "strict": False,
-    "channels_last": False,
-    "compile": None,
-    "vae_batch": None,
-    "workers": None,
 }
 """All that decides what the pocket models cost, whatever the surroundings say."""
 KINDS: dict[str, dict[str, Any]] = {
