@@ -1,7 +1,4 @@
-"""The report: one HTML file, readable offline, of what was tried and what came of it.
-
-It knows outcomes by their attributes alone, so that a refinement can show itself.
-"""
+"""The report: one HTML file, readable offline, of what was tried and what came of it."""
 
 from __future__ import annotations
 
@@ -14,6 +11,7 @@ from importlib import resources
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.core.outcome import Failure
 from socratic_agents.report.view_models import Change, outcome_view, word_changes
 from socratic_agents.storage.safe_png import decode_png
 
@@ -24,14 +22,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.core.history import Candidate
-    from socratic_agents.core.outcome import Failure, Receipt, Refinement
+    from socratic_agents.core.outcome import Receipt, Refinement
 
 __all__ = (
     "Change",
     "data_uri",
     "embedded_json",
     "notebook_html",
-    "page_piece",
+    "page_asset",
     "page_template",
     "policy_hash",
     "report_html",
@@ -62,21 +60,21 @@ def report_html(
         read: Path of a candidate's image -> PNG bytes, or ``None`` if it is lost;
             only asked where the image itself is not in memory.
     """
-    picture = partial(_picture, read=read)
-    views = [outcome_view(outcome, picture=picture) for outcome in outcomes]
+    image_src = partial(_image_src, read=read)
+    views = [outcome_view(outcome, image_src=image_src) for outcome in outcomes]
     totals = run_totals(outcomes)
     return page_template("report.html.j2").render(views=views, totals=totals)
 
 
 def notebook_html(refinement: Refinement) -> str:
     """Return one refinement as a piece of a page, its images inside."""
-    view = outcome_view(refinement, picture=partial(_picture, read=_nowhere))
+    view = outcome_view(refinement, image_src=partial(_image_src, read=_nowhere))
     return page_template("notebook.html.j2").render(view=view)
 
 
 def run_totals(outcomes: Sequence[Refinement | Failure]) -> dict[str, Any]:
-    """Return what the head of a report says of all outcomes together."""
-    done: list[Any] = [one for one in outcomes if hasattr(one, "stop")]
+    """Return what the head of a report says about all outcomes."""
+    done = [one for one in outcomes if not isinstance(one, Failure)]
     usages = [one.usage for one in done]
     return {
         "prompts": len(outcomes),
@@ -108,15 +106,15 @@ def page_template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def page_piece(name: str) -> str:
-    """Return a style or a script of this package as it stands in a page."""
+def page_asset(name: str) -> str:
+    """Return a style or a script of this package, to be put into a page."""
     return (resources.files("socratic_agents.report") / "assets" / name).read_text(
         "utf-8"
     )
 
 
 def policy_hash(text: str) -> str:
-    """Return how a content security policy names the one text that it lets in."""
+    """Return the hash by which a content security policy allows one text."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode('ascii')}"
 
@@ -143,7 +141,7 @@ def data_uri(data: bytes, *, kind: str) -> str:
 
 
 def _gains(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
-    """Return what the receipts say together: different metrics have no mean."""
+    """Return the gains by metric, since different metrics have no mean."""
     gains: dict[str, list[float]] = {}
     for receipt in receipts:
         gains.setdefault(receipt.metric, []).append(receipt.gain)
@@ -161,24 +159,24 @@ def _gains(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
 
 
 def _signed(value: float) -> str:
-    """Return a difference in which nothing small becomes nothing."""
+    """Return a difference; a small one is never rounded to zero."""
     small = 0 < abs(value) < SMALLEST
     return f"{value:+.0e}" if small else f"{value:+.3f}" if value else "0.000"
 
 
-def _picture(
+def _image_src(
     candidate: Candidate, *, read: Callable[[str], bytes | None]
 ) -> str | None:
     if candidate.image is not None:
-        return _encoded(candidate.image)
+        return _image_uri(candidate.image)
     data = read(candidate.path) if candidate.path else None
     # A run directory may come from somebody else.
     image = None if data is None else decode_png(data)
-    return None if image is None else _encoded(image)
+    return None if image is None else _image_uri(image)
 
 
-def _encoded(image: Image) -> str:
-    """Return a small image without loss, and a large one as a smaller picture."""
+def _image_uri(image: Image) -> str:
+    """Return an image as an address: a small one lossless, a large one scaled down."""
     shown, buffer = image.convert("RGB"), io.BytesIO()
     if max(shown.size) <= LARGEST // 2:
         shown.save(buffer, "PNG")

@@ -1,6 +1,6 @@
-"""The browser: one page of a thousand prompts, whose images lie beside it.
+"""The run browser: one page of a thousand prompts, whose images lie beside it.
 
-Only what is seen is loaded: rows are made while one scrolls, details when one asks.
+Only what is seen is loaded: rows as the page scrolls, details when they are opened.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.outcome import Failure
 from socratic_agents.report.html import (
     embedded_json,
-    page_piece,
+    page_asset,
     page_template,
     policy_hash,
     run_totals,
 )
-from socratic_agents.report.run_browser_rows import Row, listed, object_path
+from socratic_agents.report.run_browser_rows import Row, object_path, row_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,16 +58,16 @@ def browser_html(
         totals: What ``run_totals`` returned, to be shown above the list.
     """
     tables: dict[tuple[tuple[str, str], ...], int] = {}
-    told_rows = [listed(row, tables) for row in rows]
-    told = {"metric": metric, "rows": told_rows, "settings": list(tables)}
-    style = "".join(map(page_piece, STYLES))
-    script = "".join(map(page_piece, SCRIPTS))
+    row_data = [row_json(row, tables) for row in rows]
+    data = {"metric": metric, "rows": row_data, "settings": list(tables)}
+    style = "".join(map(page_asset, STYLES))
+    script = "".join(map(page_asset, SCRIPTS))
     return page_template("browser.html.j2").render(
         title=title,
         metric=metric,
         intro=intro,
         totals=totals,
-        told=embedded_json(told),
+        data=embedded_json(data),
         style=style,
         style_hash=policy_hash(style),
         script=script,

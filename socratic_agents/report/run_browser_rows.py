@@ -1,4 +1,4 @@
-"""The browser's rows: what one line of the list shows, and what its page needs of it."""
+"""Rows of the run browser: what one line of the list shows, and its details."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from socratic_agents.report.view_models import receipt_view, round_views
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from socratic_agents.core.checklist import Checklist
     from socratic_agents.core.history import Candidate, CandidateRef
     from socratic_agents.core.outcome import Receipt, Refinement
 
-__all__ = ("Row", "listed", "object_path")
+__all__ = ("Row", "object_path", "row_json")
 
 _OBJECT = re.compile(r"objects/[0-9a-f]{64}\.png")
 
@@ -75,12 +76,12 @@ class Row:
             facts: Fields of the row to set, such as ``arm`` and ``folder``.
         """
         if isinstance(outcome, Failure):
-            told = {"status": "failed", "error": outcome.error}
+            failed = {"status": "failed", "error": outcome.error}
             history = outcome.history or History(user_prompt=outcome.user_prompt)
-            return cls(history=history, index=outcome.index, **(told | facts))
+            return cls(history=history, index=outcome.index, **(failed | facts))
         metric = next(iter(outcome.best.scores), "")
         lost = outcome.selection_error
-        reached = {
+        known = {
             "status": outcome.stop.value,
             "best_place": outcome.best_place,
             "first": outcome.rounds[0].candidates[0].scores.get(metric),
@@ -91,10 +92,12 @@ class Row:
             "facts": tuple(_costs(outcome)),
             "settings": dict(_settings(outcome)),
         }
-        return cls(history=outcome.history, index=outcome.index, **(reached | facts))
+        return cls(history=outcome.history, index=outcome.index, **(known | facts))
 
 
-def listed(row: Row, tables: dict[tuple[tuple[str, str], ...], int]) -> dict[str, Any]:
+def row_json(
+    row: Row, tables: dict[tuple[tuple[str, str], ...], int]
+) -> dict[str, Any]:
     """Return what the page's script needs of a row; what is empty is left out.
 
     Args:
@@ -105,13 +108,13 @@ def listed(row: Row, tables: dict[tuple[tuple[str, str], ...], int]) -> dict[str
     base = f"{quote(row.folder.rstrip('/'))}/" if row.folder else ""
     checklist = row.history.checklist
 
-    def picture(candidate: Candidate) -> str | None:
+    def image_src(candidate: Candidate) -> str | None:
         path = object_path(candidate)
         return path and f"{base}{path}"
 
-    rounds = round_views(row.history, place=row.best_place, picture=picture)
-    receipt = receipt_view(row.receipt, checklist, picture)
-    told = {
+    rounds = round_views(row.history, place=row.best_place, image_src=image_src)
+    receipt = receipt_view(row.receipt, checklist, image_src)
+    data = {
         "index": row.index + 1,
         "prompt": row.history.user_prompt,
         "arm": row.arm,
@@ -123,41 +126,43 @@ def listed(row: Row, tables: dict[tuple[tuple[str, str], ...], int]) -> dict[str
         "facts": row.facts,
         "link": quote(row.link, safe="/?&=#."),
         "mute": checklist and checklist.error,
-        "questions": checklist
-        and [
-            (
-                question.text,
-                question.requirement,
-                [place + 1 for place in question.parents if 0 <= place < number],
-            )
-            for number, question in enumerate(checklist.questions)
-        ],
+        "questions": checklist and list(_questions(checklist)),
         "rounds": [
-            _slim(
+            _without_empty(
                 {
                     "error": round_["error"],
-                    "verdict": round_["verdict"] and _slim(vars(round_["verdict"])),
+                    "verdict": round_["verdict"]
+                    and _without_empty(vars(round_["verdict"])),
                     "candidates": list(map(_candidate, round_["candidates"])),
                 }
             )
             for round_ in rounds
         ],
-        "receipt": receipt
-        and {
-            "images": receipt["facts"].images,
-            "metric": receipt["facts"].metric,
-            "independent": receipt["facts"].independent,
-            "returned": _number(receipt["facts"].returned),
-            "compared": _number(receipt["facts"].compared),
-            "gain": _number(receipt["facts"].gain),
-            "best": _candidate(receipt["best"]),
-        },
+        "receipt": receipt and _receipt(receipt["facts"], receipt["best"]),
     }
-    return _slim(told) | {"settings": tables.setdefault(table, len(tables))}
+    return _without_empty(data) | {"settings": tables.setdefault(table, len(tables))}
+
+
+def _questions(checklist: Checklist) -> Iterator[tuple[str, str, list[int]]]:
+    for number, question in enumerate(checklist.questions):
+        parents = [place + 1 for place in question.parents if 0 <= place < number]
+        yield question.text, question.requirement, parents
+
+
+def _receipt(receipt: Receipt, best: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "images": receipt.images,
+        "metric": receipt.metric,
+        "independent": receipt.independent,
+        "returned": _number(receipt.returned),
+        "compared": _number(receipt.compared),
+        "gain": _number(receipt.gain),
+        "best": _candidate(best),
+    }
 
 
 def object_path(candidate: Candidate) -> str | None:
-    """Return where an image lies; whatever else a path may say is no such place."""
+    """Return the path of an image in the object store; any other path is refused."""
     path = candidate.path or ""
     return path if _OBJECT.fullmatch(path) else None
 
@@ -187,7 +192,7 @@ def _settings(refinement: Refinement) -> Iterator[tuple[str, Any]]:
 
 def _candidate(view: Mapping[str, Any]) -> dict[str, Any]:
     scores = {name: _number(value) for name, value in view["scores"].items()}
-    return _slim(
+    return _without_empty(
         {
             "image": view["image"],
             "changes": [(change.kind, change.words) for change in view["changes"]],
@@ -203,8 +208,8 @@ def _candidate(view: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _slim(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts without those that say nothing; 0 and "no" say something."""
+def _without_empty(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values without the empty ones; 0 and "no" are not empty."""
     return {k: v for k, v in facts.items() if v not in (None, "", [], (), {})}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate, CandidateRef, History
     from socratic_agents.core.outcome import Receipt, Refinement
 
-    Picture = Callable[[Candidate], str | None]
+    ImageSource = Callable[[Candidate], str | None]
 
 __all__ = ("Change", "outcome_view", "receipt_view", "round_views", "word_changes")
 
@@ -55,17 +55,19 @@ def word_changes(old: str, new: str) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def outcome_view(outcome: Refinement | Failure, *, picture: Picture) -> dict[str, Any]:
+def outcome_view(
+    outcome: Refinement | Failure, *, image_src: ImageSource
+) -> dict[str, Any]:
     """Return what the templates show of one outcome.
 
     Args:
         outcome: What came of a prompt.
-        picture: Candidate -> the address of its image, or ``None`` if there is none.
+        image_src: Candidate -> the address of its image, or ``None`` if there is none.
     """
     history = outcome.history
     refined = None if isinstance(outcome, Failure) else outcome
     place = refined.best_place if refined else None
-    rounds = round_views(history, place=place, picture=picture) if history else []
+    rounds = round_views(history, place=place, image_src=image_src) if history else []
     checklist = history.checklist if history else None
     answers = refined.best.answers if refined else ()
     shown = {
@@ -84,21 +86,21 @@ def outcome_view(outcome: Refinement | Failure, *, picture: Picture) -> dict[str
         "stop": outcome.stop.value,
         "usage": outcome.usage,
         "selection_error": outcome.selection_error,
-        "receipt": receipt_view(outcome.receipt, checklist, picture),
+        "receipt": receipt_view(outcome.receipt, checklist, image_src),
         "settings": dict(outcome.settings),
         "templates": dict(outcome.templates),
     }
 
 
 def round_views(
-    history: History, *, place: CandidateRef | None, picture: Picture
+    history: History, *, place: CandidateRef | None, image_src: ImageSource
 ) -> list[dict[str, Any]]:
     """Return what is shown of each round.
 
     Args:
         history: The rounds.
         place: Of the candidate that was returned, if one was.
-        picture: Candidate -> the address of its image, or ``None`` if there is none.
+        image_src: Candidate -> the address of its image, or ``None`` if there is none.
     """
     chosen = place and (place.round, place.candidate)
     views = []
@@ -109,7 +111,7 @@ def round_views(
                 candidate,
                 old,
                 history.checklist,
-                picture,
+                image_src,
                 chosen=chosen == (number, index),
             )
             for index, candidate in enumerate(round_.candidates)
@@ -135,7 +137,7 @@ def _candidate_view(
     candidate: Candidate,
     old: str,
     checklist: Checklist | None,
-    picture: Picture,
+    image_src: ImageSource,
     *,
     chosen: bool,
 ) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def _candidate_view(
         "status": candidate.status.value,
         "error": candidate.error,
         "truncated": candidate.truncated_tokens,
-        "image": picture(candidate),
+        "image": image_src(candidate),
         "checks": _checks(checklist, candidate.answers) if candidate.answers else (),
         "chosen": chosen,
     }
@@ -187,7 +189,7 @@ def _state(answer: Answer | None, parents: Sequence[str]) -> str:
 
 
 def receipt_view(
-    receipt: Receipt | None, checklist: Checklist | None, picture: Picture
+    receipt: Receipt | None, checklist: Checklist | None, image_src: ImageSource
 ) -> dict[str, Any] | None:
     """Return what is shown of a receipt; arguments as for ``round_views``."""
     if receipt is None:
@@ -195,5 +197,5 @@ def receipt_view(
     best = receipt.best_of_n
     return {
         "facts": receipt,
-        "best": _candidate_view(best, best.prompt, checklist, picture, chosen=False),
+        "best": _candidate_view(best, best.prompt, checklist, image_src, chosen=False),
     }

@@ -10,7 +10,7 @@ from socratic_agents.lab.survey.design import QUESTIONS
 from socratic_agents.report.html import (
     data_uri,
     embedded_json,
-    page_piece,
+    page_asset,
     page_template,
     policy_hash,
 )
@@ -46,7 +46,7 @@ def survey_html(survey: Survey) -> str:
         ],
         "images": [_encoded(survey.images[path].read(), path) for path in paths],
     }
-    style, script = page_piece("survey.css"), page_piece("survey.js")
+    style, script = page_asset("survey.css"), page_asset("survey.js")
     return page_template("survey.html.j2").render(
         told=embedded_json(told),
         style=style,
