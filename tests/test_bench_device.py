@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from socratic_agents.core.errors import BatchError
+from socratic_agents.lab.bench.baselines import LockStep, Serial, TimedBatcher
 from socratic_agents.lab.bench.device import costs as prices
 from socratic_agents.lab.bench.device import run as contests
 from socratic_agents.lab.bench.device import trial as turns
-from socratic_agents.lab.bench.device.baselines import EarlySealing, LockStep, Serial
 from socratic_agents.lab.bench.device.costs import CostMeter
+from socratic_agents.lab.bench.device.policy_scheduler import PolicyScheduler
 from socratic_agents.lab.bench.device.recording_worker import RecordingWorker
 from socratic_agents.lab.bench.device.run import BenchPlan, run_benchmark
 from socratic_agents.lab.bench.device.schedulers import DEVICE_SCHEDULERS, SchedulerSpec
@@ -49,6 +50,10 @@ def plan(**changes: Any) -> BenchPlan:
 
 def quiet(_: str) -> None:
     pass
+
+
+def serial() -> PolicyScheduler:
+    return PolicyScheduler(Serial(loops=1))
 
 
 async def turn_of(scheduler: Any, testbed: Testbed, *, loops: int = 3) -> Any:
@@ -139,11 +144,11 @@ def test_a_bed_is_closed_whatever_happens() -> None:
     assert ["closed"] == closed
 
 
-class Wrong(Serial):
+class Wrong(PolicyScheduler):
     """Answers wrongly, in a way of its own."""
 
     def __init__(self, wrong: str) -> None:
-        super().__init__()
+        super().__init__(Serial(loops=3))
         self.wrong = wrong
         self.last: Any = None
 
@@ -177,7 +182,7 @@ async def test_a_wrong_contender_ends_the_bench(wrong: str, message: str) -> Non
 async def test_a_lost_item_is_found() -> None:
     """One that is neither answered nor let go is no longer waited for, but counted."""
     testbed = small_testbed()
-    log = (await turn_of(Serial(), testbed)).log
+    log = (await turn_of(serial(), testbed)).log
     log.check()
     log.waiting["scorer"] += 1
     with pytest.raises(BatchError, match="got 1 lost and 0 doubled"):
@@ -190,7 +195,7 @@ async def test_who_never_serves_is_not_waited_for(
     """A contender that is stuck ends the bench, too."""
     monkeypatch.setattr(turns, "STUCK", 0.05)
     with pytest.raises(BatchError, match="did not get through in"):
-        await turn_of(EarlySealing(wait=60), small_testbed())
+        await turn_of(PolicyScheduler(TimedBatcher(loops=3, wait=60)), small_testbed())
 
 
 async def test_a_failed_candidate_ends_the_bench() -> None:
@@ -207,25 +212,25 @@ async def test_a_failed_candidate_ends_the_bench() -> None:
 
     testbed = replace(good, loops=replace(good.loops, agents=broken))
     with pytest.raises(BatchError, match="expected every candidate of a bench"):
-        await turn_of(Serial(), testbed)
+        await turn_of(serial(), testbed)
 
 
 @pytest.mark.parametrize(
-    ("open_rival", "largest"),
+    ("open_policy", "largest"),
     [
-        (Serial, 1),
+        (lambda: Serial(loops=5), 1),
         (lambda: LockStep(loops=5), 4),
-        (lambda: EarlySealing(wait=0.005), 4),
+        (lambda: TimedBatcher(loops=5, wait=0.005), 4),
     ],
-    ids=["one by one", "in step", "early sealing"],
+    ids=["serial", "lock step", "timed"],
 )
 async def test_each_rival_forms_its_batches(
-    open_rival: Callable[[], Any], largest: int
+    open_policy: Callable[[], Any], largest: int
 ) -> None:
     """One item, all that are in flight up to the largest call, or what came in time."""
     models = Models()
     testbed = small_testbed(models)
-    turn = await turn_of(open_rival(), testbed, loops=5)
+    turn = await turn_of(PolicyScheduler(open_policy()), testbed, loops=5)
     assert largest == max(models.sizes["generator"])
     assert largest == max(len(call.users) for call in turn.log.calls)
     assert 1 == models.together
@@ -243,7 +248,7 @@ async def test_a_failing_batch_fails_for_all_of_it() -> None:
         ("short", lambda _: [], BatchError),
     ):
         stage: Stage[int, int] = Stage(name=name, run=run, max_batch=2)
-        async with EarlySealing(wait=10) as scheduler:
+        async with PolicyScheduler(TimedBatcher(loops=2, wait=10)) as scheduler:
             asked = [scheduler.submit(stage, item) for item in (1, 2)]
             got = await asyncio.gather(*asked, return_exceptions=True)
         assert [expected, expected] == [type(one) for one in got]
@@ -257,7 +262,7 @@ async def test_a_port_leads_nowhere_between_turns() -> None:
     )
     with pytest.raises(BatchError, match="expected a contender whose turn it is"):
         await recorder.submit(bad, 1)
-    async with Serial() as scheduler:
+    async with serial() as scheduler:
         recorder.turn(scheduler)
         with recorder.session(user="one"):
             recorder.think()
@@ -278,7 +283,7 @@ async def test_drawings_step_by_step_count_when_they_are_done() -> None:
     testbed = small_testbed()
     meter = CostMeter(await contests._lone(testbed, plan()), loops=1)
     meter.measure()
-    turn = await turn_of(Serial(), testbed)
+    turn = await turn_of(serial(), testbed)
     whole = trial_metrics(turn, meter.costs(), rounds=4)
     turn.log.calls[:] = [
         replace(call, stage="denoiser") if call.stage == "generator" else call
@@ -294,7 +299,7 @@ async def test_a_turn_is_held_against_the_pace_of_its_time() -> None:
     testbed = small_testbed()
     meter = CostMeter(await contests._lone(testbed, plan()), loops=1)
     meter.measure()
-    turn, costs = await turn_of(Serial(), testbed), meter.costs()
+    turn, costs = await turn_of(serial(), testbed), meter.costs()
     usual = trial_metrics(turn, costs, rounds=4)
     slow = trial_metrics(replace(turn, pace=2.0), costs, rounds=4, usual=1.0)
     assert (1.0, 2.0) == (usual.slow, slow.slow)

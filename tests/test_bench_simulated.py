@@ -14,23 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import BatchError
+from socratic_agents.lab.bench.baselines import (
+    BASELINES,
+    Arrival,
+    LockStep,
+    Serial,
+    TimedBatcher,
+)
 from socratic_agents.lab.bench.simulated.model_costs import MODELS, ModelCosts
 from socratic_agents.lab.bench.simulated.run import bound, measure, simulate
 from socratic_agents.lab.bench.simulated.schedulers import (
     SIMULATED_SCHEDULERS,
+    Baseline,
     DeviceCall,
-    EarlySealing,
-    LangGraph,
-    Lock,
-    LockStep,
     Ours,
 )
 from socratic_agents.lab.bench.simulated.simulator import ROUNDS, Scenario
 from socratic_agents.scheduler.cost_curve import CostCurve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from socratic_agents.lab.bench.baselines import Policy
     from socratic_agents.lab.bench.simulated.schedulers import SimulatedScheduler
 
 BY_NAME = {models.name: models for models in MODELS}
@@ -196,16 +201,23 @@ def test_the_bound_is_the_smaller_of_two(loops: int) -> None:
 # What is found out
 
 
-class Losing(Lock):
+class Forgetful(Serial):
     """Forgets one item."""
 
-    def decide(self, now: float) -> DeviceCall | float | None:
+    def decide(self, now: float) -> Sequence[Arrival] | float | None:
         if len(self._waiting) == self.loops:
             self._waiting.popleft()
         return super().decide(now)
 
 
-class Doubling(Lock):
+class Losing(Baseline):
+    """Does what a policy says that forgets one item."""
+
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
+        super().__init__(models, loops=loops, policy=Forgetful)
+
+
+class Doubling(Baseline):
     """Puts an item into a batch twice."""
 
     def decide(self, now: float) -> DeviceCall | float | None:
@@ -215,7 +227,7 @@ class Doubling(Lock):
         return DeviceCall(call.stage, [*call.loops, *call.loops], 1.0, call.done)
 
 
-class Mixing(Lock):
+class Mixing(Baseline):
     """Takes an item for one that waits for another stage."""
 
     def decide(self, now: float) -> DeviceCall | float | None:
@@ -225,7 +237,7 @@ class Mixing(Lock):
         return DeviceCall("scorer", call.loops, 1.0, call.done)
 
 
-class Repeating(Lock):
+class Repeating(Baseline):
     """Serves an item that does not wait any more."""
 
     last: DeviceCall | None = None
@@ -253,55 +265,85 @@ def test_a_contender_that_errs_is_found_out(
         measure(BY_NAME["sdxl"], contender, case(), loops=3)
 
 
-# What the others do
+# What the baselines do
 
 
-def test_batches_that_are_sealed_early_hold_one_item() -> None:
+def arrival(loop: int, *, stage: str = "generator", largest: int = 4) -> Arrival:
+    return Arrival(stage=stage, loop=loop, largest=largest)
+
+
+def served(policy: Policy, now: float) -> list[Any]:
+    """Return the loops of the next batch."""
+    batch = policy.decide(now)
+    assert isinstance(batch, list)
+    return [one.loop for one in batch]
+
+
+def test_batches_that_are_closed_early_hold_one_item() -> None:
     """Who comes while the device works is cut off by the timer, and stays alone."""
-    ray = EarlySealing(BY_NAME["sdxl"], loops=3)
+    ray = TimedBatcher(loops=3)
     for loop, now in enumerate([0.0, 0.005, 0.02]):
-        ray.arrive("generator", loop, now=now)
-    batches = []
-    while isinstance(call := ray.decide(9.0), DeviceCall):
-        batches.append(list(call.loops))
-    assert [[0, 1], [2]] == batches
-    assert call is None
+        ray.arrive(arrival(loop), now=now)
+    assert [0, 1] == served(ray, 9.0)
+    assert [2] == served(ray, 9.0)
+    assert ray.decide(9.0) is None
 
 
-def test_batches_that_are_full_are_sealed_at_once() -> None:
+def test_batches_that_are_full_are_closed_at_once() -> None:
     """The others are told when their time is up."""
-    ray = EarlySealing(BY_NAME["qwen1024"], loops=5)
+    ray = TimedBatcher(loops=5)
     for loop in range(5):
-        ray.arrive("generator", loop, now=0.0)
-    call = ray.decide(0.0)
-    assert isinstance(call, DeviceCall)
-    assert [0, 1, 2, 3] == list(call.loops)
+        ray.arrive(arrival(loop), now=0.0)
+    assert [0, 1, 2, 3] == served(ray, 0.0)
     assert 0.01 == ray.decide(0.0)
 
 
 def test_in_lock_step_everybody_waits_for_the_last_one() -> None:
     """Then all are served, whoever comes back for more meanwhile."""
-    step = LockStep(BY_NAME["qwen1024"], loops=5)
+    step = LockStep(loops=5)
     for loop in range(4):
-        step.arrive("generator", loop, now=0.0)
+        step.arrive(arrival(loop), now=0.0)
         assert step.decide(0.0) is None
-    step.arrive("generator", 4, now=0.0)
-    first = step.decide(0.0)
-    assert isinstance(first, DeviceCall)
-    assert [0, 1, 2, 3] == list(first.loops)
-    for loop in first.loops:
-        step.arrive("captioner", loop, now=1.0)
-    second = step.decide(1.0)
-    assert isinstance(second, DeviceCall)
-    assert ("generator", [4]) == (second.stage, list(second.loops))
+    step.arrive(arrival(4), now=0.0)
+    assert [0, 1, 2, 3] == served(step, 0.0)
+    for loop in range(4):
+        step.arrive(arrival(loop, stage="captioner"), now=1.0)
+    assert [4] == served(step, 1.0)
     assert step.decide(2.0) is None
+
+
+@given(
+    name=st.sampled_from(sorted(BASELINES)),
+    loops=st.integers(1, 6),
+    largest=st.integers(1, 3),
+    several=st.integers(1, 3),
+)
+def test_every_policy_serves_each_item_once(
+    name: str, loops: int, largest: int, several: int
+) -> None:
+    """In batches of one stage that are no larger than they may be."""
+    policy = BASELINES[name](loops=loops)
+    given_ = [
+        arrival(loop, stage=f"stage {loop % 2}", largest=largest)
+        for loop in range(loops)
+        for _ in range(several)
+    ]
+    for one in given_:
+        policy.arrive(one, now=0.0)
+    served_ = list[Arrival]()
+    while (batch := policy.decide(1.0)) is not None:
+        assert not isinstance(batch, float)
+        assert 1 <= len(batch) <= largest
+        assert 1 == len({one.stage for one in batch})
+        served_ += batch
+    assert sorted(map(id, given_)) == sorted(map(id, served_))
 
 
 def test_nodes_of_a_graph_take_turns() -> None:
     """The event loop is one; more loops make each of its steps dearer."""
     costs = []
     for loops in (1, 25, 50, 500, 1000):
-        graph = LangGraph(BY_NAME["sdxl"], loops=loops)
+        graph = Baseline(BY_NAME["sdxl"], loops=loops, graph=True)
         once = graph.node(0.0)
         assert pytest.approx(2 * once) == graph.node(0.0)
         assert pytest.approx(once) == graph.node(100.0)

@@ -12,9 +12,10 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.bench.device.baselines import EarlySealing, Serial
+from socratic_agents.lab.bench.baselines import Serial, TimedBatcher
 from socratic_agents.lab.bench.device.costs import CostMeter
 from socratic_agents.lab.bench.device.langgraph_loop import LangGraphLoop
+from socratic_agents.lab.bench.device.policy_scheduler import PolicyScheduler
 from socratic_agents.lab.bench.device.schedulers import (
     DEVICE_SCHEDULERS,
     SchedulerSpec,
@@ -153,7 +154,7 @@ def _case(testbed: Testbed, plan: BenchPlan, median: float) -> TrialSpec:
 async def _lone(testbed: Testbed, plan: BenchPlan) -> CallLog:
     """Let lone loops run, one of each kind, and return the log of them."""
     case, loops = _case(testbed, plan, 0.0), testbed.loops
-    async with Serial() as scheduler:
+    async with PolicyScheduler(Serial(loops=1)) as scheduler:
         log = testbed.recorder.turn(scheduler)
         for number in range(testbed.kinds):
             agents = loops.agents(LlmDelay(case, number, case.window(loops=1)))
@@ -253,7 +254,8 @@ class _Arena:
     ) -> BenchTrial:
         spec, determinism = self.specs[name], self.testbed.determinism
         if name == TUNED:
-            scheduler: Any = EarlySealing(wait=wait)
+            timed = TimedBatcher(loops=loops, wait=wait)
+            scheduler: Any = PolicyScheduler(timed)
         else:
             scheduler = spec.open(self.meter.costs(), loops)
         seen: list[tuple[str, int, Image]] = []

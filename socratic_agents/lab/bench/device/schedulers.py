@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.bench.device.baselines import EarlySealing, LockStep, Serial
+from socratic_agents.lab.bench.baselines import BASELINES, Policy, Serial
+from socratic_agents.lab.bench.device.policy_scheduler import PolicyScheduler
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ __all__ = ("DEVICE_SCHEDULERS", "SchedulerSpec", "Testbed", "Variants")
 def _worker(costs: Costs) -> Any:
     """Return the library's own worker, which knows what calls cost."""
     return Worker("bench-device", cost_model=costs.cost_model())
+
+
+def _baseline(policy: Callable[..., Policy], _: Costs, loops: int) -> PolicyScheduler:
+    return PolicyScheduler(policy(loops=loops))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +90,19 @@ class SchedulerSpec:
 
 
 DEVICE_SCHEDULERS: Mapping[str, SchedulerSpec] = {
-    "sequential": SchedulerSpec(open=lambda *_: Serial(), rule="single", alone=True),
-    "lock": SchedulerSpec(open=lambda *_: Serial(), rule="single"),
-    "lockstep": SchedulerSpec(open=lambda _, loops: LockStep(loops=loops)),
-    "ray_default": SchedulerSpec(open=lambda *_: EarlySealing()),
-    "ray_tuned": SchedulerSpec(open=lambda *_: EarlySealing()),
-    "langgraph": SchedulerSpec(open=lambda *_: Serial(), rule="single", graph=True),
+    **{
+        name: SchedulerSpec(
+            open=partial(_baseline, policy),
+            rule="single" if policy is Serial else "",
+            alone=name == "sequential",
+            graph=name == "langgraph",
+        )
+        for name, policy in BASELINES.items()
+    },
     "ours": SchedulerSpec(open=lambda costs, _: _worker(costs)),
     "ours_strict": SchedulerSpec(
         open=lambda costs, _: _worker(costs), variant="strict", rule="strict"
     ),
     "ours_step": SchedulerSpec(open=lambda costs, _: _worker(costs), variant="step"),
 }
-"""By name; ``sequential`` has one loop in flight, ``ray_tuned`` its best wait."""
+"""By the contender's name."""

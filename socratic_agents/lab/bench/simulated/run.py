@@ -10,10 +10,11 @@ import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.lab.bench.baselines import TimedBatcher
 from socratic_agents.lab.bench.simulated.model_costs import MODELS
 from socratic_agents.lab.bench.simulated.schedulers import (
     SIMULATED_SCHEDULERS,
-    EarlySealing,
+    Baseline,
 )
 from socratic_agents.lab.bench.simulated.simulator import (
     ROUNDS,
@@ -127,7 +128,12 @@ def _measured(
     if name != "ray_tuned":
         return {}, measure(models, SIMULATED_SCHEDULERS[name], case, loops=loops)
     tried = {
-        wait: measure(models, partial(EarlySealing, wait=wait), case, loops=loops)
+        wait: measure(
+            models,
+            partial(Baseline, policy=partial(TimedBatcher, wait=wait)),
+            case,
+            loops=loops,
+        )
         for wait in WAITS
     }
     best = max(WAITS, key=lambda wait: tried[wait].loops_per_second)

@@ -1,28 +1,28 @@
-"""Ways to share a device between loops, as they decide in the virtual bench."""
+"""Schedulers that share a device between loops, as the simulated bench runs them."""
 
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
+from socratic_agents.lab.bench.baselines import BASELINES, Arrival, Serial
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch
 from socratic_agents.scheduler.queues import QueueItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from socratic_agents.lab.bench.baselines import Policy
     from socratic_agents.lab.bench.simulated.model_costs import ModelCosts
-    from socratic_agents.scheduler.cost_curve import CostCurve
 
 __all__ = (
     "SIMULATED_SCHEDULERS",
+    "Baseline",
     "DeviceCall",
-    "EarlySealing",
-    "LangGraph",
-    "Lock",
-    "LockStep",
     "Ours",
     "OursByStep",
     "SimulatedScheduler",
@@ -45,133 +45,88 @@ class DeviceCall:
     """Those who have what they came for when it ends."""
 
 
-class SimulatedScheduler(Protocol):
-    """What the virtual bench asks of a scheduler."""
+class SimulatedScheduler(ABC):
+    """What the simulated bench asks of a scheduler.
 
-    loops: int
-    """In flight; fewer when the bench comes to its end."""
+    Args:
+        models: What calls cost.
+        loops: In flight; fewer when the simulation comes to its end.
+    """
 
+    def __init__(self, models: ModelCosts, *, loops: int) -> None:
+        self._models, self._curves, self.loops = models, models.curves, loops
+
+    @abstractmethod
     def arrive(self, stage: str, loop: int, *, now: float) -> None:
-        """Take note that a loop needs a stage."""
+        """Note that a loop needs a stage."""
 
-    def think(self, loop: int, *, now: float) -> None:
-        """Take note that a loop begins to wait for its language model."""
-
-    def leave(self, loop: int, *, now: float) -> None:
-        """Take note that a loop ends."""
-
+    @abstractmethod
     def decide(self, now: float) -> DeviceCall | float | None:
         """Return what a free device does, or when to ask again at the latest."""
 
-    def node(self, now: float) -> float:
+    def think(self, loop: int, *, now: float) -> None:  # noqa: B027 - most need not know
+        """Note that a loop begins to wait for its language model."""
+
+    def leave(self, loop: int, *, now: float) -> None:  # noqa: B027 - most need not know
+        """Note that a loop ends."""
+
+    def node(self, now: float) -> float:  # noqa: ARG002 - most take no time
         """Return how long the loop's own machinery takes for a step, with queueing."""
-
-
-class Lock:
-    """Every call under one lock: first come, first served, one item each."""
-
-    def __init__(self, models: ModelCosts, *, loops: int) -> None:
-        self._curves = models.curves
-        self._waiting = deque[tuple[str, int]]()
-        self.loops = loops
-
-    def arrive(self, stage: str, loop: int, *, now: float) -> None:  # noqa: ARG002 - the protocol
-        """Queue."""
-        self._waiting.append((stage, loop))
-
-    def think(self, loop: int, *, now: float) -> None:
-        """Know nothing of it."""
-
-    def leave(self, loop: int, *, now: float) -> None:
-        """Know nothing of it."""
-
-    def decide(self, now: float) -> DeviceCall | float | None:  # noqa: ARG002 - the protocol
-        """Serve the first."""
-        if not self._waiting:
-            return None
-        stage, loop = self._waiting.popleft()
-        return _whole(stage, [loop], self._curves)
-
-    def node(self, now: float) -> float:  # noqa: ARG002 - the protocol
-        """Take no time."""
         return 0.0
 
+    def _call(self, stage: str, loops: Sequence[int]) -> DeviceCall:
+        seconds = self._curves[stage].predict(len(loops))
+        return DeviceCall(stage, loops, seconds, loops)
 
-class LangGraph(Lock):
-    """The same as a graph: its nodes take turns on the one event loop."""
 
-    def __init__(self, models: ModelCosts, *, loops: int) -> None:
+class Baseline(SimulatedScheduler):
+    """A baseline policy in virtual time.
+
+    Args:
+        models: What calls cost.
+        loops: In flight.
+        policy: Makes the policy for so many loops.
+        graph: Whether each loop is a graph, whose nodes take turns on the event loop.
+    """
+
+    def __init__(
+        self,
+        models: ModelCosts,
+        *,
+        loops: int,
+        policy: Callable[..., Policy] = Serial,
+        graph: bool = False,
+    ) -> None:
         super().__init__(models, loops=loops)
-        self._cost, self._free = _node_cost(loops), 0.0
+        self._policy = policy(loops=loops)
+        self._node, self._free = _node_cost(loops) if graph else 0.0, 0.0
+
+    def arrive(self, stage: str, loop: int, *, now: float) -> None:
+        """Hand it on."""
+        largest = len(self._curves[stage].seconds)
+        arrival = Arrival(
+            stage=stage, loop=loop, largest=largest, payload=(stage, loop)
+        )
+        self._policy.arrive(arrival, now=now)
+
+    def decide(self, now: float) -> DeviceCall | float | None:
+        """Do what the policy says."""
+        self._policy.loops = self.loops
+        decision = self._policy.decide(now)
+        if decision is None or isinstance(decision, float):
+            return decision
+        stages, loops = zip(*(arrival.payload for arrival in decision), strict=True)
+        return self._call(stages[0], loops)
 
     def node(self, now: float) -> float:
         """Wait for the event loop and run."""
-        self._free = max(self._free, now) + self._cost
+        if not self._node:
+            return 0.0
+        self._free = max(self._free, now) + self._node
         return self._free - now
 
 
-class LockStep(Lock):
-    """All loops at once: nobody goes on before the last one is done with a stage."""
-
-    def __init__(self, models: ModelCosts, *, loops: int) -> None:
-        super().__init__(models, loops=loops)
-        self._here: dict[str, list[int]] = {stage: [] for stage in self._curves}
-        self._serving: str | None = None
-
-    def arrive(self, stage: str, loop: int, *, now: float) -> None:  # noqa: ARG002 - the protocol
-        """Queue."""
-        self._here[stage].append(loop)
-
-    def decide(self, now: float) -> DeviceCall | float | None:  # noqa: ARG002 - the protocol
-        """Serve a stage for which all are there, in the largest batches."""
-        for stage, here in self._here.items():
-            whole = len(here) == self.loops and self._serving is None
-            if here and (whole or stage == self._serving):
-                size = len(self._curves[stage].seconds)
-                batch, self._here[stage] = here[:size], here[size:]
-                self._serving = stage if self._here[stage] else None
-                return _whole(stage, batch, self._curves)
-        return None
-
-
-class EarlySealing(Lock):
-    """As Ray Serve batches: cut by a timer, whether the device is free or not.
-
-    Source:
-        ``@serve.batch`` of Ray 2.60: its batch is taken out of the queue when it is
-        full or its first item has waited long enough, and waits for the device then.
-    """
-
-    def __init__(self, models: ModelCosts, *, loops: int, wait: float = 0.01) -> None:
-        super().__init__(models, loops=loops)
-        self._wait = wait
-        self._open: dict[str, tuple[float, list[int]]] = {}
-        self._sealed = deque[tuple[str, list[int]]]()
-
-    def arrive(self, stage: str, loop: int, *, now: float) -> None:
-        """Join the batch that is open, and close it when it is full."""
-        self._seal(now)
-        _, batch = self._open.setdefault(stage, (now + self._wait, []))
-        batch.append(loop)
-        if len(batch) == len(self._curves[stage].seconds):
-            self._sealed.append((stage, self._open.pop(stage)[1]))
-
-    def decide(self, now: float) -> DeviceCall | float | None:
-        """Serve the batches in the order in which they were sealed."""
-        self._seal(now)
-        if self._sealed:
-            stage, batch = self._sealed.popleft()
-            return _whole(stage, batch, self._curves)
-        return min((due for due, _ in self._open.values()), default=None)
-
-    def _seal(self, now: float) -> None:
-        """Close what is due, in the order in which it was."""
-        due = sorted((at, stage) for stage, (at, _) in self._open.items() if at <= now)
-        for _, stage in due:
-            self._sealed.append((stage, self._open.pop(stage)[1]))
-
-
-class Ours(Lock):
+class Ours(SimulatedScheduler):
     """The decisions of the library's own worker."""
 
     def __init__(self, models: ModelCosts, *, loops: int) -> None:
@@ -204,16 +159,19 @@ class Ours(Lock):
         decision = self._policy.decide(now)
         if isinstance(decision, RunBatch):
             loops = [item.payload for item in decision.items]
-            return _whole(str(decision.queue.stage), loops, self._curves)
+            return self._call(str(decision.queue.stage), loops)
         return decision.time if decision else None
 
 
-class OursByStep(Lock):
-    """Images that join and leave the generator's batch at any of its steps."""
+class OursByStep(SimulatedScheduler):
+    """Images that join and leave the generator's batch at any of its steps.
+
+    It exists here alone: on a device this is the models' own step batcher, whose
+    threads decide nothing in virtual time.
+    """
 
     def __init__(self, models: ModelCosts, *, loops: int) -> None:
         super().__init__(models, loops=loops)
-        self._models = models
         self._here: dict[str, deque[int]] = {stage: deque() for stage in self._curves}
         self._steps: dict[int, int] = {}
 
@@ -230,7 +188,7 @@ class OursByStep(Lock):
             if here and not piling:
                 size = min(len(here), curve.best_size)
                 batch = [here.popleft() for _ in range(size)]
-                return _whole(stage, batch, self._curves)
+                return self._call(stage, batch)
         while drawing and len(self._steps) < step.best_size:
             self._steps[drawing.popleft()] = self._models.steps
         if not self._steps:
@@ -244,12 +202,6 @@ class OursByStep(Lock):
         return DeviceCall("generator", batch, seconds, done)
 
 
-def _whole(
-    stage: str, loops: Sequence[int], curves: Mapping[str, CostCurve]
-) -> DeviceCall:
-    return DeviceCall(stage, loops, curves[stage].predict(len(loops)), loops)
-
-
 def _node_cost(loops: int) -> float:
     """Return what a node takes with so many loops in flight."""
     for (few, low), (many, high) in itertools.pairwise(NODE):
@@ -259,13 +211,11 @@ def _node_cost(loops: int) -> float:
 
 
 SIMULATED_SCHEDULERS: Mapping[str, Callable[..., SimulatedScheduler]] = {
-    "sequential": Lock,
-    "lock": Lock,
-    "lockstep": LockStep,
-    "ray_default": EarlySealing,
-    "ray_tuned": EarlySealing,
-    "langgraph": LangGraph,
+    **{
+        name: partial(Baseline, policy=policy, graph=name == "langgraph")
+        for name, policy in BASELINES.items()
+    },
     "ours": Ours,
     "ours_step": OursByStep,
 }
-"""By name; ``sequential`` has one loop in flight, ``ray_tuned`` its best wait."""
+"""By the contender's name."""
