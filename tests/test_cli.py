@@ -293,6 +293,34 @@ def test_options_of_the_policy_are_settings(
     assert expected == {name: settings[name] for name in expected}
 
 
+def test_every_option_reaches_its_setting(socratic: Callable[..., Run]) -> None:
+    """What a program could set and a command could not, both can."""
+    given = {
+        "device": "cpu",
+        "dtype": "float32",
+        "base_url": "http://localhost:1/v1",
+        "llm": "openai:x",
+        "temperature": 0.5,
+        "timeout": 7.5,
+        "llm_rate": 30.0,
+        "llm_concurrency": 3,
+        "patience": 60.0,
+        "in_flight": 2,
+        "optimizer": "llm",
+        "negative_prompt": "a box",
+    }
+    options = [
+        word
+        for name, value in given.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    run = socratic("refine", "a cat", "--json", "--fresh-noise", *options)
+    settings = run.lines[0]["settings"]
+    assert given | {"fresh_noise": True} == {
+        name: settings[name] for name in (*given, "fresh_noise")
+    }
+
+
 def test_a_flag_that_is_not_set_leaves_the_setting_alone(
     socratic: Callable[..., Run], folder: Path
 ) -> None:

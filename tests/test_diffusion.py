@@ -305,6 +305,29 @@ def test_lone_failure_is_a_value_and_a_batch_raises() -> None:
         draw([("a", 0), ("b", 1)])
 
 
+@pytest.mark.parametrize("given", [{}, {"true_cfg_scale": 1.0}])
+def test_a_negative_prompt_needs_the_guidance_that_reads_it(
+    given: dict[str, Any],
+) -> None:
+    """Guidance that is distilled into the model reads no negative prompt."""
+
+    class Distilled:
+        def __call__(
+            self,
+            prompt: list[str],
+            generator: list[torch.Generator],
+            output_type: str = "pil",
+            negative_prompt: list[str] | None = None,
+            guidance_scale: float = 3.5,
+            true_cfg_scale: float = 1.0,
+        ) -> Any: ...
+
+    with pytest.raises(ConfigurationError, match="true_cfg_scale above 1"):
+        Diffusion(Distilled(), negative_prompt="dark", **given)
+    Diffusion(Distilled(), negative_prompt="dark", true_cfg_scale=4.0)
+    Diffusion(Distilled(), **given)
+
+
 def test_wrong_number_of_images_is_refused() -> None:
     """No image is handed out when it is not sure whose it is."""
     with pytest.raises(BatchError, match="expected 2 images of Painter, got 1"):
@@ -336,6 +359,10 @@ def test_each_request_has_its_own_generator() -> None:
             "takes (guidance_scale, negative_prompt, num_inference_steps), got stpes, width; ",
         ),
         ({"prompt": "a"}, "got prompt"),
+        (
+            {"negative_prompt": "dark", "guidance_scale": 1.0},
+            "expected a guidance_scale above 1 for a negative prompt, which Painter",
+        ),
         ({"deprecated": 1}, "got deprecated"),
         ({"steps": 0}, "expected num_inference_steps to be a whole number above 0"),
         ({"steps": 2.5}, "got 2.5"),

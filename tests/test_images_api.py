@@ -260,6 +260,35 @@ async def test_what_a_server_refuses_is_left_out_from_then_on(
     assert [{"seed", "response_format"}, kept, kept] == optional
 
 
+async def test_a_negative_prompt_is_sent_where_there_is_one(server: Server) -> None:
+    """It is no part of OpenAI's protocol, so nobody else sees the word."""
+    server.replies = [drawn(), drawn()]
+
+    await api(server).generate("a red circle", 7)
+    await api(server, negative_prompt="a box").generate("a red circle", 7)
+
+    assert [None, "a box"] == [body.get("negative_prompt") for body in server.bodies]
+
+
+async def test_a_server_that_takes_no_negative_prompt_draws_nothing(
+    server: Server,
+) -> None:
+    """Without it the image would be another one, so it is not left out."""
+    refused = {"param": "negative_prompt", "message": "Unknown parameter"}
+    server.replies = [Reply(json.dumps({"error": refused}), status=400)]
+
+    got = await failure(server, negative_prompt="a box")
+
+    assert "expected a server that takes a negative_prompt" in str(got)
+    assert 1 == len(server.bodies)
+    with pytest.raises(ConfigurationError, match="expected no negative prompt for"):
+        ImagesAPI(
+            "https://api.openai.com/v1",
+            api_key=SecretStr(KEY),
+            negative_prompt="a box",
+        )
+
+
 @pytest.mark.parametrize(
     ("reply", "status"),
     [

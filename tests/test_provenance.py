@@ -46,6 +46,7 @@ provenances = st.builds(
     model=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
     kind=st.sampled_from(["name", "folder", "object"]),
     revision=st.none() | st.just("a" * 40),
+    negative_prompt=st.none() | st.text('ab -"\n', min_size=1, max_size=20),
     steps=st.none() | st.integers(1, 1000),
     guidance_scale=st.none() | st.floats(0, allow_infinity=False),
     width=st.none() | st.integers(1, 1024).map(lambda n: 8 * n),

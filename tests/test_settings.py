@@ -304,6 +304,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"base_url": "http://x/v1"}, "expected an llm that base_url leads to"),
     ({"offload": "model", "device": "cpu"}, "offload"),
+    (
+        {"negative_prompt": "a\0b"},
+        r"negative_prompt: expected a prompt without control",
+    ),
+    (
+        {"negative_prompt": "dark", "guidance_scale": 1},
+        "expected a guidance_scale above 1 for a negative prompt.*got 1.0",
+    ),
 ]
 
 

@@ -344,6 +344,7 @@ async def test_settings_reach_the_pipeline(tmp_path: Path) -> None:
             "expected no compile for {}, which takes none, got 'full'",
         ),
         ({"channels_last": True}, "expected no channels_last for {}"),
+        ({"negative_prompt": "dark"}, "expected no negative_prompt for {}"),
     ],
 )
 async def test_settings_that_reach_nothing_are_refused(

@@ -19,6 +19,8 @@ __all__ = ("FIELDS", "deciding", "defaults_of")
 
 IMAGE, ROUNDING, CAPTION, SCORE, ANSWER, COST, PLACE, SEARCH, PRIVACY = Decides
 GENERATOR, CAPTIONER, SCORER, LLM = Part
+TEXT = "TEXT"
+"""The metavar of settings that are prose."""
 IMAGE_MODELS = GENERATOR | CAPTIONER | SCORER
 
 _search = partial(Field, group=Group.SEARCH, decides=SEARCH)
@@ -182,6 +184,16 @@ _ALL = (
         unset="the server's own",
         argument=False,
         server=True,
+    ),
+    _drawn(
+        "negative_prompt",
+        "What not to draw, for generators that take a negative prompt; needs "
+        "guidance above 1.",
+        metavar=TEXT,
+        unset="nothing",
+        server=True,
+        at_opening=True,
+        in_every_key=False,
     ),
     _drawn("steps", "Denoising steps."),
     _drawn("guidance_scale", "Strength of the prompt.", metavar="X"),

@@ -38,6 +38,7 @@ from socratic_agents.config.profiles import (
 from socratic_agents.config.workers import parse_workers
 from socratic_agents.core.budget import Budget, Prices
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.text import one_line
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _setting("seed")
     in_flight: _Many | None = _setting("in_flight")
     image_model: str | None = _setting("image_model")
+    negative_prompt: str | None = _setting("negative_prompt")
     steps: _Steps | None = _setting("steps")
     guidance_scale: _Strength | None = _setting("guidance_scale")
     width: _Pixels | None = _setting("width")
@@ -230,6 +232,11 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value
 
+    @field_validator("negative_prompt")
+    @classmethod
+    def _can_be_drawn(cls, prompt: str | None) -> str | None:
+        return None if prompt is None else validate_prompt(prompt)
+
     @field_validator("workers")
     @classmethod
     def _known_workers(cls, workers: Any) -> Any:
@@ -294,6 +301,11 @@ class Settings(BaseSettings):
             and self.scorer == "captioner",
             f"expected a scorer for judge {self.judge!r}, got none; name a scorer, or "
             "choose judge 'caption'": self.scorer is None and scored,
+            "expected a guidance_scale above 1 for a negative prompt, which has no "
+            f"effect otherwise, got {self.guidance_scale}; raise the one, or leave out "
+            "the other": self.negative_prompt is not None
+            and self.guidance_scale is not None
+            and self.guidance_scale <= 1,
             "expected an llm that base_url leads to, got 'pocket', which needs no "
             "server; name one, such as llm='openai:MODEL'": self.base_url
             and self.llm == "pocket",

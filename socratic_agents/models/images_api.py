@@ -50,6 +50,8 @@ class ImagesAPI:
         model: The server's name of the model; ``None`` leaves it to the server.
         api_key: The server's key; for OpenAI itself ``OPENAI_API_KEY`` by default,
             which is sent to no other server.
+        negative_prompt: What not to draw, for servers that take one besides OpenAI's
+            own parameters; ``None`` sends none.
         size: Width and height in pixels, such as ``"1024x1024"``.
         timeout: Seconds that one image may take.
         attempts: How often an image is asked for at most, at least 1, where the
@@ -57,7 +59,8 @@ class ImagesAPI:
         sleep: Waits between attempts.
 
     Raises:
-        ConfigurationError: If the address is none, or OpenAI's key is missing.
+        ConfigurationError: If the address is none, OpenAI's key is missing, or OpenAI
+            is given a negative prompt.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ImagesAPI:
         *,
         model: str | None = None,
         api_key: SecretStr | None = None,
+        negative_prompt: str | None = None,
         size: str = "1024x1024",
         timeout: float = 300.0,
         attempts: int = 3,
@@ -80,6 +84,12 @@ class ImagesAPI:
                     f"expected an API key for {OPENAI}, got none; set OPENAI_API_KEY"
                 )
                 raise ConfigurationError(message)
+        if negative_prompt is not None and openai_itself:
+            message = (
+                f"expected no negative prompt for {OPENAI}, which takes none, got one; "
+                "leave it out, or say in the prompt what not to draw"
+            )
+            raise ConfigurationError(message)
         if attempts < 1:
             message = f"expected at least 1 attempt, got {attempts}; give 1 or more"
             raise ConfigurationError(message)
@@ -87,6 +97,9 @@ class ImagesAPI:
         self._base_url = base_url.rstrip("/") + "/"
         self._model = model
         self._api_key = api_key or SecretStr("")
+        self._needed = (
+            {} if negative_prompt is None else {"negative_prompt": negative_prompt}
+        )
         self._size = size
         self._timeout = timeout
         self._attempts = attempts
@@ -167,17 +180,24 @@ class ImagesAPI:
                 "prompt": prompt,
                 "n": 1,
                 "size": self._size,
-                "extra_body": sent,
+                "extra_body": sent | self._needed,
             }
             if self._model is not None:
                 request["model"] = self._model
             try:
                 return await self._patiently(partial(client.images.generate, **request))
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                refused = refused_parameters(error) & sent.keys()
+                refused = refused_parameters(error, sent.keys() | self._needed.keys())
                 if not refused:
                     raise
-                self._refused |= refused
+            if missed := refused & self._needed.keys():
+                # Without it the image would be another one.
+                message = (
+                    f"expected a server that takes a {missed.pop()}, got one that "
+                    "refuses it; leave it out"
+                )
+                raise CandidateError(Status.GENERATION_FAILED, message)
+            self._refused |= refused
 
     async def _fetch(self, client: AsyncOpenAI, url: str) -> bytes:
         """Get an image's bytes from a data URL, or from the server itself."""

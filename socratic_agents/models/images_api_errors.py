@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 import tenacity
 
 from socratic_agents.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = (
     "OPENAI",
@@ -22,9 +25,6 @@ __all__ = (
 )
 
 OPENAI = "api.openai.com"
-
-OPTIONAL = ("seed", "response_format")
-"""Parameters that some servers refuse, and that can be done without."""
 
 QUOTA = ("insufficient_quota", "billing_hard_limit_reached")
 """Codes of a 429 that waiting does not cure."""
@@ -77,12 +77,12 @@ def _status(error: BaseException) -> int | None:
     return getattr(error, "status_code", None)
 
 
-def refused_parameters(error: Any) -> set[str]:
-    """Return the optional parameters that a server's error is about."""
+def refused_parameters(error: Any, names: Iterable[str]) -> set[str]:
+    """Return which of these parameters a server's error is about."""
     told = str(error)
     return {
         name
-        for name in OPTIONAL
+        for name in names
         if getattr(error, "param", None) == name
         # In quotation marks: a server may repeat the prompt, where "seed" is a word.
         or re.search(f"['\"`]{name}['\"`]", told)

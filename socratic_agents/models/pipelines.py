@@ -88,7 +88,26 @@ def checked_call(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             message = f"expected {name} to be a whole number above 0, got {value!r}"
             raise ConfigurationError(message)
+    _check_guidance(given, parameters, pipeline)
     return given
+
+
+def _check_guidance(
+    given: Mapping[str, Any], parameters: Mapping[str, Any], pipeline: str
+) -> None:
+    """Refuse a negative prompt that the pipeline would not look at.
+
+    Pipelines whose guidance is distilled into the model guide by another number.
+    """
+    name = "true_cfg_scale" if "true_cfg_scale" in parameters else "guidance_scale"
+    scale = given.get(name, parameters.get(name))
+    off = isinstance(scale, int | float) and scale <= 1
+    if off and given.get("negative_prompt") is not None:
+        message = (
+            f"expected a {name} above 1 for a negative prompt, which {pipeline} ignores "
+            f"otherwise, got {scale}; raise the one, or leave out the other"
+        )
+        raise ConfigurationError(message)
 
 
 def token_limits(

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from socratic_agents.config.field import Decides, Part
-from socratic_agents.config.fields import deciding
+from socratic_agents.config.fields import FIELDS, TEXT, deciding
 from socratic_agents.config.profiles import REVISIONS
 
 if TYPE_CHECKING:
@@ -84,7 +84,12 @@ def _identity(part: PartName, settings: Settings, device: torch.device) -> str |
         return None
     names = deciding(Decides.COST, Part[part.upper()])
     values = {name: getattr(settings, name) for name in names}
-    described = [f"{name}={value}" for name, value in values.items() if value]
+    # Of a text it matters whether there is one, not what it says.
+    described = [
+        name if FIELDS[name].metavar == TEXT else f"{name}={value}"
+        for name, value in values.items()
+        if value
+    ]
     versions = [f"{name} {version(name)}" for name in LIBRARIES[part]]
     revision = REVISIONS.get(given, "")[:8]
     where = _device_name(device)

@@ -185,7 +185,10 @@ def images_server(settings: Settings) -> tuple[str, str | None] | None:
 def _images_api(api: Any, settings: Settings, server: tuple[str, str | None]) -> Any:
     base_url, model = server
     _refuse(settings, NOT_OF_SERVERS, f"the images server {base_url!r}")
-    options: dict[str, Any] = {"timeout": settings.timeout}
+    options: dict[str, Any] = {
+        "timeout": settings.timeout,
+        "negative_prompt": settings.negative_prompt,
+    }
     if settings.width or settings.height:
         width, height = settings.width or settings.height, settings.height
         options["size"] = f"{width}x{height or width}"

@@ -70,6 +70,9 @@ class Provenance:
     revision: Annotated[str, Field(max_length=100)] | None = None
     """The commit of a hub model, where we name one."""
     image_model: _Name | None = None
+    negative_prompt: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = (
+        None
+    )
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     width: _Size | None = None
