@@ -1,4 +1,4 @@
-"""Replicas: items go to actors on a cluster, and come back whatever dies meanwhile.
+"""The replica pool: items go to actors on a cluster, and come back whatever dies meanwhile.
 
 * Every item is answered once, and as it would be answered here.
 * An image crosses once at most, unless its actor is gone or has forgotten it.
@@ -45,9 +45,13 @@ from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.image_models import Voices
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.runtime.remote_models import _portable, open_replicas
-from socratic_agents.scheduler.remote.pool import TRIES, Replicas
+from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
 from socratic_agents.scheduler.remote.ray import RayCluster
-from socratic_agents.scheduler.remote.replica import Abilities, ForgottenError, Replica
+from socratic_agents.scheduler.remote.replica import (
+    Capabilities,
+    ImageEvictedError,
+    Replica,
+)
 from socratic_agents.scheduler.requests import Session, current_session
 from socratic_agents.scheduler.worker import Stage, Worker
 
@@ -57,8 +61,8 @@ if TYPE_CHECKING:
 
 ray = pytest.importorskip("ray")
 
-ABLE = Abilities(
-    voices=frozenset(("generate", "caption")), score_name="score", max_tokens=None
+ABLE = Capabilities(
+    operations=frozenset(("generate", "caption")), score_name="score", max_tokens=None
 )
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 QUIET = {"log_to_driver": False, "logging_level": "error"}
@@ -125,30 +129,30 @@ class Actor:
                 future.set_exception(problem)
         return future
 
-    def _open(self) -> Abilities:
+    def _open(self) -> Capabilities:
         if self.machines.problem:
             raise self.machines.problem
         return ABLE
 
-    def _generate(self, whose: Any, token: int, prompt: str, seed: int) -> Any:
+    def _generate(self, owner: Any, token: int, prompt: str, seed: int) -> Any:
         self.machines.drawn += 1
         self.images[token] = np.full((2, 2, 3), seed, np.uint8)
-        return self.images[token], {"prompt": prompt, "whose": whose}
+        return self.images[token], {"prompt": prompt, "owner": owner}
 
-    def _see(
-        self, whose: Any, token: int, pixels: Any, voice: str, *words: str
+    def _query(
+        self, owner: Any, token: int, pixels: Any, operation: str, *texts: str
     ) -> tuple[Any, ...]:
         if pixels is not None:
             self.images[token] = pixels
         elif token not in self.images:
-            raise ForgottenError(token)
-        return voice, int(self.images[token][0, 0, 0]), *words
+            raise ImageEvictedError(token)
+        return operation, int(self.images[token][0, 0, 0]), *texts
 
 
 class Machines:
     """A cluster in this process; actors die at the calls that ``deaths`` says."""
 
-    lost = (Lost,)
+    lost_errors = (Lost,)
 
     def __init__(
         self,
@@ -185,23 +189,23 @@ class Machines:
     def kill(self, actor: Actor) -> None:
         actor.die()
 
-    def bare(self, problem: BaseException) -> BaseException:
+    def unwrap(self, problem: BaseException) -> BaseException:
         return problem
 
     def close(self, actors: list[Actor]) -> None:
         for actor in actors:
             actor.die()
 
-    def replicas(self) -> Replicas:
-        return Replicas(self, start=self.start)  # type: ignore[arg-type]
+    def replicas(self) -> ReplicaPool:
+        return ReplicaPool(self, start=self.start)  # type: ignore[arg-type]
 
 
-async def _item(replicas: Replicas, seed: int) -> Any:
+async def _item(replicas: ReplicaPool, seed: int) -> Any:
     """Draw an image and ask about it; return what must come out, or the error."""
     try:
         image = await replicas.generate("a thing", seed)
-        caption = await replicas.see("caption", image)
-        looked = await replicas.see("look", image, "What?")
+        caption = await replicas.query("caption", image)
+        looked = await replicas.query("look", image, "What?")
     except BatchError as problem:
         return problem
     return image.getpixel((0, 0)), caption, looked
@@ -286,18 +290,18 @@ class TestCrossing:
         assert 0 == machines.crossed
 
     async def test_what_is_known_of_an_image_crosses_too(self) -> None:
-        """How many tokens were cut off, for example; and whose loop it is."""
+        """How many tokens were cut off, for example; and whose session it is."""
         token = current_session.set(Session(5, "ann"))
         image = await Machines().replicas().generate("a thing", 1)
         current_session.reset(token)
-        assert {"prompt": "a thing", "whose": (5, "ann")} == image.info
+        assert {"prompt": "a thing", "owner": (5, "ann")} == image.info
 
     async def test_a_foreign_image_is_sent_once(self) -> None:
         """However often one asks; also a grey one, which becomes RGB."""
         machines = Machines(3)
         replicas, image = machines.replicas(), Image.new("L", (2, 2), 9)
         for _ in range(4):
-            assert ("caption", 9) == await replicas.see("caption", image)
+            assert ("caption", 9) == await replicas.query("caption", image)
         assert 1 == machines.crossed
 
     async def test_questions_at_once_send_an_image_once(self) -> None:
@@ -305,7 +309,7 @@ class TestCrossing:
         machines = Machines(3)
         replicas, image = machines.replicas(), Image.new("RGB", (2, 2), (9, 9, 9))
         machines.holding = {False}
-        asked = [asyncio.create_task(replicas.see("look", image, "?")) for _ in "abc"]
+        asked = [asyncio.create_task(replicas.query("look", image, "?")) for _ in "abc"]
         await asyncio.sleep(0)
         (actor,) = [actor for actor in machines.actors if actor.unanswered]
         machines.held = [lambda: "seen"] * 3
@@ -319,7 +323,7 @@ class TestCrossing:
         replicas = machines.replicas()
         image = await replicas.generate("a thing", 8)
         machines.actors[0].images.clear()
-        assert ("caption", 8) == await replicas.see("caption", image)
+        assert ("caption", 8) == await replicas.query("caption", image)
         assert 1 == machines.crossed
 
     async def test_an_image_whose_actor_died_is_sent_to_another(self) -> None:
@@ -328,16 +332,16 @@ class TestCrossing:
         replicas = machines.replicas()
         image = await replicas.generate("a thing", 8)
         next(actor for actor in machines.actors if actor.images).die()
-        assert ("caption", 8) == await replicas.see("caption", image)
+        assert ("caption", 8) == await replicas.query("caption", image)
         assert (1, 1) == (machines.drawn, machines.crossed)
 
     async def test_images_that_are_gone_are_forgotten(self) -> None:
         """What is known of where images are does not grow for ever."""
         replicas = Machines().replicas()
         image = await replicas.generate("a thing", 8)
-        assert 1 == len(replicas._homes)
+        assert 1 == len(replicas._locations)
         del image
-        assert 0 == len(replicas._homes)
+        assert 0 == len(replicas._locations)
 
 
 class TestWaiting:
@@ -363,7 +367,7 @@ class TestWaiting:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert 1 == len(machines.cancelled)
-        assert [0] == [place.outstanding for place in replicas._places]
+        assert [0] == [slot.outstanding for slot in replicas._slots]
 
     async def test_closing_answers_every_waiter(self) -> None:
         """Those whose item is on its way, those who wait for an actor, and the late."""
@@ -377,7 +381,7 @@ class TestWaiting:
             with pytest.raises(ClosedError, match="expected open replicas"):
                 await waiter
         with pytest.raises(ClosedError):
-            await replicas._until([])
+            await replicas._wait_for_any([])
 
     def test_the_first_to_open_opens_for_all(self) -> None:
         """An actor that dies while it opens is replaced meanwhile."""
@@ -417,19 +421,19 @@ class TestReplica:
         """The one that was asked about longest ago is forgotten first."""
         replica = Replica(Settings(), open_with=_opener(), kept=2)
         able = await replica.open()
-        assert {"generate", "caption", "decide", "score"} == able.voices
+        assert {"generate", "caption", "decide", "score"} == able.operations
         for token in (1, 2):
             pixels, info = await replica.generate(None, token, "a thing", token)
             assert ((4, 4, 3), {"truncated_tokens": 0}) == (pixels.shape, info)
-        assert "1 thing" == await replica.see(None, 1, None, "caption")
+        assert "1 thing" == await replica.query(None, 1, None, "caption")
         await replica.generate((3, None), 3, "a thing", 3)
-        with pytest.raises(ForgottenError):
-            await replica.see(None, 2, None, "caption")
-        assert "2 thing" == await replica.see(
+        with pytest.raises(ImageEvictedError):
+            await replica.query(None, 2, None, "caption")
+        assert "2 thing" == await replica.query(
             None, 2, np.full((4, 4, 3), 2, np.uint8), "caption"
         )
-        assert 0.02 == await replica.see(None, 2, None, "score", "a thing")
-        answer = await replica.see(None, 2, None, "decide", "Is it 2?")
+        assert 0.02 == await replica.query(None, 2, None, "score", "a thing")
+        answer = await replica.query(None, 2, None, "decide", "Is it 2?")
         assert YesNo.YES == answer.said
         await replica.close()
 
@@ -605,10 +609,10 @@ class TestRay:
         connected.wait_for_nodes()
         cluster = RayCluster(RayWorkers(3, gpus_each=0))
         start = partial(cluster.start, Settings(), open_with=_opener(tmp_path))
-        replicas = Replicas(cluster, start=start)
+        replicas = ReplicaPool(cluster, start=start)
         right = await _locally(range(9))
         for end in ("actor", "machine"):
-            places = replicas._places
+            places = replicas._slots
             opened = [place.opened for place in places]
             await asyncio.to_thread(futures.wait, opened)
             (tmp_path / "hold").write_text(node.node_id)
@@ -627,8 +631,8 @@ class TestRay:
                 connected.remove_node(node)
             images = await asyncio.gather(*tasks)
             assert [one[0] for one in right] == [image.tobytes() for image in images]
-            assert held not in replicas._places
-        captions = await asyncio.gather(*(replicas.see("caption", i) for i in images))
+            assert held not in replicas._slots
+        captions = await asyncio.gather(*(replicas.query("caption", i) for i in images))
         assert [one[2] for one in right] == captions
         await asyncio.to_thread(replicas.close)
 

@@ -39,8 +39,8 @@ from socratic_agents.core.history import Status
 from socratic_agents.core.text import error_line
 from socratic_agents.runtime.image_models import open_voices
 from socratic_agents.runtime.remote_models import open_replicas
-from socratic_agents.scheduler.remote.child import BEGUN, CANCEL, Child
-from socratic_agents.scheduler.remote.pool import TRIES, Replicas
+from socratic_agents.scheduler.remote.child import CANCEL, READY, RpcServer
+from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
 from socratic_agents.scheduler.remote.processes import (
     LostProcessError,
     ProcessCluster,
@@ -75,18 +75,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def replicas(folder: Path) -> AsyncIterator[Replicas]:
+async def replicas(folder: Path) -> AsyncIterator[ReplicaPool]:
     """Return two open processes, on two devices."""
     cluster = ProcessCluster(ProcessWorkers(2), device="a, b")
     start = partial(cluster.start, Settings(), open_with=partial(open_apart, folder))
-    replicas = Replicas(cluster, start=start)
+    replicas = ReplicaPool(cluster, start=start)
     await _all_opened(replicas)
     yield replicas
     await asyncio.to_thread(replicas.close)
 
 
-async def _all_opened(replicas: Replicas) -> None:
-    opened = [place.opened for place in replicas._places]
+async def _all_opened(replicas: ReplicaPool) -> None:
+    opened = [slot.opened for slot in replicas._slots]
     await asyncio.to_thread(futures.wait, opened)
 
 
@@ -135,7 +135,7 @@ class TestChildren:
         assert ("", ["bang", "boom"]) == (out, err.splitlines())
 
     async def test_a_killed_one_has_a_successor(
-        self, replicas: Replicas, folder: Path
+        self, replicas: ReplicaPool, folder: Path
     ) -> None:
         """On the same device, and it answers what was on its way."""
         (folder / "hold").touch()
@@ -228,7 +228,7 @@ class TestChildren:
         cluster = ProcessCluster(ProcessWorkers(1))
         actor = cluster.start(Settings(), open_with=partial(open_apart, folder))
         opened = actor.open.remote()
-        assert opened.future().result(60).voices == {"generate", "caption"}
+        assert opened.future().result(60).operations == {"generate", "caption"}
         cluster.kill(actor)
         actor.reader.join()
         late = actor.open.remote()
@@ -339,8 +339,8 @@ class Echo:
         return "waiting"
 
 
-class Line:
-    """A pipe to a child that runs in a thread."""
+class Client:
+    """A pipe to a server that runs in a thread."""
 
     def __init__(self) -> None:
         self.pipe, theirs = multiprocessing.Pipe()
@@ -348,7 +348,7 @@ class Line:
 
         def work() -> None:
             with theirs:
-                asyncio.run(Child(theirs, Echo(), describe=error_line).run())
+                asyncio.run(RpcServer(theirs, Echo(), describe=error_line).run())
 
         self.thread = threading.Thread(target=work)
         self.thread.start()
@@ -364,71 +364,71 @@ class Line:
 
 
 @pytest.fixture
-def line() -> Iterator[Line]:
-    """Return a line whose child ends with it."""
-    line = Line()
-    yield line
-    line.pipe.close()
-    line.thread.join()
+def client() -> Iterator[Client]:
+    """Return a client whose server ends with it."""
+    client = Client()
+    yield client
+    client.pipe.close()
+    client.thread.join()
 
 
-class TestChild:
+class TestRpcServer:
     """What runs in a child, here in a thread."""
 
-    def test_answers_have_the_numbers_of_their_requests(self, line: Line) -> None:
+    def test_answers_have_the_numbers_of_their_requests(self, client: Client) -> None:
         """In whatever order they are fetched; the first one is that it has begun."""
         for number in range(1, 200):
-            line.ask(number, "say", number)
+            client.ask(number, "say", number)
         assert [(n,) for n in range(199, 0, -1)] == [
-            line.answer(n) for n in range(199, 0, -1)
+            client.answer(n) for n in range(199, 0, -1)
         ]
-        assert line.answer(BEGUN) is None
+        assert client.answer(READY) is None
 
-    def test_arrays_cross(self, line: Line) -> None:
+    def test_arrays_cross(self, client: Client) -> None:
         """With type and shape."""
         pixels = np.arange(3_000_000, dtype=np.uint8).reshape(1000, 1000, 3)
-        line.ask(1, "say", pixels)
-        (back,) = line.answer(1)
+        client.ask(1, "say", pixels)
+        (back,) = client.answer(1)
         assert np.array_equal(pixels, back)
         assert np.uint8 == back.dtype
 
-    def test_a_cancelled_request_is_answered_with_that(self, line: Line) -> None:
+    def test_a_cancelled_request_is_answered_with_that(self, client: Client) -> None:
         """One that was answered before cannot be cancelled any more."""
-        line.ask(1, "wait")
-        line.ask(2, "wait_for_wait")
-        assert "waiting" == line.answer(2)
-        line.ask(2, CANCEL)
-        line.ask(1, CANCEL)
-        assert isinstance(line.answer(1), asyncio.CancelledError)
+        client.ask(1, "wait")
+        client.ask(2, "wait_for_wait")
+        assert "waiting" == client.answer(2)
+        client.ask(2, CANCEL)
+        client.ask(1, CANCEL)
+        assert isinstance(client.answer(1), asyncio.CancelledError)
 
     @pytest.mark.parametrize("name", ["lock", "bolt"])
     def test_what_cannot_be_pickled_becomes_an_error(
-        self, line: Line, name: str
+        self, client: Client, name: str
     ) -> None:
         """That says what it was."""
-        line.ask(1, name)
-        problem = line.answer(1)
+        client.ask(1, name)
+        problem = client.answer(1)
         assert BatchError is type(problem)
         assert "lock" in str(problem)
 
-    def test_what_cannot_be_revived_becomes_an_error(self, line: Line) -> None:
+    def test_what_cannot_be_revived_becomes_an_error(self, client: Client) -> None:
         """An error is made anew of its arguments, and not all can be."""
-        line.ask(1, "resist")
-        problem = line.answer(1)
+        client.ask(1, "resist")
+        problem = client.answer(1)
         assert BatchError is type(problem)
         assert "Stubborn: a mule, no reason" == str(problem)
 
     def test_a_request_that_cannot_be_read_ends_it(
-        self, line: Line, monkeypatch: pytest.MonkeyPatch
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whoever waits at the other end hears of that."""
         told = list[threading.ExceptHookArgs]()
         monkeypatch.setattr(threading, "excepthook", told.append)
-        line.pipe.send_bytes(b"nonsense")
-        line.thread.join()
+        client.pipe.send_bytes(b"nonsense")
+        client.thread.join()
         assert [pickle.UnpicklingError] == [one.exc_type for one in told]
         with pytest.raises(EOFError):
-            line.answer(1)
+            client.answer(1)
 
 
 class TestDevices:

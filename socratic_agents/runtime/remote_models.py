@@ -15,7 +15,7 @@ from socratic_agents.core.history import Status
 from socratic_agents.runtime.adapters import drawn, guarded
 from socratic_agents.runtime.generators import images_server
 from socratic_agents.runtime.image_models import Voices, open_voices
-from socratic_agents.scheduler.remote.pool import Replicas
+from socratic_agents.scheduler.remote.pool import ReplicaPool
 from socratic_agents.scheduler.remote.processes import ProcessCluster
 from socratic_agents.scheduler.remote.ray import RayCluster
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.scheduler.remote.pool import Cluster
+    from socratic_agents.scheduler.remote.cluster import Cluster
     from socratic_agents.scheduler.worker import Worker
 
 __all__ = ("open_replicas",)
@@ -60,7 +60,7 @@ def open_replicas(
     )
     start = partial(cluster.start, _portable(settings), open_with=open_with)
     try:
-        replicas = Replicas(cluster, start=start)
+        replicas = ReplicaPool(cluster, start=start)
     except BaseException:
         cluster.close(())
         raise
@@ -71,8 +71,8 @@ def open_replicas(
         raise
 
     def voice(name: str, status: Status = Status.OK) -> Any:
-        see = guarded(partial(replicas.see, name), status)
-        return see if name in able.voices else None
+        see = guarded(partial(replicas.query, name), status)
+        return see if name in able.operations else None
 
     async def score(user_prompt: str, image: Image.Image) -> float:
         scored: float = await voice("score")(image, user_prompt)
@@ -86,7 +86,7 @@ def open_replicas(
         caption=voice("caption", Status.CAPTION_FAILED),
         decide=voice("decide"),
         look=voice("look"),
-        score=score if "score" in able.voices else None,
+        score=score if "score" in able.operations else None,
         score_name=able.score_name,
         max_tokens=able.max_tokens,
         closers=(close,),

@@ -19,12 +19,11 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import resource_tracker
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError, StageTimeoutError
 from socratic_agents.core.text import error_line
-from socratic_agents.scheduler.remote.child import BEGUN, CANCEL, Child
+from socratic_agents.scheduler.remote.child import CANCEL, READY, RpcServer
 from socratic_agents.scheduler.remote.replica import Replica
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ("LostProcessError", "ProcessCluster")
 
-LONGEST = 5.0
+KILL_TIMEOUT = 5.0
 """Seconds that a killed process may take to end."""
 
 
@@ -53,10 +52,10 @@ class ProcessCluster:
     """
 
     def __init__(self, workers: ProcessWorkers, *, device: str | None = None) -> None:
-        self.lost = (LostProcessError, StageTimeoutError)
-        """What is raised where a process is gone, or of no use any more."""
-        spared = device is not None or workers.count == 1
-        self._devices = _devices(device, cuda=0 if spared else _cuda_devices())
+        self.lost_errors = (LostProcessError, StageTimeoutError)
+        """What is raised where a process has ended, or is of no use any more."""
+        needless = device is not None or workers.count == 1
+        self._devices = _devices(device, cuda=0 if needless else _cuda_devices())
         self.count = workers.count or len(self._devices)
         self._actors: list[_Actor] = []
 
@@ -66,7 +65,7 @@ class ProcessCluster:
         It gets the device that the fewest others have.
         """
         self._actors = [actor for actor in self._actors if actor.reader.is_alive()]
-        taken = Counter(actor.device for actor in self._actors if not actor.doomed)
+        taken = Counter(actor.device for actor in self._actors if not actor.killed)
         device = min(self._devices, key=lambda name: taken[name])
         own = settings.model_copy(update={"device": device})
         actor = _Actor(device, partial(Replica, own, **named))
@@ -74,38 +73,38 @@ class ProcessCluster:
         return actor
 
     def put(self, value: Any) -> Any:
-        """Return the value; it crosses with each request that needs it."""
+        """Return the value; it is sent with each request that needs it."""
         return value
 
     def cancel(self, reference: _Reference) -> None:
-        """Let an actor know that nobody waits for this answer any more."""
+        """Cancel a request at its actor."""
         reference.actor.send(reference.number, CANCEL, ())
 
     def kill(self, actor: _Actor) -> None:
         """End a process and whatever it does, if it has not ended."""
         actor.kill()
 
-    def bare(self, problem: BaseException) -> BaseException:
-        """Return the error: errors cross as they are."""
+    def unwrap(self, problem: BaseException) -> BaseException:
+        """Return the error: errors are sent as they are."""
         return problem
 
-    def close(self, actors: Iterable[_Actor], *, patience: float = 1.0) -> None:
+    def close(self, actors: Iterable[_Actor], *, timeout: float = 1.0) -> None:
         """Close these actors in good order, and end all processes.
 
         Args:
             actors: Replicas.
-            patience: Seconds that they have to end in good order.
+            timeout: Seconds that they have to end in good order.
         """
-        wait([actor.ask("close").future() for actor in actors], timeout=patience)
+        wait([actor.close.remote().future() for actor in actors], timeout=timeout)
         for actor in self._actors:
             actor.kill()
         for actor in self._actors:
-            actor.reader.join(LONGEST)
+            actor.reader.join(KILL_TIMEOUT)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Reference:
-    """An answer that an actor owes."""
+    """An answer that is to come from an actor."""
 
     actor: _Actor
     number: int
@@ -115,14 +114,27 @@ class _Reference:
         return self.answer
 
 
+@dataclass(frozen=True)
+class _Method:
+    """A method of an actor, called as those of Ray's actors are."""
+
+    actor: _Actor
+    name: str
+
+    def remote(self, *inputs: Any) -> _Reference:
+        return self.actor.ask(self.name, *inputs)
+
+
 class _Actor:
-    """A replica that is made in a process, and the thread that hears from it."""
+    """A replica in a process of its own, and the thread that reads its answers."""
 
     def __init__(self, device: str | None, make: Callable[[], Replica]) -> None:
         self.device = device
-        self.doomed = self.over = False
-        self._numbers = itertools.count(BEGUN + 1)
-        self._owed: dict[int, Future[Any]] = {BEGUN: Future()}
+        self.open, self.close = _Method(self, "open"), _Method(self, "close")
+        self.generate, self.query = _Method(self, "generate"), _Method(self, "query")
+        self.killed = self.ended = False
+        self._numbers = itertools.count(READY + 1)
+        self._pending: dict[int, Future[Any]] = {READY: Future()}
         self._sending, self._ending = threading.Lock(), threading.Lock()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
@@ -136,63 +148,59 @@ class _Actor:
         )
         self.reader.start()
 
-    def __getattr__(self, name: str) -> SimpleNamespace:
-        # Called as the methods of Ray's actors are.
-        return SimpleNamespace(remote=partial(self.ask, name))
-
     def ask(self, name: str, *inputs: Any) -> _Reference:
         """Call a method of the replica."""
         reference = _Reference(actor=self, number=next(self._numbers))
         with self._ending:
-            if self.over:
-                reference.answer.set_exception(self._end())
+            if self.ended:
+                reference.answer.set_exception(self._end_error())
                 return reference
-            self._owed[reference.number] = reference.answer
+            self._pending[reference.number] = reference.answer
         self.send(reference.number, name, inputs)
         return reference
 
     def send(self, number: int, name: str, inputs: tuple[Any, ...]) -> None:
-        """Send a request; the child has a thread that does nothing but take them."""
-        # Of an end the reader hears, too, and it knows what to do.
+        """Send a request; the child has a thread that does nothing but receive them."""
+        # The reader notices an end too, and handles it.
         with contextlib.suppress(OSError), self._sending:
             self._pipe.send((number, name, inputs))
 
     def kill(self) -> None:
-        """End the process; whoever waits for an answer hears of it."""
-        self.doomed = True
+        """End the process; whoever waits for an answer gets an error."""
+        self.killed = True
         self._process.kill()
 
     def _read(self) -> None:
-        """Settle what comes, until nothing comes any more."""
+        """Set the results that come, until the pipe closes."""
         try:
             with contextlib.suppress(EOFError, OSError):
                 while True:
                     for number, output, problem in self._pipe.recv():
-                        future = self._owed.pop(number)
+                        future = self._pending.pop(number)
                         if problem is None:
                             future.set_result(output)
                         else:
                             future.set_exception(problem)
         finally:
-            self._bury()
+            self._reap()
 
-    def _bury(self) -> None:
-        """Wait for the end, and tell of it whoever waits for an answer."""
-        self.doomed = True
+    def _reap(self) -> None:
+        """Wait for the end, and answer whoever waits with an error."""
+        self.killed = True
         self._process.join(1)
         self._process.kill()  # one that has closed its pipe is of no use
         self._process.join()
         with self._ending:
-            self.over = True
+            self.ended = True
         with self._sending:
             self._pipe.close()
-        for future in self._owed.values():
-            future.set_exception(self._end())
+        for future in self._pending.values():
+            future.set_exception(self._end_error())
 
-    def _end(self) -> Exception:
-        """Return what to say of the end."""
+    def _end_error(self) -> Exception:
+        """Return the error that says how the process ended."""
         code = self._process.exitcode
-        if BEGUN in self._owed and code and code > 0:
+        if READY in self._pending and code and code > 0:
             message = (
                 f"expected a process that imports what it needs, got exit code {code}; "
                 "what the main program does has to stand under "
@@ -241,7 +249,7 @@ def _child(pipe: Connection, make: Callable[[], Replica]) -> None:
     multiprocessing.set_start_method("fork", force=True)
 
     async def work() -> None:
-        await Child(pipe, make(), describe=error_line).run()
+        await RpcServer(pipe, make(), describe=error_line).run()
         os._exit(0)  # whatever a model still computes: nobody waits for it
 
     asyncio.run(work())

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from socratic_agents.config.workers import RayWorkers
+    from socratic_agents.scheduler.remote.cluster import ReplicaActor
 
 __all__ = ("RayCluster",)
 
 IN_FLIGHT = 4096
-"""Calls that one actor takes at a time; its worker has the lines for them."""
+"""Calls that one actor accepts at a time; its worker queues them."""
 
 
 class RayCluster:
@@ -41,7 +42,7 @@ class RayCluster:
             )
             raise ConfigurationError(message) from problem
         self._ray, self._workers = ray, workers
-        self.lost = (
+        self.lost_errors = (
             ray.exceptions.RayActorError,
             ray.exceptions.ObjectLostError,
             ray.exceptions.NodeDiedError,
@@ -49,9 +50,9 @@ class RayCluster:
             ray.exceptions.OutOfMemoryError,
             StageTimeoutError,  # a thread cannot be ended, but its process can
         )
-        """What is raised where an actor or its answer is gone, or of no use any more."""
-        self._ours = not ray.is_initialized()
-        if self._ours:
+        """What is raised where an actor or its answer is lost, or of no use any more."""
+        self._owned = not ray.is_initialized()
+        if self._owned:
             self._connect(workers.address)
         try:
             self._options, self.count = self._room()
@@ -59,20 +60,21 @@ class RayCluster:
             self.close(())
             raise
 
-    def start(self, *inputs: Any, **named: Any) -> Any:
+    def start(self, *inputs: Any, **named: Any) -> ReplicaActor:
         """Return a new actor around a ``Replica`` of these arguments.
 
         It may have to wait for room, or for a machine.
         """
-        actor = self._ray.remote(Replica).options(**self._options)
-        return actor.remote(*inputs, **named)
+        options = self._ray.remote(Replica).options(**self._options)
+        actor: ReplicaActor = options.remote(*inputs, **named)
+        return actor
 
     def put(self, value: Any) -> Any:
-        """Return a reference by which a value crosses to each machine once."""
+        """Return a reference by which a value is sent to each machine once."""
         return self._ray.put(value)
 
     def cancel(self, reference: Any) -> None:
-        """Let an actor know that nobody waits for this answer any more."""
+        """Cancel a request at its actor."""
         with contextlib.suppress(self._ray.exceptions.RayError):
             self._ray.cancel(reference)
 
@@ -81,27 +83,27 @@ class RayCluster:
         with contextlib.suppress(self._ray.exceptions.RayError, ValueError):
             self._ray.kill(actor)
 
-    def bare(self, problem: BaseException) -> BaseException:
+    def unwrap(self, problem: BaseException) -> BaseException:
         """Return the error as the actor raised it, or Ray's own."""
         if isinstance(problem, self._ray.exceptions.RayTaskError):
             cause: BaseException = problem.cause
             return cause
         return problem
 
-    def close(self, actors: Iterable[Any], *, patience: float = 5.0) -> None:
+    def close(self, actors: Iterable[Any], *, timeout: float = 5.0) -> None:
         """Close these actors and kill them; disconnect from what was connected here.
 
         Args:
             actors: Replicas.
-            patience: Seconds that they have to end in good order.
+            timeout: Seconds that they have to end in good order.
         """
         with contextlib.suppress(self._ray.exceptions.RayError):
             ends = [actor.close.remote() for actor in actors]
             if ends:
-                self._ray.wait(ends, num_returns=len(ends), timeout=patience)
+                self._ray.wait(ends, num_returns=len(ends), timeout=timeout)
         for actor in actors:
             self.kill(actor)
-        if self._ours:
+        if self._owned:
             self._ray.shutdown()
 
     def _connect(self, address: str) -> None:

@@ -1,6 +1,6 @@
-"""A replica: the image models in a process of their own, asked from another one.
+"""A replica: the image models in a process of their own, called from another one.
 
-It knows nothing of Ray; ``replicas`` makes an actor of it.
+It knows nothing of Ray or of pipes; a cluster makes an actor of it.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.image_models import Voices
 
-__all__ = ("Abilities", "ForgottenError", "Replica")
+__all__ = ("Capabilities", "ImageEvictedError", "Replica")
 
 KEPT = 256
-"""Images that a replica remembers: 1 GB at 1024 x 1024 pixels."""
+"""Images that a replica keeps, the last ones: 1 GB at 1024 x 1024 pixels."""
 
 
-class ForgottenError(LookupError):
-    """Raised when a replica is asked about an image that it does not have any more."""
+class ImageEvictedError(LookupError):
+    """Raised when a replica is asked about an image that it does not keep any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abilities:
-    """What the models can do, for those who cannot look at them."""
+class Capabilities:
+    """What the models of a replica can do."""
 
-    voices: frozenset[str]
-    """Which voices there are, such as ``decide``."""
+    operations: frozenset[str]
+    """Names of those there are, such as ``decide``."""
     score_name: str
     """What the score is called."""
     max_tokens: int | None
@@ -48,12 +48,12 @@ class Abilities:
 class Replica:
     """Models with a worker of their own, and the last images that they drew.
 
-    Many calls may be on their way at once: the worker forms the batches beneath.
+    Many calls may be in flight at once: the worker forms the batches beneath.
 
     Args:
         settings: What to open.
         open_with: Opens the voices, as ``open_voices`` does.
-        kept: Images that are remembered, at least 1.
+        kept: Images that are kept, at least 1.
     """
 
     def __init__(
@@ -68,74 +68,74 @@ class Replica:
         self._images: OrderedDict[int, Image.Image] = OrderedDict()
         self._kept = kept
 
-    async def open(self) -> Abilities:
+    async def open(self) -> Capabilities:
         """Open the models and return what they can do."""
         worker = self._worker
         worker.open()
         self._voices = voices = await worker.call(partial(self._open_with, worker))
         names = ("generate", "caption", "decide", "look", "score")
-        return Abilities(
-            voices=frozenset(n for n in names if getattr(voices, n) is not None),
+        return Capabilities(
+            operations=frozenset(n for n in names if getattr(voices, n) is not None),
             score_name=voices.score_name,
             max_tokens=voices.max_tokens,
         )
 
     async def close(self) -> None:
-        """Close the worker, which keeps what its calls cost."""
+        """Close the worker, which stores what its calls cost."""
         await self._worker.__aexit__()
 
     async def generate(
-        self, whose: tuple[int, Hashable] | None, token: int, prompt: str, seed: int
+        self, owner: tuple[int, Hashable] | None, token: int, prompt: str, seed: int
     ) -> tuple[NDArray[Any], dict[Any, Any]]:
-        """Draw an image and remember it; return its pixels and what is known of it.
+        """Draw an image and keep it; return its pixels and its metadata.
 
         Args:
-            whose: Order and user of the loop that asks.
-            token: Whoever asks about the image names it by that.
+            owner: Order and user of the session that asks.
+            token: Identifies the image in later queries.
             prompt: What to draw.
             seed: Where the noise comes from.
         """
         import numpy as np
 
-        _belong_to(whose)
+        _join_session(owner)
         image = await self._voices.generate(prompt, seed)
         self._keep(token, image)
         return np.asarray(image), image.info
 
-    async def see(
+    async def query(
         self,
-        whose: tuple[int, Hashable] | None,
+        owner: tuple[int, Hashable] | None,
         token: int,
         pixels: NDArray[Any] | None,
-        voice: str,
-        *words: str,
+        operation: str,
+        *texts: str,
     ) -> Any:
-        """Return what a voice says about an image.
+        """Return what a model answers about an image.
 
         Args:
-            whose: Order and user of the loop that asks.
+            owner: Order and user of the session that asks.
             token: Which image.
             pixels: The image itself, ``(height, width, 3)``, uint8; ``None``: it was
                 drawn here, or sent before.
-            voice: ``caption``, ``decide``, ``look`` or ``score``.
-            words: The question, or the user prompt.
+            operation: ``caption``, ``decide``, ``look`` or ``score``.
+            texts: The question, or the user prompt.
 
         Raises:
-            ForgottenError: If the image is needed again.
+            ImageEvictedError: If the image is needed again.
         """
         from PIL import Image
 
-        _belong_to(whose)
+        _join_session(owner)
         if pixels is not None:
             self._keep(token, Image.fromarray(pixels))
         elif token not in self._images:
-            raise ForgottenError(token)
+            raise ImageEvictedError(token)
         self._images.move_to_end(token)
         image = self._images[token]
-        call = getattr(self._voices, voice)
-        if voice == "score":
-            return await call(*words, image)
-        return await call(image, *words)
+        call = getattr(self._voices, operation)
+        if operation == "score":
+            return await call(*texts, image)
+        return await call(image, *texts)
 
     def _keep(self, token: int, image: Image.Image) -> None:
         self._images[token] = image
@@ -143,6 +143,6 @@ class Replica:
             self._images.popitem(last=False)
 
 
-def _belong_to(whose: tuple[int, Hashable] | None) -> None:
-    """Let the oldest loop go first here too; lasts as long as the task."""
-    current_session.set(Session(*whose) if whose else None)
+def _join_session(owner: tuple[int, Hashable] | None) -> None:
+    """Let the oldest session go first here too; lasts as long as the task."""
+    current_session.set(Session(*owner) if owner else None)
