@@ -115,7 +115,7 @@ WIRE = {
         "OpenAIInvalidRequestError",
         FailureKind.FATAL,
         CallError,
-        1,
+        2,  # once more in words alone: the cause is not said
         "settings",
     ),
     "content policy": Row(
@@ -156,7 +156,7 @@ WIRE = {
         "UnprocessableEntityError",
         FailureKind.FATAL,
         CallError,
-        1,
+        2,  # once more in words alone: the cause is not said
         "settings",
     ),
     "429": Row(

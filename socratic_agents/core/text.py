@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("error_line", "one_line", "printable_line")
+__all__ = ("error_line", "one_line", "printable_line", "words_of")
 
 ERROR_LIMIT = 300
 """Characters of somebody else's error that a message repeats."""
@@ -26,3 +26,35 @@ def error_line(problem: BaseException) -> str:
 def printable_line(text: str) -> str:
     """Return a text on one line, without control characters."""
     return one_line("".join(c for c in text if c.isprintable() or c.isspace()))
+
+
+def words_of(body: object) -> str:
+    """Return what a server says in the body of an error, on one line.
+
+    Servers differ: OpenAI sends an object, Google a list of one, others a bare text,
+    FastAPI a list with the places of the mistakes. What it was sent is left out where
+    it is repeated.
+
+    Args:
+        body: As JSON says it, or text.
+    """
+    return one_line(". ".join(dict.fromkeys(_words(body, depth=4))))
+
+
+_WORDS = ("msg", "message", "detail", "error", "errors", "error_description", "param")
+
+
+def _words(body: object, *, depth: int) -> list[str]:
+    if isinstance(body, str) and body.strip():
+        return [body.strip().rstrip(".")]
+    if depth == 0:
+        return []
+    if isinstance(body, list | tuple):
+        return [word for one in body[:10] for word in _words(one, depth=depth - 1)]
+    if not isinstance(body, dict):
+        return []
+    words = [w for k in _WORDS for w in _words(body.get(k), depth=depth - 1)]
+    place = body.get("loc")
+    if words and isinstance(place, list | tuple):
+        words[0] = f"{'.'.join(map(str, place))}: {words[0]}"
+    return words

@@ -21,10 +21,12 @@ from socratic_agents.core.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ("UnreadableError", "fitting", "mistakes_in", "read_answer")
+__all__ = ("SHOWN", "UnreadableError", "fitting", "mistakes_in", "read_answer")
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
+SHOWN = 4_000
+"""Characters of a wrong answer, or of an error, that are shown to the model again."""
 LARGEST = 200_000
 """Characters that are searched for an answer; no role needs a tenth of it."""
 MOST_PLACES = 2_000
@@ -58,29 +60,38 @@ class _BrokenError(ValueError):
     """An object that is not closed: the text breaks off, or was never JSON."""
 
 
-def read_answer(text: str, answer: type[AnswerT]) -> AnswerT:
-    """Return the answer that a text holds.
+def read_answer(
+    text: str, answer: type[AnswerT], *, calls: Sequence[Any] = (), example: Any = None
+) -> AnswerT:
+    """Return the answer that a model wrote.
 
     Args:
-        text: As the model wrote it.
+        text: What it says, deliberation and all.
         answer: What it was asked for.
+        calls: The arguments of tool calls, as objects or as text; they come first.
+        example: What it was shown as an example; an echo of it is no second answer.
 
     Raises:
         UnreadableError: If no object fits, if several that differ do, or if the text
             breaks off.
     """
+    called = [one for one in map(_unwrapped, calls) if isinstance(one, dict)]
+    if called:
+        try:
+            return fitting(called, answer)
+        except UnreadableError:
+            if "{" not in text:
+                raise
     text = text[:LARGEST].strip().removeprefix("\ufeff").strip()
     if not text:
         message = "it is empty"
         raise UnreadableError(message)
     whole = _whole(text)
-    if whole is None:
-        text = _after_deliberation(text)
-    found = [whole] if whole is not None else list(_objects(text))
+    found = [whole] if whole is not None else list(_objects(_after_deliberation(text)))
     if not found:
         message = "it holds no JSON object in the form that was asked for"
         raise UnreadableError(message)
-    return fitting(found, answer)
+    return fitting([one for one in found if one != example] or found, answer)
 
 
 def _after_deliberation(text: str) -> str:
@@ -132,7 +143,9 @@ def fitting(found: Sequence[Any], answer: type[AnswerT]) -> AnswerT:
 def mistakes_in(problem: Exception) -> str:
     """Return what is wrong with a value, on one line, without addresses of manuals."""
     if not isinstance(problem, ValidationError):
-        return one_line(problem)
+        text, _, _ = str(problem).partition("\nFor troubleshooting")
+        text = one_line(text)
+        return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
     parts = []
     for error in problem.errors(include_url=False):
         place = ".".join(map(str, error["loc"]))

@@ -51,6 +51,10 @@ class ResponseCache:
         asked = [[message.type, message.content] for message in messages]
         return key_of("llm", dict(self.model_identity), form, asked)
 
+    def knows(self, key: str) -> bool:
+        """Return whether a response is cached."""
+        return self.journal.get_or_copy_from_cache("llm", key) is not None
+
     async def message(
         self,
         key: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -12,10 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from socratic_agents.core.text import one_line, words_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ("FailureKind", "advice", "classify", "describe", "redact", "server_hint")
+__all__ = (
+    "FailureKind",
+    "Unsupported",
+    "advice",
+    "classify",
+    "describe",
+    "failed_generation",
+    "redact",
+    "server_hint",
+    "unexplained",
+    "unsupported",
+)
 
 _AGAIN = frozenset(
     {
@@ -34,6 +48,39 @@ _POLICY = frozenset({"content_policy_violation", "content_filter"})
 # Known by name: importing their modules would load a whole client for a comparison.
 _REFUSALS = frozenset({"OpenAIRefusalError", "ContentFilterFinishReasonError"})
 _MISTAKES = frozenset({"LengthFinishReasonError", "OutputParserException"})
+_UNREADABLE = frozenset({"json_validate_failed"})
+"""How a server says that it could not hold the model to the schema."""
+_METHOD = re.compile(
+    r"response[_ ]?(?:format|schema)|json[_ -]?(?:schema|mode|object)|structured[_ -]?"
+    r"output|guided[_ ](?:json|decoding)|grammar|outlines|additional ?properties|"
+    r"tool[_ ]?(?:choice|use|call)|\btools\b|function[_ -]?call|requested parameters",
+    re.IGNORECASE,
+)
+"""What a server names that does not know a method."""
+_SYSTEM = re.compile(
+    r"(?:system|developer)[ _-]?(?:role|message|prompt|instruction)s?\b.{0,60}?"
+    r"(?:not|n't|un)[ -]?(?:\w+ )?(?:support|allow|enabled|permitted)|"
+    r"(?:not|n't|un)[ -]?(?:\w+ )?support\w*.{0,40}?(?:system|developer)[ _-]?"
+    r"(?:role|message|prompt|instruction)|roles must alternate|"
+    r"role.{0,20}system.{0,40}(?:not|invalid|unknown|unexpected)|"
+    r"role.{0,40}(?:not|invalid|unknown|unexpected).{0,20}system|"
+    r"(?:invalid|unknown|unexpected|unsupported).{0,20}role.{0,20}system",
+    re.IGNORECASE,
+)
+"""How a server says that its model knows no system messages."""
+_OTHER_CAUSE = re.compile(
+    r"\bcontext\b|\btokens?\b|\bmodels?\b|too long|\bkey\b|credit|billing|quota|"
+    r"temperature|\bimages?\b",
+    re.IGNORECASE,
+)
+"""What a server names where a bad request is no matter of the method."""
+_BAD_REQUEST = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.NOT_IMPLEMENTED,
+    }
+)
 
 
 class FailureKind(StrEnum):
@@ -49,6 +96,15 @@ class FailureKind(StrEnum):
     """The model answered, but not in the form that was asked for."""
 
 
+class Unsupported(StrEnum):
+    """What of a request a server does not know."""
+
+    METHOD = "method"
+    """The structured output that it was asked for."""
+    SYSTEM = "system"
+    """Messages of the system."""
+
+
 def classify(problem: BaseException) -> FailureKind:
     """Return what an exception means.
 
@@ -61,7 +117,8 @@ def classify(problem: BaseException) -> FailureKind:
         return FailureKind.FATAL
     if codes & _POLICY or names & _REFUSALS:
         return FailureKind.CONTENT
-    if names & _MISTAKES or isinstance(problem, ValidationError):
+    wrong = names & _MISTAKES or codes & _UNREADABLE
+    if wrong or isinstance(problem, ValidationError):
         return FailureKind.MALFORMED
     retryable = getattr(problem, "is_retryable", None)
     if retryable is not None:
@@ -100,6 +157,45 @@ def server_hint(problem: BaseException, *, now: float | None = None) -> float | 
     return seconds if seconds is not None and seconds > 0 else None
 
 
+def unsupported(
+    problem: BaseException, *, method: bool, system: bool
+) -> Unsupported | None:
+    """Return what of the request the server says that it does not know, if it does.
+
+    The words decide and not the status: servers say it with 400, 404, 422 and 500.
+
+    Args:
+        problem: The client's exception.
+        method: Whether the request asked for structured output.
+        system: Whether it may have held a message of the system.
+    """
+    status = _status(problem)
+    kinds = {FailureKind.RETRY, FailureKind.FATAL}
+    if status is None or status in _ABOUT_KEYS or classify(problem) not in kinds:
+        return None
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return None
+    words = words_of(_body(problem)) or str(problem)
+    if system and _SYSTEM.search(words):
+        return Unsupported.SYSTEM
+    return Unsupported.METHOD if method and _METHOD.search(words) else None
+
+
+def unexplained(problem: BaseException | None) -> bool:
+    """Return whether a server calls a request bad, and does not say why.
+
+    Any part of it may be the cause, the structured output that it asks for too.
+    """
+    if problem is None or _status(problem) not in _BAD_REQUEST:
+        return False
+    return not _OTHER_CAUSE.search(words_of(_body(problem)) or str(problem))
+
+
+def failed_generation(problem: BaseException) -> str:
+    """Return what the model wrote where a server refuses it as no valid JSON."""
+    return str(_error(problem).get("failed_generation") or "")
+
+
 def describe(problem: BaseException) -> str:
     """Return an exception in a few words on one line, without the key it was sent with.
 
@@ -109,7 +205,7 @@ def describe(problem: BaseException) -> str:
     status = _status(problem)
     if status in _ABOUT_KEYS:
         return f"HTTP {status}"
-    text = " ".join(str(_error(problem).get("message") or problem).split())
+    text = words_of(_body(problem)) or one_line(problem)
     text = _without(_keys(problem), text)
     text = text if len(text) <= LINE else f"{text[:LINE]}…"
     name = type(problem).__name__ if status is None else f"HTTP {status}"
@@ -161,15 +257,23 @@ def _number(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _error(problem: BaseException) -> dict[str, Any]:
-    """Return the error object that the server sent, or an empty one."""
+def _body(problem: BaseException) -> Any:
+    """Return the body that the server sent, as JSON says it; ``None`` if there is none."""
     body = getattr(problem, "body", None)
     if body is None:
         try:
             body = problem.response.json()  # type: ignore[attr-defined]
         except (AttributeError, ValueError, RuntimeError):
             # No response, no JSON in it, or one that was never read.
-            return {}
+            return None
+    return body
+
+
+def _error(problem: BaseException) -> dict[str, Any]:
+    """Return the error object that the server sent, or an empty one."""
+    body = _body(problem)
+    if isinstance(body, list) and body:
+        body = body[0]  # as Google's servers wrap it
     error = body.get("error", body) if isinstance(body, dict) else None
     return error if isinstance(error, dict) else {}
 

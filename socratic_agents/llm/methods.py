@@ -1,44 +1,47 @@
-"""Structured-output methods: how a language model is held to a JSON schema.
+"""Structured-output methods: how a language model is held to the form of an answer.
 
-By the client's structured output where it has one, else by instructions in the prompt.
-A response is parsed apart from the request, so that a cached one is parsed alike.
+A ladder, from a schema that the server enforces down to words alone. Which rung holds is
+learned from what a server says, and from what it does.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from socratic_agents.llm.usage import current_meter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import TypeAlias
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.runnables import Runnable
     from pydantic import BaseModel
 
     Send: TypeAlias = Callable[[list[BaseMessage]], Awaitable[AIMessage]]
-    Read: TypeAlias = Callable[[AIMessage], "Reply"]
 
 __all__ = (
-    "SHOWN",
+    "METHODS",
     "Reply",
+    "Server",
     "StructuredMethod",
-    "in_one_line",
-    "json_in_prompt",
-    "with_schema",
+    "open_method",
+    "read_reply",
 )
 
-SHOWN = 4_000
-"""Characters of a wrong answer that are shown to the model again."""
-MADE = "socratic_made"
-"""Under this name a message carries what a chain parsed it to."""
+METHODS: dict[str, dict[str, Any]] = {
+    "json_schema": {"method": "json_schema", "strict": True},
+    "tools": {"method": "function_calling"},
+    "json_object": {"method": "json_mode"},
+    "words": {},
+}
+"""The rungs, the strictest first, and what LangChain's clients call them."""
+IN_PROMPT = frozenset({"json_object", "words"})
+"""The rungs on which the form stands in the prompt."""
+_CACHE_NAMES = {"json_schema": "schema", "words": "text"}
+"""What cached responses call a rung, where that is another name."""
 FILTERED = frozenset({"content_filter", "refusal", "SAFETY"})
 """How providers say that a filter withheld the answer."""
 
@@ -48,164 +51,181 @@ class Reply:
     """What came back from one call."""
 
     text: str
-    """As the model wrote it, the arguments of a tool call included."""
-    parsed: Any = None
-    """What the client made of it; ``None`` if nothing."""
+    """What the model says."""
+    calls: tuple[Any, ...] = ()
+    """The arguments of its tool calls, as objects, or as text where it is no JSON."""
     error: str = ""
-    """Why the client could not read it, if it says so."""
+    """What the client or the server found wrong with it."""
     finish: str = ""
     """Why the model stopped writing, if it says so."""
     refusal: str = ""
     """What it says instead of an answer, if it refuses."""
 
+    @property
+    def written(self) -> str:
+        """All that the model wrote, the arguments of tool calls included."""
+        calls = [c if isinstance(c, str) else json.dumps(c) for c in self.calls]
+        return "\n".join(filter(None, [self.text, *calls]))
+
 
 @dataclass(frozen=True)
 class StructuredMethod:
-    """How a request is sent, and how its response is read."""
+    """How a request for one kind of answer is sent."""
 
+    name: str
+    """Its rung of the ladder."""
     cache_form: str
     """Method and schema, as part of the key of a cached response."""
     send: Send
-    read: Read
 
 
-def with_schema(llm: BaseChatModel, answer: type[BaseModel]) -> StructuredMethod | None:
-    """Return the method of a client with structured output; ``None`` if it has none."""
-    # The schema and not the class: given the class, clients raise on a wrong answer
-    # and lose what the model wrote.
-    schema = answer.model_json_schema()
-    variants: list[dict[str, Any]] = [{"method": "json_schema", "strict": True}, {}]
-    for options in variants:
-        try:
-            chain = llm.with_structured_output(schema, **options)
-            whole = llm.with_structured_output(schema, include_raw=True, **options)
-        except NotImplementedError:
-            return None
-        except (TypeError, ValueError):
-            continue  # this model takes no method, or not this one
-        return _direct(chain, schema) or _through(whole, schema)
-    return None
+@dataclass
+class Server:
+    """What a run has learned about the server of its language model; shared by all roles."""
+
+    rung: str = next(iter(METHODS))
+    """The strictest method that it was not seen to lack."""
+    proven: set[str] = field(default_factory=set)
+    """The methods by which a right answer has come."""
+    takes_system: bool = True
+    """Whether it takes system messages."""
+
+    def step_down(self, name: str, *, to: str | None = None) -> None:
+        """Leave a rung for the next one, unless another call has left it already.
+
+        Args:
+            name: The rung that does not hold.
+            to: The rung to go to; ``None``: the next one.
+        """
+        rungs = list(METHODS)
+        if self.rung == name:
+            self.rung = to or rungs[rungs.index(name) + 1]
+
+    def fit(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """Return messages as this server takes them.
+
+        Where it knows no system message, its words come first in the first message of
+        a human.
+        """
+        if self.takes_system:
+            return list(messages)
+        system = [message.text for message in messages if message.type == "system"]
+        others = [message for message in messages if message.type != "system"]
+        if not system or not others:
+            return list(messages)
+        words, first = "\n\n".join(system), others[0]
+        content: Any = first.content
+        content = (
+            f"{words}\n\n{content}"
+            if isinstance(content, str)
+            else [{"type": "text", "text": words}, *content]
+        )
+        return [first.model_copy(update={"content": content}), *others[1:]]
 
 
-def _direct(
-    chain: Runnable[Any, Any], schema: dict[str, Any]
+def open_method(
+    llm: BaseChatModel, answer: type[BaseModel], name: str
 ) -> StructuredMethod | None:
-    """Return a method that calls a chain's model and parser bare, if it is just these.
+    """Return one method of a client for one kind of answer; ``None`` if it lacks it.
 
-    LangChain's own means to keep the raw message runs five runnables and a thread, which
-    takes as long as the rest of the call.
+    Args:
+        llm: Any LangChain chat model.
+        answer: What is asked for.
+        name: A rung of ``METHODS``.
     """
+    schema = answer.model_json_schema()
+    send = llm.ainvoke if name == "words" else _bound(llm, schema, METHODS[name])
+    if send is None and name == "json_schema":
+        send = _bound(llm, schema, {})  # it chooses the method by itself
+    if send is None:
+        return None
+    form = json.dumps([_CACHE_NAMES.get(name, name), schema], sort_keys=True)
+    sender: Send = _with_form(send, answer) if name in IN_PROMPT else send
+    return StructuredMethod(name, form, sender)
+
+
+def _bound(
+    llm: BaseChatModel, schema: dict[str, Any], options: dict[str, Any]
+) -> Send | None:
+    """Return how a client asks with structured output; ``None`` if it does not."""
     from langchain_core.output_parsers import BaseLLMOutputParser
-    from langchain_core.outputs import ChatGeneration
     from langchain_core.runnables import RunnableSequence
 
-    if not isinstance(chain, RunnableSequence):
+    try:
+        # The schema and not the class: given the class, clients raise on a wrong
+        # answer and lose what the model wrote.
+        chain = llm.with_structured_output(schema, **options)
+        whole = llm.with_structured_output(schema, include_raw=True, **options)
+    except (NotImplementedError, TypeError, ValueError):
         return None
-    model, *rest = chain.steps
-    parser = rest[0]
-    if len(rest) > 1 or not isinstance(parser, BaseLLMOutputParser):
-        return None
+    if isinstance(chain, RunnableSequence):
+        model, *rest = chain.steps
+        if len(rest) == 1 and isinstance(rest[0], BaseLLMOutputParser):
+            # Bare: LangChain's own means to keep the raw message runs five runnables
+            # and a thread, which takes as long as the rest of the call.
+            bare: Send = model.ainvoke
+            return bare
 
     async def send(messages: list[BaseMessage]) -> AIMessage:
-        message: AIMessage = await model.ainvoke(messages)
-        return message
-
-    def read(raw: AIMessage) -> Reply:
-        try:
-            parsed, error = parser.parse_result([ChatGeneration(message=raw)]), ""
-        except Exception as problem:  # noqa: BLE001 - as LangChain's: any parser's
-            parsed, error = None, in_one_line(problem)
-        return _reply(raw, parsed, error)
-
-    return StructuredMethod(_cache_form("schema", schema), send, read)
-
-
-def _through(chain: Runnable[Any, Any], schema: dict[str, Any]) -> StructuredMethod:
-    """Return a method for a chain of any other make that keeps the raw message."""
-
-    async def send(messages: list[BaseMessage]) -> AIMessage:
-        result = await chain.ainvoke(messages)
+        result: Any = await whole.ainvoke(messages)
         raw: AIMessage = result["raw"]
-        error = result["parsing_error"]
-        # Only this chain knows how it parses: the result goes with the message.
-        made = {
-            "parsed": result["parsed"],
-            "error": in_one_line(error) if error else "",
-        }
-        return raw.model_copy(
-            update={"response_metadata": {**raw.response_metadata, MADE: made}}
-        )
+        return raw
 
-    def read(raw: AIMessage) -> Reply:
-        made = raw.response_metadata[MADE]
-        return _reply(raw, made["parsed"], made["error"])
-
-    return StructuredMethod(_cache_form("chain", schema), send, read)
+    return send
 
 
-def json_in_prompt(llm: BaseChatModel, answer: type[BaseModel]) -> StructuredMethod:
-    """Return the method for a model without structured output: schema in the prompt."""
-    from langchain_core.output_parsers import PydanticOutputParser
+def _with_form(send: Send, answer: type[BaseModel]) -> Send:
+    """Return how to ask with the form of the answer in the last message."""
+    form = _form(answer)
 
-    parser: Any = PydanticOutputParser(pydantic_object=answer)
-    instructions = parser.get_format_instructions()
-
-    async def send(messages: list[BaseMessage]) -> AIMessage:
+    async def asking(messages: list[BaseMessage]) -> AIMessage:
         *earlier, last = messages
-        content = last.content
-        if isinstance(content, str):
-            content = f"{content}\n\n{instructions}"
-        else:
-            content = [*content, {"type": "text", "text": instructions}]
-        last = last.model_copy(update={"content": content})
-        return await llm.ainvoke([*earlier, last])
+        content: Any = last.content
+        content = (
+            f"{content}\n\n{form}"
+            if isinstance(content, str)
+            else [*content, {"type": "text", "text": form}]
+        )
+        return await send([*earlier, last.model_copy(update={"content": content})])
 
-    def read(raw: AIMessage) -> Reply:
-        return _reply(raw, parsed={}, error="")
-
-    return StructuredMethod(_cache_form("text", answer.model_json_schema()), send, read)
+    return asking
 
 
-def _cache_form(method: str, schema: dict[str, Any]) -> str:
-    return json.dumps([method, schema], sort_keys=True)
+def _form(answer: type[BaseModel]) -> str:
+    """Return the form of an answer in words, with an example where there is one."""
+    schema = answer.model_json_schema()
+    example = getattr(answer, "EXAMPLE", None)
+    shown = f"\nFor example:\n{json.dumps(example)}" if example else ""
+    return (
+        "Answer with one JSON object and nothing else, no words around it. "
+        f"It must fit this JSON schema:\n{json.dumps(_bare(schema))}{shown}"
+    )
 
 
-def _reply(raw: AIMessage, parsed: Any, error: str) -> Reply:
+def _bare(schema: Any) -> Any:
+    """Return a schema without what tells a model nothing."""
+    if isinstance(schema, dict):
+        return {
+            key: _bare(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
+            and key != "additionalProperties"
+        }
+    return [_bare(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def read_reply(raw: AIMessage) -> Reply:
     """Return what a message says, and count its tokens."""
     current_meter().add_tokens(raw.usage_metadata)
     calls = [*raw.tool_calls, *raw.invalid_tool_calls]
-    written = [call["args"] for call in calls]
-    parts = [args if isinstance(args, str) else json.dumps(args) for args in written]
-    text = "\n".join([*filter(None, [raw.text]), *filter(None, parts)])
     facts = raw.response_metadata
     finish = str(facts.get("finish_reason") or facts.get("stop_reason") or "")
     refusal = str(raw.additional_kwargs.get("refusal") or "")
     if finish in FILTERED:
         refusal = refusal or finish
-    if not calls and parsed is not None:
-        # Clients mend JSON that breaks off, and would pass half a prompt as whole.
-        try:
-            parsed = _whole(raw.text)
-        except ValueError as problem:
-            parsed, error = None, in_one_line(problem)
-    return Reply(text, parsed, error, finish, refusal)
-
-
-def _whole(text: str) -> Any:
-    """Return the complete JSON of a text, in a code fence or not."""
-    from langchain_core.utils.json import parse_json_markdown
-
-    return parse_json_markdown(text, parser=json.loads)
-
-
-def in_one_line(problem: Exception) -> str:
-    """Return an exception's words on one line, without addresses of manuals."""
-    if isinstance(problem, ValidationError):
-        parts = []
-        for error in problem.errors(include_url=False):
-            place = ".".join(map(str, error["loc"]))
-            parts.append(f"{place}: {error['msg']}" if place else error["msg"])
-        return "; ".join(parts)
-    text, _, _ = str(problem).partition("\nFor troubleshooting")
-    text = " ".join(text.split())
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return Reply(
+        text=raw.text,
+        calls=tuple(call["args"] for call in calls),
+        finish=finish,
+        refusal=refusal,
+    )

@@ -7,7 +7,7 @@ retry by themselves: their attempts would multiply with these.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
@@ -21,6 +21,7 @@ from socratic_agents.llm.failures import (
     redact,
     server_hint,
 )
+from socratic_agents.llm.methods import Server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,6 +49,8 @@ class RetryPolicy:
     """Waits; the tests give one that does not."""
     rate_limiter: RateLimiter | None = None
     """Where each attempt waits its turn, which is no part of ``seconds``."""
+    server: Server = field(default_factory=Server)
+    """What is known of who answers; one for all that ask the same model."""
 
     def __post_init__(self) -> None:
         """Refuse numbers under which nothing would ever be sent."""

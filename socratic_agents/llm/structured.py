@@ -19,15 +19,24 @@ from socratic_agents.core.errors import (
     CallError,
     SocraticError,
 )
+from socratic_agents.llm.answers import SHOWN, UnreadableError, mistakes_in, read_answer
 from socratic_agents.llm.cache import current_cache
-from socratic_agents.llm.failures import FailureKind, classify, describe
+from socratic_agents.llm.failures import (
+    FailureKind,
+    Unsupported,
+    classify,
+    describe,
+    failed_generation,
+    unexplained,
+    unsupported,
+)
 from socratic_agents.llm.methods import (
-    SHOWN,
+    METHODS,
     Reply,
+    Server,
     StructuredMethod,
-    in_one_line,
-    json_in_prompt,
-    with_schema,
+    open_method,
+    read_reply,
 )
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
 from socratic_agents.llm.usage import current_meter
@@ -51,8 +60,9 @@ CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 class StructuredCaller(Generic[AnswerT]):
     """Calls a language model for answers of one type; made once, called often.
 
-    A model with structured output is given the JSON schema; any other one reads it
-    in the last message. A client that retries on its own is kept from doing so.
+    It is held to the answer's form by the strictest method that client and server know,
+    and asked in words alone where they know none. A client that retries on its own is
+    kept from doing so.
 
     Args:
         llm: Any LangChain chat model.
@@ -76,7 +86,7 @@ class StructuredCaller(Generic[AnswerT]):
             validation_retries,
             retries or RetryPolicy(),
         )
-        self._refused = False  # whether the server turned the schema down
+        self._methods: dict[str, StructuredMethod | None] = {}
 
     async def __call__(
         self,
@@ -107,9 +117,9 @@ class StructuredCaller(Generic[AnswerT]):
 
         sent, left = list(messages), self._validation_retries
         while True:
-            reply = await self._reply(sent)
+            method, reply = await self._reply(sent)
             try:
-                return _read(reply, self._answer, check)
+                return self._read(method, reply, check)
             except _Mistake as mistake:
                 if left <= 0:
                     message = (
@@ -117,29 +127,86 @@ class StructuredCaller(Generic[AnswerT]):
                         f"an answer that stayed wrong ({mistake}); use a more capable "
                         "model or a simpler template"
                     )
-                    raise AnswerError(message, raw=reply.text) from mistake
+                    raise AnswerError(message, raw=reply.written) from mistake
                 left -= 1
                 sent += [
                     # Some providers refuse a message without text.
-                    AIMessage(reply.text[:SHOWN] or "(empty)"),
+                    AIMessage(reply.written[:SHOWN] or "(empty)"),
                     HumanMessage(
                         f"That answer cannot be used: {mistake}. Answer again, in "
                         "full, in the form that was asked for."
                     ),
                 ]
 
-    async def _reply(self, messages: list[BaseMessage]) -> Reply:
-        """Return the reply, by the method that this server supports."""
-        structured = None if self._refused else self._structured
-        if structured is not None:
+    async def _reply(self, messages: list[BaseMessage]) -> tuple[str, Reply]:
+        """Return a method and the reply to it, by the strictest that the server knows.
+
+        A server says in its own words what it does not know, and often not which part
+        of the request it means. Only what answers proves anything about the ones above.
+        """
+        server, first = self._retries.server, None
+        name = self._cached(messages) or server.rung
+        while True:
+            method = self._method(name)
+            if method is None:
+                name = _below(name)
+                continue
             try:
-                return await _sent(structured, messages, self._retries)
+                reply = await _sent(method, messages, self._retries)
             except CallError as problem:
-                if not _schema_refused(problem):
+                cause = problem.__cause__
+                if isinstance(cause, _UnsupportedError):
+                    if cause.what is Unsupported.SYSTEM:
+                        server.takes_system = False
+                    else:
+                        server.step_down(name)
+                        name = _below(name)
+                elif first is not None:
+                    first.attempts += problem.attempts
+                    raise first from first.__cause__
+                elif name != "words" and not server.proven and unexplained(cause):
+                    # Whether the method was to blame, the words alone will show.
+                    first, name = problem, "words"
+                else:
                     raise
-                # The client knows schemas, but the server behind it does not.
-                self._refused = True
-        return await _sent(self._plain, messages, self._retries)
+                continue
+            if first is not None:
+                server.rung = name
+            return name, reply
+
+    def _read(
+        self, method: str, reply: Reply, check: Callable[[AnswerT], object] | None
+    ) -> AnswerT:
+        """Return the validated answer, or raise what is wrong with it."""
+        server = self._retries.server
+        try:
+            answer = _read(reply, self._answer)
+        except _Mistake:
+            if reply.finish not in CUT and method not in server.proven:
+                # Nothing right ever came this way: the server may take a schema and
+                # pass it over, so that the model has never seen it.
+                server.step_down(method, to="words")
+            raise
+        server.proven.add(method)
+        if check is not None:
+            try:
+                check(answer)
+            except ValueError as problem:
+                raise _Mistake(mistakes_in(problem)) from problem
+        return answer
+
+    def _cached(self, messages: list[BaseMessage]) -> str | None:
+        """Return the method by which a request was answered before, if it was."""
+        cache, server = current_cache(), self._retries.server
+        if cache is None:
+            return None
+        asked = server.fit(messages)
+        names = [server.rung, *(name for name in METHODS if name != server.rung)]
+        for name in names:
+            method = self._method(name)
+            if method and cache.knows(cache.key(method.cache_form, asked)):
+                return name
+        return None
 
     # Built when first asked: a schema takes longer than all else that we do for a call.
 
@@ -147,13 +214,15 @@ class StructuredCaller(Generic[AnswerT]):
     def _llm(self) -> BaseChatModel:
         return single_attempt(self._given)
 
-    @cached_property
-    def _structured(self) -> StructuredMethod | None:
-        return with_schema(self._llm, self._answer)
+    def _method(self, name: str) -> StructuredMethod | None:
+        if name not in self._methods:
+            self._methods[name] = open_method(self._llm, self._answer, name)
+        return self._methods[name]
 
-    @cached_property
-    def _plain(self) -> StructuredMethod:
-        return json_in_prompt(self._llm, self._answer)
+
+def _below(name: str) -> str:
+    rungs = list(METHODS)
+    return rungs[rungs.index(name) + 1]
 
 
 async def ask_structured(
@@ -176,19 +245,45 @@ class _Mistake(Exception):  # noqa: N818 - the model's, not ours
     """What is wrong with an answer, in words for the model that wrote it."""
 
 
+class _UnsupportedError(Exception):
+    """The server does not know a part of the request; sending it again is no remedy."""
+
+    def __init__(self, what: Unsupported, problem: Exception) -> None:
+        super().__init__(str(problem))
+        self.what = what
+
+
+async def _requested(
+    method: StructuredMethod, messages: list[BaseMessage], server: Server
+) -> AIMessage:
+    """Send one request; what the server does not know is told from other failures."""
+    try:
+        return await method.send(messages)
+    except Exception as problem:
+        what = unsupported(
+            problem, method=method.name != "words", system=server.takes_system
+        )
+        if what is None:
+            raise
+        raise _UnsupportedError(what, problem) from problem
+
+
 async def _sent(
-    method: StructuredMethod, messages: list[BaseMessage], retries: RetryPolicy
+    method: StructuredMethod,
+    messages: list[BaseMessage],
+    retries: RetryPolicy,
 ) -> Reply:
     """Send a request, count it, and return the reply, a wrong one included.
 
     One whose answer is cached is counted alike, and not sent.
     """
-    meter, cache = current_meter(), current_cache()
+    meter, cache, server = current_meter(), current_cache(), retries.server
+    messages = server.fit(messages)
 
     async def request() -> AIMessage:
         # Before it is sent: what fails on the way may be billed all the same.
         meter.add_call()
-        return await method.send(messages)
+        return await _requested(method, messages, server)
 
     async def wait(seconds: float) -> None:
         meter.expect_room(within=seconds)
@@ -220,32 +315,31 @@ async def _sent(
         choices = getattr(completion, "choices", None)
         written = choices[0].message.content if choices else None
         text = written or getattr(problem, "llm_output", None) or ""
+        text = text or failed_generation(problem)
         if classify(problem) is FailureKind.CONTENT:
             raise _refused(describe(problem), text) from problem
         finish = "length" if "LengthFinish" in type(problem).__name__ else ""
-        return Reply(text, error=in_one_line(problem), finish=finish)
-    return method.read(message)
+        return Reply(text, error=mistakes_in(problem), finish=finish)
+    return read_reply(message)
 
 
-def _read(
-    reply: Reply, answer: type[AnswerT], check: Callable[[AnswerT], object] | None
-) -> AnswerT:
-    """Return the validated answer, or raise what is wrong with it."""
+def _read(reply: Reply, answer: type[AnswerT]) -> AnswerT:
+    """Return the answer that a reply holds, or raise what is wrong with it."""
     if reply.refusal:
-        raise _refused(reply.refusal, reply.text)
+        raise _refused(reply.refusal, reply.written)
     if reply.finish in CUT:
         message = "it was cut off at the length limit; be shorter"
         raise _Mistake(message)
-    if reply.parsed is None:
-        cause = reply.error or "it is not in the form of the JSON schema"
-        raise _Mistake(cause if reply.text else "it is empty")
     try:
-        value = answer.model_validate(reply.parsed)
-        if check is not None:
-            check(value)
-    except ValueError as problem:  # pydantic's error is one too
-        raise _Mistake(in_one_line(problem)) from problem
-    return value
+        return read_answer(
+            reply.text,
+            answer,
+            calls=reply.calls,
+            example=getattr(answer, "EXAMPLE", None),
+        )
+    except UnreadableError as problem:
+        empty = not reply.written.strip()
+        raise _Mistake((empty and reply.error) or str(problem)) from problem
 
 
 def _refused(cause: str, raw: str) -> AnswerError:
@@ -254,11 +348,3 @@ def _refused(cause: str, raw: str) -> AnswerError:
         "the user prompt or use another model"
     )
     return AnswerError(message, raw=raw)
-
-
-def _schema_refused(problem: CallError) -> bool:
-    """Return whether the server turned down the schema and not the question."""
-    status = getattr(problem.__cause__, "status_code", None)
-    text = str(problem.__cause__)
-    named = "response_format" in text or "json_schema" in text
-    return status in {400, 422} and named
