@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from pydantic import Field, PrivateAttr
+from pydantic import BaseModel, Field, PrivateAttr
 
 from socratic_agents.core.history import Candidate, History, Round, Status, Verdict
+from socratic_agents.llm.structured import StructuredCaller
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.runnables import Runnable
+
+    from socratic_agents.llm.retry import RetryPolicy
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 class TextModel(BaseChatModel):
@@ -105,3 +110,19 @@ def history(
         rounds=tuple(Round(candidates=tuple(group)) for group in groups),
     )
     return past.judged(Verdict(**verdict)) if verdict else past
+
+
+async def ask_structured(
+    llm: BaseChatModel,
+    messages: Sequence[BaseMessage],
+    answer: type[AnswerT],
+    *,
+    check: Callable[[AnswerT], object] | None = None,
+    validation_retries: int = 2,
+    retries: RetryPolicy | None = None,
+) -> AnswerT:
+    """Ask a language model once for a typed answer, as a role does."""
+    caller = StructuredCaller(
+        llm, answer, validation_retries=validation_retries, retries=retries
+    )
+    return await caller(messages, check=check)

@@ -267,7 +267,7 @@ WRONG = {
         listed(item("Is there a dog?", 1)),
         "questions: expected needs without a circle, got 1 needs 1",
     ),
-    "no list": ({"questions": "Is there a dog?"}, "questions: Input should be"),
+    "no list": ({"questions": "Is there a dog?"}, "questions.0: Input should be"),
 }
 
 

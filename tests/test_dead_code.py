@@ -37,7 +37,6 @@ ALLOWED = {
     "_Handler.log_message": "http.server calls it",
     "_Adapter.evaluate": "gepa calls it",
     "_Adapter.make_reflective_dataset": "gepa calls it",
-    "structured.ask_structured": "nobody yet",
     "Clip.similarity": "nobody yet",
     "Diffusion.arrays": "tests compare images before they become bytes",
     "PocketChatModel._identifying_params": "LangChain calls it",

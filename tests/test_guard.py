@@ -132,7 +132,7 @@ async def test_without_a_checklist_nobody_is_asked(checklist: Checklist | None) 
         (checks(check(1)), "one for each prompt from 1 to 2, got numbers [1]"),
         (checks(check(1), check(1)), "from 1 to 2, got numbers [1, 1]"),
         (checks(check(0), check(1)), "from 1 to 2, got numbers [0, 1]"),
-        (checks({"number": 1, "lost": "a dog"}), "checks.0.lost: Input should be"),
+        (checks({"number": 1, "lost": [{}]}), "checks.0.lost.0: Input should be"),
     ],
     ids=["too few", "doubled", "another", "of another form"],
 )

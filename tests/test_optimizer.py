@@ -102,6 +102,13 @@ async def test_the_attempts_tell_what_they_passed(name: str) -> None:
     assert (["a dog"], ["a cat"]) == (blocks("passed", third), blocks("failed", third))
 
 
+async def test_one_prompt_may_come_without_its_list() -> None:
+    """A text in place of the list is the one prompt that it can only be."""
+    llm = ScriptedChatModel(script=[{"reason": "so", "prompts": "a big dog"}])
+    got = await optimizer(llm, DEFAULT)(history("a dog", drawn("a dog")))
+    assert ("a big dog",) == got
+
+
 @pytest.mark.parametrize("first", ["a big dog", {"aim": "whole", "prompt": "one dog"}])
 async def test_a_prompt_may_come_without_its_aim(first: Any) -> None:
     """Small models leave it out; what counts is the prompt."""
@@ -113,11 +120,10 @@ async def test_a_prompt_may_come_without_its_aim(first: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ("a big dog", "prompts: Input should be a valid list"),
         ([{"aim": "beauty", "prompt": "a big dog"}], "prompts.0.aim: Input should be"),
         ([7], "prompts.0: Input should be"),
     ],
-    ids=["a text", "another aim", "a number"],
+    ids=["another aim", "a number"],
 )
 async def test_an_answer_of_another_form_is_shown(wrong: Any, told: str) -> None:
     """Only prompts in a list are mended in silence, nothing else is."""

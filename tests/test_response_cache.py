@@ -11,10 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import AnswerError, BudgetError
 from socratic_agents.llm.cache import ResponseCache, current_cache, using_cache
-from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.storage.journal import Journal
-from tests.fakes import TextModel
+from tests.fakes import TextModel, ask_structured
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,9 +26,8 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.llm.failures import FailureKind, classify, server_hint
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
-from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.usage import using_meter
-from tests.fakes import TextModel
+from tests.fakes import TextModel, ask_structured
 from tests.loopback import (
     ERROR_OBJECT,
     HTML,

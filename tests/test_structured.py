@@ -12,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import AgentError, AnswerError, BudgetError, CallError
 from socratic_agents.llm.retry import RetryPolicy
-from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from tests.fakes import ScriptedChatModel, TextModel
+from tests.fakes import ScriptedChatModel, TextModel, ask_structured
 from tests.loopback import Loopback, Reply, chat, error
 
 if TYPE_CHECKING:

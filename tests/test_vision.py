@@ -40,11 +40,17 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.history import Candidate, History, Round, Status, Verdict
 from socratic_agents.llm.retry import RetryPolicy
-from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.llm.usage import using_meter
 from socratic_agents.pocket import PocketChatModel
-from tests.fakes import ScriptedChatModel, TextModel, drawn, failed, history
+from tests.fakes import (
+    ScriptedChatModel,
+    TextModel,
+    ask_structured,
+    drawn,
+    failed,
+    history,
+)
 from tests.loopback import Loopback, Reply, Request, chat, error
 
 if TYPE_CHECKING:
@@ -487,16 +493,16 @@ async def test_a_server_without_schemas_is_shown_the_image() -> None:
     """Asked in words and shown its mistake there, the model sees the image still."""
     past = history("a dog", seen("a dog", 9))
     refusal = error(400, message="response_format is not supported")
-    replies = (refusal, chat("it is a dog"), chat(json.dumps(said())))
+    replies = (*[refusal] * 3, chat("it is a dog"), chat(json.dumps(said())))
     with Loopback(*replies) as server:
         verdict = await vision_judge(openai_model(server), JUDGE, retries=RETRIES)(past)
     assert verdict.satisfied
-    assert 3 == len(server.requests)
+    assert 5 == len(server.requests)
     for request in server.requests:
         assert [9] == [level(picture) for _, picture in sent(request)]
-    asked, repaired = (request.body["messages"] for request in server.requests[1:])
-    assert "Here is the output schema" in asked[-1]["content"][-1]["text"]
-    assert "Here is the output schema" in repaired[-1]["content"]
+    asked, repaired = (request.body["messages"] for request in server.requests[3:])
+    assert "fit this JSON schema" in asked[-1]["content"][-1]["text"]
+    assert "fit this JSON schema" in repaired[-1]["content"]
 
 
 async def test_a_model_that_only_writes_is_shown_the_image() -> None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
 
-__all__ = ("StructuredCaller", "ask_structured")
+__all__ = ("StructuredCaller",)
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -223,22 +223,6 @@ class StructuredCaller(Generic[AnswerT]):
 def _below(name: str) -> str:
     rungs = list(METHODS)
     return rungs[rungs.index(name) + 1]
-
-
-async def ask_structured(
-    llm: BaseChatModel,
-    messages: Sequence[BaseMessage],
-    answer: type[AnswerT],
-    *,
-    check: Callable[[AnswerT], object] | None = None,
-    validation_retries: int = VALIDATION_RETRIES,
-    retries: RetryPolicy | None = None,
-) -> AnswerT:
-    """Ask a language model once for a typed answer; see ``StructuredCaller``."""
-    asker = StructuredCaller(
-        llm, answer, validation_retries=validation_retries, retries=retries
-    )
-    return await asker(messages, check=check)
 
 
 class _Mistake(Exception):  # noqa: N818 - the model's, not ours

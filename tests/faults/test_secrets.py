@@ -29,10 +29,10 @@ from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import AgentError, CandidateError
 from socratic_agents.llm.retry import RetryPolicy
-from socratic_agents.llm.structured import ask_structured
 from socratic_agents.models.images_api import ImagesAPI
 from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.runtime.refiner import Refiner
+from tests.fakes import ask_structured
 from tests.loopback import NO_CHOICES, RESET, STALL, Loopback, Reply, error
 
 if TYPE_CHECKING:

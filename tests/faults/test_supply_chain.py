@@ -26,7 +26,6 @@ from socratic_agents.cli.app import main
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import Candidate
 from socratic_agents.core.outcome import Failure
-from socratic_agents.llm.structured import ask_structured
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
@@ -35,7 +34,7 @@ from socratic_agents.models.validation import decoded_image
 from socratic_agents.report.html import report_html
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.safe_png import MAX_PIXELS, decode_png
-from tests.fakes import TextModel, history
+from tests.fakes import TextModel, ask_structured, history
 
 if TYPE_CHECKING:
     from collections.abc import Callable
