@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from socratic_agents.cli.app import main
-from socratic_agents.cli.doctor import Finding, _version, examine
+from socratic_agents.cli.doctor import Finding, _version, checks
 from socratic_agents.cli.progress import Progress
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import (
@@ -621,10 +621,10 @@ def test_doctor_names_problems(socratic: Callable[..., Run], folder: Path) -> No
     assert "PROBLEM settings: rounds in socratic.toml" in run.out
 
 
-def test_examine_reads_the_environment_it_is_given(folder: Path) -> None:
+def test_checks_read_the_environment_it_is_given(folder: Path) -> None:
     """Offline hub, tracing and a settings file are seen."""
     (folder / "socratic.toml").write_text("rounds = 2")
-    found = {one.name: one for one in examine({"HF_HUB_OFFLINE": "1"})}
+    found = {one.name: one for one in checks({"HF_HUB_OFFLINE": "1"})}
     assert "offline, only models on this disk" == found["hugging face hub"].detail
     assert Finding("ok", "tracing", "off") == found["tracing"]
     assert "profile pocket, with socratic.toml" == found["settings"].detail
@@ -635,7 +635,7 @@ def test_weights_that_are_not_there_are_a_problem(
 ) -> None:
     """A package without its weights is named with what to do."""
     monkeypatch.setattr("importlib.resources.files", lambda _: folder)
-    (found,) = [one for one in examine({}) if one.state == "problem"]
+    (found,) = [one for one in checks({}) if one.state == "problem"]
     assert "got none; reinstall it" in found.detail
 
 

@@ -111,7 +111,7 @@ def test_the_command_prints_what_changed(
     """One line a prompt, and one object with --json."""
     assert 0 == main(["replay", str(run), "--selector", "clip", "--json"])
     told = capsys.readouterr()
-    assert "3 of 3 decided again" in told.err
+    assert "3 of 3 replayed" in told.err
     objects = [json.loads(line) for line in told.out.splitlines()]
     assert [*PROMPTS] == [one["user_prompt"] for one in objects]
     assert "clip" == objects[0]["refinement"]["settings"]["selector"]

@@ -79,7 +79,7 @@ def main(
         code = INTERRUPTED
     if interruption.code or code == INTERRUPTED:
         again = shlex.join(["socratic", *given])
-        message = f"interrupted; run the same command again to go on: {again}"
+        message = f"interrupted; run the same command again to resume: {again}"
         return _failed(message, interruption.code or INTERRUPTED)
     return code or 0
 
@@ -97,7 +97,7 @@ def _open_refiner(settings: Settings) -> Refiner:
     from socratic_agents.runtime.refiner import Refiner
 
     if not sys.warnoptions:
-        # What libraries tell programmers is not for those who type a command.
+        # Libraries warn programmers, not those who type a command.
         warnings.simplefilter("ignore")
     if settings.generator == "pocket":
         from socratic_agents.pocket.threads import prefer_one_thread
@@ -161,11 +161,11 @@ def _report(
 
 @app.command("doctor")
 def _doctor() -> int:
-    """Look at this installation: versions, device, settings, keys, weights."""
-    from socratic_agents.cli.doctor import examine
+    """Check this installation: versions, device, settings, keys, weights."""
+    from socratic_agents.cli.doctor import checks
 
     worst = 0
-    for finding in examine():
+    for finding in checks():
         mark = {"ok": "ok     ", "warning": "warning"}.get(finding.state, "PROBLEM")
         typer.echo(sanitize_for_terminal(f"{mark} {finding.name}: {finding.detail}"))
         worst = max(worst, 2 if finding.state == "problem" else 0)

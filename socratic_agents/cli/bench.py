@@ -25,7 +25,7 @@ __all__ = ("BENCHES", "Bench", "Options", "benches")
 
 SCHEMA = 1
 LONGEST = 3600
-"""Seconds of a call of a language model, or of a turn, that anybody waits for."""
+"""Seconds of a call of a language model, or of a trial, that anybody waits for."""
 MOST = 4096
 """Loops in flight, as for the command that refines many prompts."""
 RANDOM = ("sd15", "sdxl", "turbo")
@@ -33,7 +33,7 @@ RANDOM = ("sd15", "sdxl", "turbo")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What every workload is told; ``None``: what suits it."""
+    """What every workload can be given; ``None``: what suits it."""
 
     seed: int = 0
     """At least 0; what is left to chance comes from it."""
@@ -42,14 +42,14 @@ class Options:
     loops: tuple[int, ...] | None = None
     """Numbers of loops in flight, each at least 1."""
     repeats: int | None = None
-    """Turns of each contender, at least 1."""
+    """Trials of each scheduler, at least 1."""
     seconds: float | None = None
-    """What a turn lasts at least."""
+    """Minimum length of a trial."""
     contenders: tuple[str, ...] | None = None
     tiny: bool = False
     """Whether models of known sizes are small instead."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The person's own, for the workload that is made of them."""
+    """The user's own, for the workload that consists of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,15 +93,15 @@ def _bench(  # noqa: PLR0913 - an option each
     ] = None,
     repeats: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Turns of each contender on a device."),
+        typer.Option(min=1, metavar="N", help="Trials of each scheduler on a device."),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(metavar="S", help="What a turn on a device lasts at least."),
+        typer.Option(metavar="S", help="Minimum length of a trial on a device."),
     ] = None,
     contenders: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Who takes part, with commas."),
+        typer.Option(metavar="NAMES", help="Schedulers to measure, with commas."),
     ] = None,
     tiny: Annotated[
         bool,
@@ -115,7 +115,7 @@ def _bench(  # noqa: PLR0913 - an option each
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Measure how well loops share a device, beside other ways to do that."""
+    """Measure how well loops share a device, beside baseline schedulers."""
     if ctx.invoked_subcommand is not None:
         return 0
     run = BENCHES.get(workload)
@@ -188,7 +188,7 @@ def _numbers(
 
 
 def _check(workload: str, options: Options) -> None:
-    """Refuse what a workload would pass over in silence."""
+    """Refuse what a workload would ignore."""
     virtual, speaks = workload == "virtual", workload == "profile"
     useless = {
         **{f"--{name.replace('_', '-')}": not speaks for name in options.settings},
@@ -207,7 +207,7 @@ def _check(workload: str, options: Options) -> None:
 
 
 def _known(options: Options, names: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return who takes part."""
+    """Return the schedulers to measure."""
     chosen = options.contenders or tuple(names)
     for name in chosen:
         if name not in names:
@@ -249,7 +249,7 @@ def _on_device(workload: str, options: Options) -> Bench:
 
     contenders = _known(options, DEVICE_SCHEDULERS)
     if not sys.warnoptions:
-        # What libraries tell programmers is not for those who type a command.
+        # Libraries warn programmers, not those who type a command.
         warnings.simplefilter("ignore")
     usual = find_workload(workload, tiny=options.tiny, settings=options.settings)
     plan = BenchPlan(

@@ -50,21 +50,21 @@ def _calibrate(
 
         prefer_one_thread()
     with redirect_stdout(sys.stderr):  # libraries may print
-        costs = asyncio.run(calibrate(settings, most=most, on_cost=_tell))
+        costs = asyncio.run(calibrate(settings, most=most, on_cost=_print_cost))
     worth = sizes_worth_forming(costs)
     for stage, items in worth.items():
         _say(f"{stage}: batches of {items}")
     _say(f"kept in {cache_file()}")
     if as_json:
-        told = [
+        measured = [
             {"stage": c.stage, "items": c.items, "seconds": c.seconds} for c in costs
         ]
-        figures = {"schema": 1, "costs": told, "batches": worth}
+        figures = {"schema": 1, "costs": measured, "batches": worth}
         sys.stdout.write(f"{json.dumps(figures, allow_nan=False)}\n")
     return 0
 
 
-def _tell(cost: Cost) -> None:
+def _print_cost(cost: Cost) -> None:
     _say(
         f"{cost.stage}, {cost.items} items: {cost.seconds:.4f} s, "
         f"{cost.each:.4f} s each"

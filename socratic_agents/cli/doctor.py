@@ -1,4 +1,4 @@
-"""The doctor: what this installation has, and what stands in the way."""
+"""Checks of an installation: what it has, and what stands in the way."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from socratic_agents.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ("Finding", "examine")
+__all__ = ("Finding", "checks")
 
 PACKAGES = (
     "socratic-agents",
@@ -34,7 +34,7 @@ YES = frozenset(("1", "on", "true", "yes"))
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     state: str
     """``ok``, ``warning`` (it works, but you should know) or ``problem``."""
@@ -42,19 +42,19 @@ class Finding:
     detail: str
 
 
-def examine(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Look at versions, devices, settings, keys and weights, one after the other.
+def checks(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+    """Check versions, devices, settings, keys and weights, one after the other.
 
-    No value of a key is ever told, only whether there is one.
+    No value of a key is ever shown, only whether there is one.
     """
     yield Finding("ok", "python", f"{platform.python_version()}, {platform.platform()}")
     for name in PACKAGES:
         yield _version(name)
-    yield _tried("torch device", _device)
-    yield _tried("settings", _settings)
+    yield _checked("torch device", _device)
+    yield _checked("settings", _settings)
     for name, text in unknown_variables(environment).items():
         yield Finding("warning", name, text)
-    yield _tried("pocket weights", _weights)
+    yield _checked("pocket weights", _weights)
     offline = environment.get("HF_HUB_OFFLINE", "").lower() in YES
     state = "offline, only models on this disk" if offline else "online where needed"
     yield Finding("ok", "hugging face hub", state)
@@ -70,9 +70,9 @@ def _version(name: str) -> Finding:
         return Finding("problem", name, f"not installed; run 'pip install {name}'")
 
 
-def _tried(name: str, look: Callable[[], str]) -> Finding:
+def _checked(name: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding("ok", name, look())
+        return Finding("ok", name, check())
     except (ConfigurationError, ImportError, OSError) as error:
         return Finding("problem", name, str(error))
 

@@ -26,13 +26,13 @@ __all__ = ("Progress",)
 
 
 class Progress:
-    """Tells how far the work is.
+    """Shows how far the work is.
 
     Args:
         total: How many prompts there are in all.
         done: How many of them were finished before.
         rounds: How many rounds a prompt may take.
-        console: Where to tell; stderr if left out.
+        console: Where to print; stderr if left out.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Progress:
         self._all = self._bars.add_task("prompts", total=total, completed=done, note="")
 
     def __enter__(self) -> Self:
-        """Begin the live display, if there is a terminal."""
+        """Start the live display, if there is a terminal."""
         if self._console.is_terminal:
             self._stack.enter_context(self._bars)
         return self
@@ -66,23 +66,23 @@ class Progress:
         self._stack.close()
 
     def say(self, text: str) -> None:
-        """Tell one line."""
+        """Print one line."""
         self._console.print(Text(sanitize_for_terminal(text)))
 
     def observe(self, index: int, event: Event) -> None:
-        """Take in what happened to a prompt."""
+        """Show what happened to a prompt."""
         history = event.history
         if event.kind == "drawn":
             self._images += 1
         elif not self._console.is_terminal:
             verdict = history.verdict
-            said = "not judged"
+            state = "not judged"
             if verdict is not None and verdict.judged:
                 missing = f", missing {', '.join(verdict.missing)}"
                 unmet = f"not yet{missing if verdict.missing else ''}"
-                said = "satisfied" if verdict.satisfied else unmet
+                state = "satisfied" if verdict.satisfied else unmet
             number, images = len(history.rounds), len(history.candidates)
-            self.say(f"[{index + 1}] round {number}, image {images}: {said}")
+            self.say(f"[{index + 1}] round {number}, image {images}: {state}")
         if index not in self._prompts:
             self._prompts[index] = self._bars.add_task(
                 sanitize_for_terminal(history.user_prompt, longest=40),
@@ -93,7 +93,7 @@ class Progress:
         self._note()
 
     def finish(self, outcome: Refinement | Failure) -> None:
-        """Take in what came of a prompt."""
+        """Show how a prompt ended."""
         if isinstance(outcome, Refinement):
             usage = outcome.usage
             self._calls += usage.llm_calls

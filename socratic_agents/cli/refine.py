@@ -37,7 +37,7 @@ __all__ = ("Context", "register")
 
 @dataclass(frozen=True)
 class Context:
-    """What commands get from whoever calls them."""
+    """What a command needs from its caller."""
 
     open_refiner: Callable[[Settings], Refiner]
     interruption: Interruption
@@ -55,7 +55,7 @@ DryRun = Annotated[
 ]
 Cache = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Steps shared with other runs: asked and told."),
+    typer.Option(metavar="DIR", help="Cached calls, shared with other runs."),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on stdout.")
@@ -80,7 +80,7 @@ def _refine(
     prompt = validate_prompt(prompt)
     settings = _settings(overrides)
     if dry_run:
-        return _forecast(settings, prompts=1, as_json=as_json)
+        return _print_estimate(settings, prompts=1, as_json=as_json)
     run = run_directory(out, settings, cache=cache)
     progress = _progress(settings, total=1)
     with run, progress:
@@ -121,21 +121,21 @@ def _batch(
         bool,
         typer.Option(
             "--continue-with",
-            help="Accept other settings than the run began with, for the rest.",
+            help="Accept other settings than the run was started with, for the rest.",
         ),
     ] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Refine many prompts; the same command again goes on where it stopped."""
+    """Refine many prompts; the same command again resumes."""
     from socratic_agents.runtime.run_setup import run_directory
 
     lines = read_prompts(file)
     settings = _settings(overrides)
     if dry_run:
         good = sum(line.error is None for line in lines)
-        return _forecast(settings, prompts=good, as_json=as_json)
+        return _print_estimate(settings, prompts=good, as_json=as_json)
     job = run_directory(
         out, settings, cache=cache, resume=True, accept_changes=continue_with
     )
@@ -155,7 +155,7 @@ def _refine_all(
     """Refine what is not finished, keep and print all of it; return the failures."""
     from socratic_agents.core.outcome import Failure
 
-    finished, bad, pending = _sorted(lines, run)
+    finished, bad, pending = _split(lines, run)
     failures: list[Failure] = []
     stdout, done, out = sys.stdout, len(finished), run.path
 
@@ -225,10 +225,10 @@ async def _refine_many(
                 keep(replace(outcome, index=places[outcome.index]))
 
 
-def _sorted(
+def _split(
     lines: Iterable[PromptLine], run: RunDirectory
 ) -> tuple[list[Refinement], list[Failure], list[tuple[int, str]]]:
-    """Return what is finished, what is no prompt, and what is to do."""
+    """Return finished refinements, failures of bad lines, and pending prompts."""
     from socratic_agents.core.outcome import Failure
 
     finished, bad, pending = [], [], []
@@ -252,15 +252,15 @@ def _settings(overrides: dict[str, Any]) -> Settings:
     return Settings(**overrides)
 
 
-def _forecast(settings: Settings, *, prompts: int, as_json: bool) -> int:
-    """Tell what so many prompts may cost at most; nothing is opened for that."""
+def _print_estimate(settings: Settings, *, prompts: int, as_json: bool) -> int:
+    """Print what so many prompts may cost at most; nothing is opened."""
     from socratic_agents.runtime.cost_estimate import worst_case
 
-    forecast = worst_case(settings)
-    for line in forecast.lines(prompts):
+    estimate = worst_case(settings)
+    for line in estimate.lines(prompts):
         sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
     if as_json:
-        _write_json(forecast.to_json(prompts))
+        _write_json(estimate.to_json(prompts))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The command ``socratic replay``: a run decided again by other rules."""
+"""The command ``socratic replay``: a run under other rules."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _replay(
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Decide a run again by other rules, from what was done: no image, no request."""
+    """Run the search again under other rules, from recorded calls alone."""
     from socratic_agents.runtime.replay import in_words, settings_of
 
     settings = settings_of(directory).but(**overrides)
@@ -50,7 +50,7 @@ def _replay(
             sys.stdout.write(f"{json.dumps(one.to_json(), allow_nan=False)}\n")
     done = sum(one.refinement is not None for one in replayed)
     same = sum(one.same for one in replayed)
-    _say(f"{done} of {len(replayed)} decided again, {same} with the same image")
+    _say(f"{done} of {len(replayed)} replayed, {same} with the same image")
     needs = sum((Counter(one.needs) for one in replayed if one.needs), Counter[str]())
     if needs:
         _say(f"the others need at least {in_words(needs)}")
@@ -69,12 +69,12 @@ def _line(one: Replayed) -> str:
     if one.refinement is not None:
         best, stop = one.refinement.best, one.refinement.stop
         change = "the same image" if one.same else f"{best.path} for {one.before}"
-        told = f"{stop}, {change}"
+        result = f"{stop}, {change}"
     elif one.needs:
-        told = f"would need at least {in_words(one.needs)}"
+        result = f"would need at least {in_words(one.needs)}"
     else:
-        told = f"failed: {one.error}"
-    return f"[{one.index + 1}] {told}: {sanitize_for_terminal(one.user_prompt, longest=60)}"
+        result = f"failed: {one.error}"
+    return f"[{one.index + 1}] {result}: {sanitize_for_terminal(one.user_prompt, longest=60)}"
 
 
 def _say(line: str) -> None:

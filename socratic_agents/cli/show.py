@@ -1,4 +1,4 @@
-"""The command ``socratic show``: what an image was made from, and how to do it again."""
+"""The command ``socratic show``: what an image was made from, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from socratic_agents.config.fields import FIELDS
 from socratic_agents.core.errors import PromptError
 from socratic_agents.core.prompts import sanitize_for_terminal, validate_prompt
 
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ("command_again", "register", "shell_words")
 
-ALONE = ("judge", "selector", "guard", "scorer")
-"""What one image of one prompt needs none of."""
-NOBODY = ("never", "first", "none", "none")
-"""What says so."""
+OFF = {"judge": "never", "selector": "first", "guard": "none", "scorer": "none"}
+"""What switches off all that one image of one prompt does not need."""
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +41,7 @@ def _show(
         bool, typer.Option("--json", help="Print it as JSON on stdout.")
     ] = False,
 ) -> int:
-    """Tell what an image was made from, and the command that makes it again."""
+    """Print what an image was made from, and the command that reproduces it."""
     from socratic_agents.storage.provenance import read_provenance
 
     provenance = read_provenance(image)
@@ -50,8 +49,8 @@ def _show(
     command = None if words is None else shell_words(words)
     remarks = list(_remarks(provenance, words))
     if as_json:
-        told = provenance.to_json() | {"command": command, "remarks": remarks}
-        typer.echo(json.dumps(told, allow_nan=False))
+        shown = provenance.to_json() | {"command": command, "remarks": remarks}
+        typer.echo(json.dumps(shown, allow_nan=False))
         return 0
     for name, value in provenance.to_json().items():
         for line in _lines(name, value):
@@ -64,7 +63,7 @@ def _show(
 
 
 def command_again(provenance: Provenance) -> tuple[str, ...] | None:
-    """Return the command that makes an image again, word by word.
+    """Return the command that reproduces an image, word by word.
 
     ``None``: there is none, because the generator was an object of a program, or
     because the command line would not take the prompt as it is.
@@ -82,26 +81,26 @@ def command_again(provenance: Provenance) -> tuple[str, ...] | None:
     options = ["--profile", "pocket", "--generator", provenance.model]
     options += ["--rounds", "1", "--seeds-per-prompt", "1"]
     options += ["--seed", str(provenance.seed)]
-    options += _call(provenance)
-    for name, value in zip(ALONE, NOBODY, strict=True):
-        options += [f"--{name}", value]
+    options += _generator_options(provenance)
+    for name, value in OFF.items():
+        options += [FIELDS[name].option, value]
     if provenance.prompt.startswith("-"):  # or it would be taken for an option
         return ("socratic", "refine", *options, "--", provenance.prompt)
     return ("socratic", "refine", provenance.prompt, *options)
 
 
-def _call(provenance: Provenance) -> list[str]:
+def _generator_options(provenance: Provenance) -> list[str]:
     """Return the options of the settings that decide the image."""
     from socratic_agents.storage.provenance import CALL
 
-    told, options = provenance.to_json(), []
+    written, options = provenance.to_json(), []
     for name in CALL:
-        option = name.replace("_", "-")
-        # Said either way: a profile may switch it on.
+        option = FIELDS[name].option
+        # Given either way: a profile may switch it on.
         if isinstance(value := getattr(provenance, name), bool):
-            options.append(f"--{option}" if value else f"--no-{option}")
-        elif name in told:
-            options += [f"--{option}", str(value)]
+            options.append(option if value else f"--no-{option[2:]}")
+        elif name in written:
+            options += [option, str(value)]
     return options
 
 
@@ -134,7 +133,7 @@ def _lines(name: str, value: object) -> Iterator[str]:
 
 
 def _remarks(provenance: Provenance, words: Sequence[str] | None) -> Iterator[str]:
-    """Yield what stands in the way of the very same image."""
+    """Yield what stands in the way of an identical image."""
     from importlib.metadata import version
 
     this = version("socratic-agents")

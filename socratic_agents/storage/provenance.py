@@ -93,13 +93,13 @@ class Provenance:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, without what is as it is by default."""
-        told = asdict(self)
+        values = asdict(self)
         return (
             {"schema": SCHEMA}
             | {
-                one.name: told[one.name]
+                one.name: values[one.name]
                 for one in fields(self)
-                if one.name != "templates" and told[one.name] != one.default
+                if one.name != "templates" and values[one.name] != one.default
             }
             | {"templates": dict(sorted(self.templates.items()))}
         )
@@ -116,14 +116,14 @@ def provenance_of(
 
     Args:
         settings: Of the refinement. No address's login, no path, and no key of it is
-            told.
+            written.
         templates: Role to name and sha256, as a ``Refinement`` has them.
         prompt: What the generator was sent. One of more than 10,000 characters, or
             with half a surrogate pair, cannot be written down.
         seed: Of the noise.
     """
     model, kind = _model(settings)
-    told = {
+    facts = {
         "prompt": prompt,
         "seed": seed,
         "model": model,
@@ -134,7 +134,7 @@ def provenance_of(
         "version": _version(),
     }
     try:
-        return _checked(told)
+        return _validated(facts)
     except ValueError:  # pydantic's error is one too
         return None
 
@@ -184,14 +184,14 @@ def read_provenance(source: Path | str | bytes) -> Provenance:
             one, or if what it says is missing, broken or of another version.
     """
     if isinstance(source, bytes):
-        return _told(io.BytesIO(source), "these bytes")
+        return _read(io.BytesIO(source), "these bytes")
     name = repr(str(source))
     try:
         if not Path(source).is_file():  # a pipe or a device may never end
             message = f"expected a PNG file, got {name}, which is no file"
             raise ConfigurationError(message)
         with Path(source).open("rb") as file:
-            return _told(file, name)
+            return _read(file, name)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigurationError):
             raise
@@ -200,7 +200,7 @@ def read_provenance(source: Path | str | bytes) -> Provenance:
         raise ConfigurationError(message) from error
 
 
-def _told(file: BinaryIO, name: str) -> Provenance:
+def _read(file: BinaryIO, name: str) -> Provenance:
     text = read_text(file, KEYWORD, most=MAX_TEXT, name=name)
     if text is None:
         message = (
@@ -209,8 +209,8 @@ def _told(file: BinaryIO, name: str) -> Provenance:
         )
         raise ConfigurationError(message)
     try:
-        told = json.loads(text.decode("utf-8"))
-        schema = told.pop("schema")
+        values = json.loads(text.decode("utf-8"))
+        schema = values.pop("schema")
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         message = f"expected the provenance in {name} to be ours, got something else"
         raise ConfigurationError(message) from error
@@ -221,7 +221,7 @@ def _told(file: BinaryIO, name: str) -> Provenance:
         )
         raise ConfigurationError(message)
     try:
-        return _checked(told)
+        return _validated(values)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, wrong["loc"]))[:60]
@@ -245,9 +245,9 @@ def _model(settings: Settings) -> tuple[str, str]:
     return PureWindowsPath(given).name or "folder", "folder"
 
 
-def _checked(told: Mapping[str, Any]) -> Provenance:
+def _validated(values: Mapping[str, Any]) -> Provenance:
     # As JSON: only so does strictness let a mapping be a dataclass.
-    return _adapter().validate_json(json.dumps(told, ensure_ascii=False))
+    return _adapter().validate_json(json.dumps(values, ensure_ascii=False))
 
 
 @cache

@@ -149,7 +149,7 @@ def test_a_signal_ends_a_batch_soon_and_well(
     assert ended.ended is not None
     assert ended.ended < 5
     assert re.search(
-        r"error: interrupted; run the same command again to go on: socratic batch \S+ "
+        r"error: interrupted; run the same command again to resume: socratic batch \S+ "
         rf"--out {re.escape(str(out))}",
         ended.told,
     ), ended.told

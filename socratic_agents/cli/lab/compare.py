@@ -30,7 +30,7 @@ __all__ = ("lab",)
 
 ARMS = "first,best_of_n,expand,classic_last,classic_caption,default"
 
-lab = typer.Typer(help="Find out whether and why it works.", no_args_is_help=True)
+lab = typer.Typer(help="Experiments: whether and why it works.", no_args_is_help=True)
 register_survey(lab)
 register_samples(lab)
 register_studies(lab)
@@ -38,7 +38,7 @@ register_studies(lab)
 
 @lab.callback()
 def _lab() -> None:
-    """Keep the command's name, of which there is only one so far."""
+    """Hold the commands of experiments."""
 
 
 @lab.command("compare")
@@ -88,7 +88,7 @@ def _compare(  # noqa: PLR0913 - an option each
     settings = Settings(**overrides)
     chosen = _prompts(prompts, sample, kind, settings)
     if dry_run:
-        return _forecast(names, settings, images, overrides, len(chosen))
+        return _print_estimate(names, settings, images, overrides, len(chosen))
     with _room(out), redirect_stdout(sys.stderr):  # libraries may print
         comparison = _run(chosen, settings, names, images, overrides, metric, out)
         if out is not None:
@@ -101,9 +101,9 @@ def _compare(  # noqa: PLR0913 - an option each
 
 @contextmanager
 def _room(folder: Path | None) -> Iterator[None]:
-    """Make the folder before hours are spent; take it away if nothing came of them.
+    """Make the folder before hours are spent; remove it if nothing came of them.
 
-    An interrupted run leaves images that nothing tells of, so they go with it.
+    An interrupted run leaves images that nothing refers to, so they go with it.
 
     Raises:
         ConfigurationError: If it cannot be written.
@@ -162,7 +162,7 @@ def _run(
 
 
 def _progress(total: int) -> Callable[[Trial, str], None]:
-    """Return who tells, at every tenth of the way, how far it is."""
+    """Return what prints progress, at every tenth of the way."""
     done = 0
 
     def tell(_trial: Trial, _arm: str) -> None:
@@ -248,7 +248,7 @@ def _prompts(
     return chosen
 
 
-def _forecast(
+def _print_estimate(
     names: Sequence[str],
     settings: Settings,
     images: int,
@@ -259,8 +259,8 @@ def _forecast(
     from socratic_agents.runtime.cost_estimate import worst_case
 
     for name, policy in find_arms(names, images=images).items():
-        forecast = worst_case(policy.settings(settings, images, given))
-        sys.stderr.write(f"{name}: {forecast.lines(prompts)[0]}\n")
+        estimate = worst_case(policy.settings(settings, images, given))
+        sys.stderr.write(f"{name}: {estimate.lines(prompts)[0]}\n")
     sys.stderr.write("what several arms draw alike is drawn once\n")
     return 0
 

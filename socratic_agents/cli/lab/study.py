@@ -1,4 +1,4 @@
-"""``socratic lab run``, and ``report``: a study, and what it says."""
+"""``socratic lab run``, and ``report``: run a study, and report it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def _run(  # noqa: PLR0913 - an option each
     *,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where it is kept; the same goes on."),
+        typer.Option(
+            metavar="DIR", help="Folder of the study; the same one again resumes."
+        ),
     ] = None,
     n: Annotated[
         int | None, typer.Option("-n", metavar="N", help="Prompts in all.")
@@ -59,7 +61,7 @@ def _run(  # noqa: PLR0913 - an option each
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Run a study; the same command again goes on where it stopped."""
+    """Run a study; the same command again resumes."""
     from socratic_agents.lab.study.load import read_study
     from socratic_agents.lab.study.plan import plan_study
 
@@ -74,7 +76,7 @@ def _run(  # noqa: PLR0913 - an option each
         bank=bank,
     )
     if dry_run:
-        return _forecast(plan, as_json=as_json)
+        return _print_estimate(plan, as_json=as_json)
     folder = Path(f"socratic-{path.stem}") if out is None else out
     with redirect_stdout(sys.stderr):  # libraries may print
         _go(ctx, plan, folder)
@@ -90,7 +92,7 @@ def _report(
     *,
     as_json: AsJson = False,
 ) -> int:
-    """Make the tables, plots and pages of a study again; no model is opened."""
+    """Rebuild tables, plots and pages of a study; no model is opened."""
     return _finish(_write(directory), as_json=as_json)
 
 
@@ -111,13 +113,13 @@ def _write(folder: Path) -> dict[str, Any]:
 
 
 def _finish(figures: Mapping[str, Any], *, as_json: bool) -> int:
-    """Print the figures; tell by the exit code whether something failed."""
+    """Print the figures; the exit code says whether something failed."""
     if as_json:
         sys.stdout.write(f"{json.dumps(figures, allow_nan=False)}\n")
     return 1 if figures["failed"] else 0
 
 
-def _forecast(plan: StudyPlan, *, as_json: bool) -> int:
+def _print_estimate(plan: StudyPlan, *, as_json: bool) -> int:
     from socratic_agents.lab.study.cost_estimate import forecast_study
 
     forecast = forecast_study(plan)

@@ -95,7 +95,7 @@ def _results(
         bool, typer.Option("--json", help="Print the results as JSON on stdout.")
     ] = False,
 ) -> int:
-    """Tell what people said, and which automatic judge says the same."""
+    """Report what people answered, and which automatic judge agrees."""
     from socratic_agents.lab.survey.design import read_key
     from socratic_agents.lab.survey.responses import read_responses
     from socratic_agents.lab.survey.results import survey_results

@@ -47,7 +47,7 @@ def surroundings(ctx: typer.Context) -> StudyContext:
 
 
 def tell(line: str) -> None:
-    """Say something to people, at once."""
+    """Print a line for people, at once."""
     sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
     sys.stderr.flush()
 
@@ -71,7 +71,7 @@ def _harvest(
         str | None, typer.Option(metavar="NAME", help="Of a study, this arm alone.")
     ] = None,
 ) -> int:
-    """Take good rewrites out of a run, as examples for a template."""
+    """Mine good rewrites from a run, as examples for a template."""
     from socratic_agents.lab.tuning.mine_examples import as_bank, harvest_folder
     from socratic_agents.storage.files import write_files
 
