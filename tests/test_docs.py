@@ -10,10 +10,12 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from socratic_agents.cli.app import main
 from socratic_agents.config.field import Group
@@ -138,6 +140,18 @@ def test_examples_run_and_are_short(
     assert capsys.readouterr().out
     assert len(example.read_text("utf-8").splitlines()) < 50
     assert folder.exists()
+
+
+def test_the_citation_is_that_of_the_package() -> None:
+    """``CITATION.cff`` has what the format asks for, as the package has it."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert ("1.2.0", "software") == (cited["cff-version"], cited["type"])
+    assert cited["message"]
+    assert cited["title"] == project["name"].replace("-", "_")
+    for name in ("authors", "keywords", "license", "version"):
+        assert cited[name] == project[name]
+    assert cited["abstract"].rstrip(".") == project["description"]
 
 
 if __name__ == "__main__":
