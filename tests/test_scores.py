@@ -23,9 +23,7 @@ from socratic_agents.lab.datasets.types import PromptRow
 from socratic_agents.lab.metrics.paired import compare_scores, with_holm
 from socratic_agents.lab.metrics.scores import Scores, Value, same_record, summarise
 from socratic_agents.lab.study.trajectory import (
-    course_scores,
     loop_figures,
-    round_scores,
     subjects_of,
     trajectory_of,
 )
@@ -198,7 +196,6 @@ def test_the_course_of_a_refinement() -> None:
     )
     assert (0.5, 0.75, 0.4) == pytest.approx([v.value for v in trajectory.by_round])
     assert 1 == trajectory.best_round
-    assert trajectory.stop_is_best is False
 
 
 def test_nothing_measured_is_no_course() -> None:
@@ -206,10 +203,8 @@ def test_nothing_measured_is_no_course() -> None:
     trajectory = trajectory_of(refinement(1, 1), [value(None), value(None)])
     assert trajectory.maximum == trajectory.terminated == Value.missing("black image")
     assert trajectory.best_round is None
-    assert trajectory.stop_is_best is None
     empty = trajectory_of(refinement(1, 0), [value(0.5)])
     assert "no image" == empty.terminated.reason
-    assert empty.stop_is_best is None
 
 
 def test_each_candidate_has_its_value() -> None:
@@ -240,38 +235,8 @@ def test_what_the_loops_did() -> None:
         found.early_stop.n,
         found.early_stop.excluded,
     )
-    assert ((0, 1), (1, 2)) == found.stop_rounds
-    assert (3, 4, 1) == (
-        found.stop_is_best.count,
-        found.stop_is_best.n,
-        found.stop_is_best.excluded,
-    )
-    told = json.loads(json.dumps(found.to_json()))
-    assert {"0": 1, "1": 2} == told["stop_rounds"]
-    assert 0.75 == told["early_stop"]["share"]
     nobody = loop_figures([], excluded=1)
     assert nobody.early_stop.share is None
-
-
-def test_courses_become_scores_again() -> None:
-    """They keep the record, so that they are compared as scores are."""
-    measured = scores(0.5, 0.8, 0.9)
-    trajectories = [
-        trajectory_of(refinement(1, 1, best=(1, 0)), [value(0.5), value(0.8)]),
-        trajectory_of(refinement(1), [value(0.9)]),
-    ]
-
-    found = course_scores(trajectories, measured)
-    by_round = round_scores(trajectories, measured)
-
-    assert (0.8, 0.9) == found["selected"].known == found["maximum"].known
-    assert (0.5, 0.9) == found["first"].known
-    assert [(0.5, 0.9), (0.8,)] == [one.known for one in by_round]
-    assert {"the refinement had ended": 1} == by_round[1].causes
-    assert 0.15 == pytest.approx(
-        compare_scores(found["selected"], found["first"]).difference.mean
-    )
-    assert () == round_scores([], measured)
 
 
 def test_every_image_is_a_subject() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
@@ -110,7 +110,4 @@ def with_holm(tests: Mapping[str, PairedTest]) -> dict[str, PairedTest]:
 def _smallest(differences: Sequence[float]) -> float | None:
     if len(differences) < 2:
         return None
-    mean = math.fsum(differences) / len(differences)
-    squares = math.fsum((value - mean) ** 2 for value in differences)
-    spread = math.sqrt(squares / (len(differences) - 1))
-    return smallest_effect(spread, len(differences))
+    return smallest_effect(stdev(differences), len(differences))

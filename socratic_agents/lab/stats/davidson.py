@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
-__all__ = ("davidson", "fitted")
+__all__ = ("fit_davidson",)
 
 PRIOR = 0.5
 """Votes that each arm is given against each other one, so that an arm that never lost
@@ -20,38 +20,12 @@ STEPS, LONGEST, NEAR = 200, 2.0, 1e-10
 """Of Newton's method: at most so many, none longer than this, until one is as short."""
 
 
-def davidson(wins: Any, ties: Any, *, prior: float = 0.0) -> tuple[list[float], float]:
-    """Return each arm's strength, their mean 0, and how readily people say tie.
+def fit_davidson(counts: Any, size: int, *, seen: Any, prior: float = PRIOR) -> Any:
+    """Return the most likely strengths and tie parameters of many data sets at once.
 
     Of two arms with strengths ``a`` and ``b``, the chances that the first wins, that
     the second does, and of a tie are as ``exp(a)`` to ``exp(b)`` to
     ``tie * exp((a + b) / 2)``. Without ties this is Bradley and Terry's model.
-
-    Args:
-        wins: ``(arms, arms)``; how often the arm of the row was preferred.
-        ties: The same shape, symmetric; how often the two were tied.
-        prior: Wins added for both sides of every two arms that met, 0 or more.
-
-    Raises:
-        ValueError: If no finite strengths are the most likely, as of an arm that never
-            lost; give a prior.
-    """
-    import numpy as np
-
-    size = len(wins)
-    counts = np.array(
-        [(wins[i][j], wins[j][i], ties[i][j]) for i, j in combinations(range(size), 2)],
-        dtype=float,
-    ).reshape(1, -1, 3)
-    values, shares = fitted(counts, size, seen=counts[0], prior=prior)
-    if not np.isfinite(values).all():
-        message = "expected arms that all won and lost, got one that did not; use prior"
-        raise ValueError(message)
-    return values[0].tolist(), float(shares[0])
-
-
-def fitted(counts: Any, size: int, *, seen: Any, prior: float = PRIOR) -> Any:
-    """Return the most likely strengths and tie parameters of many data sets at once.
 
     Args:
         counts: ``(sets, pairs, 3)``: first wins, second wins, ties.

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
-from socratic_agents.lab.stats.permutation import sign_flip_test
-from socratic_agents.lab.stats.proportions import Proportion, proportion
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-__all__ = ("pairs_needed", "power_of", "simulated_power", "smallest_effect")
+__all__ = ("pairs_needed", "smallest_effect")
 
 ALPHA = 0.05
 """How often a two-sided test may see what is not there."""
@@ -49,24 +42,6 @@ def pairs_needed(
     return math.ceil((reach * spread / effect) ** 2 + z * z / 2)
 
 
-def power_of(effect: float, spread: float, n: int, *, alpha: float = ALPHA) -> float:
-    """Return the share of studies that show a true difference, by approximation.
-
-    The inverse of ``pairs_needed``.
-
-    Args:
-        effect: The true mean difference, in units of the metric.
-        spread: Standard deviation of the pairs' differences, above 0.
-        n: Pairs.
-        alpha: Of the two-sided test, in (0, 1).
-    """
-    z = NormalDist().inv_cdf(1 - alpha / 2)
-    pairs = max(0.0, n - z * z / 2)
-    moved = abs(effect) / spread * math.sqrt(pairs)
-    normal = NormalDist()
-    return normal.cdf(moved - z) + normal.cdf(-moved - z)
-
-
 def smallest_effect(
     spread: float, n: int, *, power: float = 0.8, alpha: float = ALPHA
 ) -> float | None:
@@ -89,44 +64,3 @@ def smallest_effect(
     if pairs <= 0:
         return None
     return (z + NormalDist().inv_cdf(power)) * spread / math.sqrt(pairs)
-
-
-def simulated_power(
-    differences: Sequence[float],
-    effect: float,
-    n: int,
-    *,
-    seed: int = 0,
-    runs: int = 400,
-    resamples: int = 499,
-) -> Proportion:
-    """Return how often the sign-flip test shows an effect, by simulation.
-
-    Studies of ``n`` pairs are drawn from differences that were really measured, moved
-    so that their mean is the effect: their skew and their steps stay.
-
-    Args:
-        differences: Of a pilot study, at least 2.
-        effect: The true mean difference, in units of the metric.
-        n: Pairs of one study, 1 or more.
-        seed: Of the drawing.
-        runs: Studies that are drawn, 1 or more.
-        resamples: Of each test.
-
-    Raises:
-        ValueError: If there are fewer than two differences.
-    """
-    import numpy as np
-
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < 2:
-        message = f"expected at least 2 differences, got {len(values)}; run a pilot"
-        raise ValueError(message)
-    rng = np.random.default_rng(seed)
-    moved = values - values.mean() + effect
-    shown = 0
-    for run in range(runs):
-        drawn = rng.choice(moved, n)
-        p = sign_flip_test(drawn.tolist(), seed=run, resamples=resamples).p
-        shown += int(p is not None and p < ALPHA)
-    return proportion(shown, runs)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.stats.davidson import fitted
+from socratic_agents.lab.stats.davidson import fit_davidson
+from socratic_agents.lab.stats.proportions import proportion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,14 +21,10 @@ __all__ = (
     "majority",
     "preference",
     "standings",
-    "wilson_interval",
 )
 
 RESAMPLES = 1_999
 """Of a bootstrap; chance then moves an end by about 2 % of the half width."""
-
-Z = 1.959963984540054
-"""Quantile of the normal distribution that a 95 % interval reaches to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,14 +107,14 @@ def preference(
         return None
     counts = _counts(votes, arms)
     total = counts.sum(axis=0, keepdims=True)
-    values, ties = fitted(total, len(arms), seen=total[0])
+    values, ties = fit_davidson(total, len(arms), seen=total[0])
     ends: Any = [[None] * len(arms)] * 2
     if len(counts) > 1:
         random = np.random.default_rng(seed)
         shares = np.full(len(counts), 1 / len(counts))
         weights = random.multinomial(len(counts), shares, size=resamples)
         drawn = np.tensordot(weights, counts, axes=1)
-        resampled, _ = fitted(drawn, len(arms), seen=total[0])
+        resampled, _ = fit_davidson(drawn, len(arms), seen=total[0])
         ends = np.quantile(resampled, (0.025, 0.975), axis=0).tolist()
     strengths = [
         Strength(arm=arm, value=float(value), low=low, high=high)
@@ -151,35 +147,19 @@ def majority(signs: Sequence[int]) -> int:
     return (total > 0) - (total < 0)
 
 
-def wilson_interval(successes: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share.
-
-    Args:
-        successes: 0 to ``n``.
-        n: 1 or more, independent of each other.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical
-    inference", Journal of the American Statistical Association 22 (1927), 209-212.
-    """
-    share, square = successes / n, Z * Z / n
-    middle = (share + square / 2) / (1 + square)
-    reach = math.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
-
-
 def _standing(one: str, other: str, prompts: Sequence[Sequence[int]]) -> PairwiseResult:
     signs = [majority(signs) for signs in prompts]
     won, lost = signs.count(1), signs.count(-1)
-    low, high = wilson_interval(won, won + lost) if won + lost else (None, None)
+    rate = proportion(won, won + lost)
     return PairwiseResult(
         one=one,
         other=other,
         won=won,
         tied=signs.count(0),
         lost=lost,
-        rate=won / (won + lost) if won + lost else None,
-        low=low,
-        high=high,
+        rate=rate.share,
+        low=rate.low,
+        high=rate.high,
         votes=sum(map(len, prompts)),
     )
 

@@ -1,10 +1,8 @@
-"""Shares: how many of some cases it is, how sure one can be, and what is left out."""
+"""Proportions: how many of some cases it is, how sure one can be, and what is left out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from socratic_agents.lab.stats.preference import wilson_interval
 
 __all__ = ("Proportion", "proportion")
 
@@ -24,18 +22,22 @@ class Proportion:
 
 
 def proportion(count: int, n: int, *, excluded: int = 0) -> Proportion:
-    """Return a share with its interval.
+    """Return a proportion with its interval.
 
     Args:
         count: 0 to ``n``.
-        n: Cases that it is known of.
-        excluded: Cases that it is not known of; they are in no share.
+        n: Cases that it is known of, independent of each other.
+        excluded: Cases that it is not known of; they are in no proportion.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical
+    inference", Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    if not n:
-        return Proportion(
-            count=0, n=0, share=None, low=None, high=None, excluded=excluded
-        )
-    low, high = wilson_interval(count, n)
+    from scipy.stats import binomtest
+
+    share = low = high = None
+    if n:
+        interval = binomtest(count, n).proportion_ci(method="wilson")
+        share, low, high = count / n, float(interval.low), float(interval.high)
     return Proportion(
-        count=count, n=n, share=count / n, low=low, high=high, excluded=excluded
+        count=count, n=n, share=share, low=low, high=high, excluded=excluded
     )

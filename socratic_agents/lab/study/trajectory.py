@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from socratic_agents.core.history import StopReason
 from socratic_agents.lab.metrics.scores import Subject, Value
@@ -17,16 +17,13 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.outcome import Refinement
     from socratic_agents.lab.datasets.types import PromptRow
-    from socratic_agents.lab.metrics.scores import Scores
     from socratic_agents.lab.stats.bootstrap import Interval
     from socratic_agents.lab.stats.proportions import Proportion
 
 __all__ = (
     "LoopFigures",
     "Trajectory",
-    "course_scores",
     "loop_figures",
-    "round_scores",
     "subjects_of",
     "trajectory_of",
 )
@@ -54,38 +51,17 @@ class Trajectory:
     best_round: int | None
     """The first round that has the maximum; ``None`` if nothing has a value."""
 
-    @property
-    def stop_is_best(self) -> bool | None:
-        """Whether the last round has the maximum; ``None``: nobody can say."""
-        last = self.terminated.value
-        if self.maximum.value is None or last is None:
-            return None
-        return self.best_round == self.cycles
-
 
 @dataclass(frozen=True, kw_only=True)
 class LoopFigures:
-    """What many refinements did, without a metric but for ``stop_is_best``."""
+    """What many refinements did, whatever their images are worth."""
 
     n: int
     excluded: int
     """Prompts whose refinement failed; they are in none of the figures."""
     cycles: Interval
     early_stop: Proportion
-    stop_rounds: tuple[tuple[int, int], ...]
-    """Of those that the judge ended: cycles done, and how many they are."""
-    stop_is_best: Proportion
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "n": self.n,
-            "excluded": self.excluded,
-            "cycles": dict(vars(self.cycles)),
-            "early_stop": dict(vars(self.early_stop)),
-            "stop_rounds": {str(cycles): n for cycles, n in self.stop_rounds},
-            "stop_is_best": dict(vars(self.stop_is_best)),
-        }
+    """How many of them the judge ended."""
 
 
 def subjects_of(
@@ -147,49 +123,6 @@ def trajectory_of(refinement: Refinement, values: Sequence[Value]) -> Trajectory
     )
 
 
-def course_scores(
-    trajectories: Sequence[Trajectory], scores: Scores
-) -> dict[str, Scores]:
-    """Return the scores ``first``, ``maximum``, ``terminated`` and ``selected``.
-
-    Args:
-        trajectories: One a prompt.
-        scores: Of the metric that they were measured with, for its record.
-    """
-    names = ("first", "maximum", "terminated", "selected")
-    return {
-        name: replace(scores, values=tuple(getattr(one, name) for one in trajectories))
-        for name in names
-    }
-
-
-def round_scores(
-    trajectories: Sequence[Trajectory], scores: Scores
-) -> tuple[Scores, ...]:
-    """Return the scores of each round, of all prompts.
-
-    A refinement that has ended has no value of the rounds after, and is excluded there
-    with this reason: late rounds are of the prompts that were hard, and must not be
-    compared with early ones but prompt by prompt.
-
-    Args:
-        trajectories: One a prompt.
-        scores: Of the metric that they were measured with, for its record.
-    """
-    ended = Value.missing("the refinement had ended")
-    rounds = max((len(one.by_round) for one in trajectories), default=0)
-    return tuple(
-        replace(
-            scores,
-            values=tuple(
-                one.by_round[n] if n < len(one.by_round) else ended
-                for one in trajectories
-            ),
-        )
-        for n in range(rounds)
-    )
-
-
 def loop_figures(
     trajectories: Sequence[Trajectory], *, excluded: int = 0, seed: int = 0
 ) -> LoopFigures:
@@ -201,18 +134,12 @@ def loop_figures(
         seed: Of the resampling.
     """
     ended = [one.stopped for one in trajectories if one.stopped is not None]
-    best = [one.stop_is_best for one in trajectories if one.stop_is_best is not None]
-    stops = Counter(one.cycles for one in trajectories if one.stopped)
     return LoopFigures(
         n=len(trajectories),
         excluded=excluded,
         cycles=mean_interval([float(one.cycles) for one in trajectories], seed=seed),
         early_stop=proportion(
             sum(ended), len(ended), excluded=len(trajectories) - len(ended)
-        ),
-        stop_rounds=tuple(sorted(stops.items())),
-        stop_is_best=proportion(
-            sum(best), len(best), excluded=len(trajectories) - len(best)
         ),
     )
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from socratic_agents.lab.stats.preference import wilson_interval
+from socratic_agents.lab.stats.proportions import proportion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,12 +55,12 @@ def judge_agreement(metric: str, leads: Sequence[float | None]) -> JudgeAgreemen
     scored = [lead for lead in leads if lead is not None]
     right = sum(lead > 0 for lead in scored)
     n = sum(lead != 0 for lead in scored)
-    low, high = wilson_interval(right, n) if n else (None, None)
+    accuracy = proportion(right, n)
     return JudgeAgreement(
         metric=metric,
-        accuracy=right / n if n else None,
-        low=low,
-        high=high,
+        accuracy=accuracy.share,
+        low=accuracy.low,
+        high=accuracy.high,
         n=n,
         undecided=len(scored) - n,
         unscored=len(leads) - len(scored),
@@ -106,8 +105,8 @@ def _told(judge: JudgeAgreement) -> str:
 
 def _auc(leads: Sequence[float]) -> float:
     """Return the area under the curve; each pair counts in both orders."""
-    mirrored = sorted(-lead for lead in leads)
-    below = sum(
-        bisect_left(mirrored, lead) + bisect_right(mirrored, lead) for lead in leads
-    )
-    return below / 2 / len(leads) ** 2
+    from scipy.stats import rankdata
+
+    n = len(leads)
+    ranks = rankdata([*leads, *(-lead for lead in leads)])
+    return float(ranks[:n].sum() - n * (n + 1) / 2) / n**2
