@@ -16,6 +16,7 @@ from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import CallError
 from socratic_agents.core.history import StopReason
+from socratic_agents.lab.compare.findings import comparison_json
 from socratic_agents.lab.compare.run import compare
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, Reply
@@ -83,7 +84,7 @@ def test_the_last_image_is_the_predecessors(comparison: Comparison) -> None:
 
 def test_what_is_reported_is_the_oracle(comparison: Comparison) -> None:
     """The record says by what, against whom, and with which command."""
-    told = comparison.to_json()
+    told = comparison_json(comparison)
     assert ("oracle", 3, 2, "best_of_n", "typed") == (
         told["metric"],
         told["images"],
@@ -142,7 +143,7 @@ def test_a_failing_prompt_is_left_out_with_its_cause() -> None:
         assert "LookupError: broken" in str(bad.excluded)
         assert "no " in str(dark.excluded)
         assert bad.images == len(bad.steps) or not bad.steps
-    assert 2 == found.to_json()["arms"]["first"]["excluded"]
+    assert 2 == comparison_json(found)["arms"]["first"]["excluded"]
 
 
 def test_why_an_arm_ended_is_told() -> None:

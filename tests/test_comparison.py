@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.compare.findings import comparison_json, findings, warnings
 from socratic_agents.lab.compare.page import comparison_html
 from socratic_agents.lab.compare.plots import anytime_plot, round_plot
 from socratic_agents.lab.compare.result import (
@@ -99,7 +100,7 @@ def test_the_json_form() -> None:
         ),
     )
     shown = comparison(default, best, settings={"seed": 7}, command="socratic lab")
-    record = shown.to_json()
+    record = comparison_json(shown)
     assert record == json.loads(json.dumps(record, allow_nan=False))
     assert {
         "schema": 1,
@@ -137,7 +138,7 @@ def test_the_json_form() -> None:
 
 def test_what_is_not_known_is_null() -> None:
     """An arm without one value has no mean, no interval and no share."""
-    told = comparison(arm("best_of_n", [None]), arm("default", [None])).to_json()
+    told = comparison_json(comparison(arm("best_of_n", [None]), arm("default", [None])))
     empty = told["arms"]["default"]
     unknown = ("mean", "whole", "images", "llm_calls", "seconds", "input_tokens")
     assert [None] * 6 == [empty[key] for key in unknown]
@@ -167,9 +168,8 @@ def test_any_values_can_be_told(
         arm("best_of_n", theirs),
         arm("classic_last", theirs, steps=steps((None, None), (0.25, 0.25))),
         command=text,
-        remarks=(text,),
     )
-    record = shown.to_json()
+    record = comparison_json(shown)
     json.dumps(record, allow_nan=False)
     for name, values in (("default", ours), ("best_of_n", theirs)):
         told = record["arms"][name]
@@ -254,12 +254,12 @@ def test_an_arm_is_run_once() -> None:
 def test_findings_whichever_way(by: float, said: str) -> None:
     """A gain, a loss and nothing are told in the same words, with their figures."""
     shown = comparison(arm("best_of_n", BASE), arm("default", shifted(by)))
-    (finding,) = shown.findings()
+    (finding,) = findings(shown)
     assert finding.startswith(said)
     told = shown.differences["default"]
     assert f"; {told.win} won, {told.tie} tied, {told.loss} lost." in finding
     assert f"95 % interval {told.low:+.4f} to {told.high:+.4f};" in finding
-    assert () == shown.warnings()
+    assert () == warnings(shown)
 
 
 def test_a_finding_needs_more_than_an_interval() -> None:
@@ -267,7 +267,7 @@ def test_a_finding_needs_more_than_an_interval() -> None:
     shown = comparison(
         arm("best_of_n", [0.5] * 40), arm("default", [0.75] * 5 + [0.5] * 35)
     )
-    (finding,) = shown.findings()
+    (finding,) = findings(shown)
     low = shown.differences["default"].low
     assert low is not None
     assert low > 0
@@ -281,7 +281,7 @@ def test_a_finding_of_one_pair_has_no_interval() -> None:
     assert (
         "default cannot be told apart from best_of_n: oracle +0.2500 on average; "
         "1 won, 0 tied, 0 lost."
-    ) == shown.findings()[0]
+    ) == findings(shown)[0]
 
 
 def test_without_pairs_there_is_no_finding() -> None:
@@ -289,7 +289,7 @@ def test_without_pairs_there_is_no_finding() -> None:
     shown = comparison(arm("best_of_n", [None, 0.5]), arm("default", [0.5, None]))
     assert (
         "default cannot be compared with best_of_n: no prompt has a value of both."
-    ) == shown.findings()[0]
+    ) == findings(shown)[0]
 
 
 @pytest.mark.parametrize("name", ["classic_last", "classic_caption"])
@@ -308,10 +308,10 @@ def test_the_predecessors_finding(name: str, by: float, said: str, meant: str) -
         for index, (first, value) in enumerate(zip(BASE, shifted(by), strict=True))
     )
     shown = comparison(ArmResult(name=name, trials=trials))
-    (finding,) = shown.findings()
+    (finding,) = findings(shown)
     assert finding.startswith(f"What {name} returns {said} its own first image: oracle")
     assert f"This {meant} the predecessor's finding" in finding
-    assert 40 == shown.to_json()["since_first"][name]["n"]
+    assert 40 == comparison_json(shown)["since_first"][name]["n"]
 
 
 def test_only_the_predecessor_has_its_finding() -> None:
@@ -319,7 +319,7 @@ def test_only_the_predecessor_has_its_finding() -> None:
     shown = comparison(
         arm("default", [0.5], steps=steps((0.25, 0.5))), arm("classic_last", [0.5])
     )
-    assert () == shown.findings()
+    assert () == findings(shown)
     assert ["classic_last"] == list(shown.since_first)
 
 
@@ -337,7 +337,7 @@ def test_an_arm_is_held_to_its_own_scores() -> None:
     assert (
         "Returned less than the first image, by the arm's own scores: "
         "expand 0 of 2, default 1 of 2."
-    ) == shown.findings()[-1]
+    ) == findings(shown)[-1]
 
 
 def test_what_is_left_out_is_warned_of() -> None:
@@ -355,17 +355,17 @@ def test_what_is_left_out_is_warned_of() -> None:
     assert {"no route": 2, "time out": 1} == left_out.causes
     assert (
         "default: 3 of 40 prompts are left out of all means, 2 because: no route"
-    ) in shown.warnings()
+    ) in warnings(shown)
     assert 37 == shown.differences["default"].n
 
 
 def test_a_missing_base_is_warned_of() -> None:
     """Where the arm to compare with was not run nothing is compared."""
     shown = comparison(arm("default", BASE))
-    assert {} == shown.to_json()["differences"]
-    assert (
-        "best_of_n was not run, so nothing is compared with it.",
-    ) == shown.warnings()
+    assert {} == comparison_json(shown)["differences"]
+    assert ("best_of_n was not run, so nothing is compared with it.",) == warnings(
+        shown
+    )
     assert "prompt by prompt" not in printed(shown)
 
 
@@ -374,24 +374,22 @@ def test_unequal_arms_are_warned_of() -> None:
     shown = comparison(
         arm("best_of_n", BASE), arm("greedy", BASE, images=4), arm("short", BASE[:30])
     )
-    text = " ".join(shown.warnings())
+    text = " ".join(warnings(shown))
     assert "greedy drew up to 4 images for a prompt, though 3 were allowed" in text
     assert "short was run on 30 of 40 prompts only." in text
     assert "best_of_n" not in text
 
 
 def test_weak_comparisons_are_warned_of_once() -> None:
-    """Arms with the same warning share it, after the remarks of the runner."""
+    """Arms with the same warning share it."""
     shown = comparison(
         arm("best_of_n", [0.5] * 3),
         arm("a", [0.75] * 3),
         arm("b", [0.25] * 3),
-        remarks=("the metric is a guess",),
     )
     assert (
-        "the metric is a guess",
         "a, b: 3 pairs are too few for a conclusion; run at least 20.",
-    ) == shown.warnings()
+    ) == warnings(shown)
 
 
 def test_values_after_each_image() -> None:
@@ -409,7 +407,7 @@ def test_values_after_each_image() -> None:
     after = (0.5, 2 / 3, 2 / 3, 2 / 3)
     assert after == pytest.approx(shown.anytime(4))
     assert (0.5, 0.75, 0.25) == shown.by_round()
-    record = comparison(shown, images=2).to_json()["arms"]["default"]
+    record = comparison_json(comparison(shown, images=2))["arms"]["default"]
     assert ([0.5, 0.6667], [0.5, 0.75, 0.25]) == (record["anytime"], record["rounds"])
 
 
@@ -444,7 +442,7 @@ def test_the_table() -> None:
     assert ["0", "0", "39", "39"] == ours[1][-4:]
     nothing = next(row for row in rows if row[:1] == ["empty"])
     assert ["empty", *["-"] * 7, "40"] == nothing
-    for sentence in (*shown.findings(), *shown.warnings()):
+    for sentence in (*findings(shown), *warnings(shown)):
         assert sentence in text
 
 
@@ -467,12 +465,11 @@ def evil(text: str) -> Comparison:
         metric=text,
         settings={text: text},
         command=text,
-        remarks=(text,),
     )
 
 
 def test_text_does_not_steer_a_terminal() -> None:
-    """Markup and escapes in names, causes and remarks are printed, not obeyed."""
+    """Markup and escapes in names and causes are printed, not obeyed."""
     text = printed(evil(STEERING))
     assert "Warning: [bold red]loud[/] [link=x]y[/link]" in text
     assert "\x1b" not in text
@@ -517,8 +514,8 @@ def test_the_page_is_complete() -> None:
         "socratic lab compare prompts.txt",
         "prompt 39",
         "after each image",
-        *shown.findings(),
-        *shown.warnings(),
+        *findings(shown),
+        *warnings(shown),
     ):
         assert words in text
     assert "scorer" not in text

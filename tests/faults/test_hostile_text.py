@@ -245,7 +245,6 @@ def comparison(source: str, text: str) -> Comparison:
         ),
         settings={"judge": arm},
         command=arm,
-        remarks=(arm,),
     )
 
 

@@ -95,7 +95,11 @@ def _compare(  # noqa: PLR0913 - an option each
             page = _keep(out, comparison)
             sys.stderr.write(f"page: {sanitize_for_terminal(str(page.resolve()))}\n")
     if as_json:
-        sys.stdout.write(f"{json.dumps(comparison.to_json(), allow_nan=False)}\n")
+        from socratic_agents.lab.compare.findings import comparison_json
+
+        sys.stdout.write(
+            f"{json.dumps(comparison_json(comparison), allow_nan=False)}\n"
+        )
     return 0
 
 
@@ -176,6 +180,7 @@ def _progress(total: int) -> Callable[[Trial, str], None]:
 
 def _keep(folder: Path, comparison: Comparison) -> Path:
     """Write figures, trials, plots and a page into a folder; return the page."""
+    from socratic_agents.lab.compare.findings import comparison_json
     from socratic_agents.lab.compare.page import comparison_html
     from socratic_agents.lab.compare.plots import anytime_plot, round_plot
     from socratic_agents.lab.compare.result import trials_jsonl
@@ -193,7 +198,7 @@ def _keep(folder: Path, comparison: Comparison) -> Path:
     }
     shown = {caption: png for caption, (_, png) in plots.items()}
     page = comparison_html(comparison, plots=shown)
-    figures = json.dumps(comparison.to_json(), indent=2, allow_nan=False)
+    figures = json.dumps(comparison_json(comparison), indent=2, allow_nan=False)
     files = {
         "comparison.json": f"{figures}\n".encode(),
         "trials.jsonl": "".join(f"{t}\n" for t in trials_jsonl(comparison)).encode(),

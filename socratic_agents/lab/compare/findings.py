@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from socratic_agents.lab.compare.result import SCHEMA
 from socratic_agents.lab.stats.bootstrap import paired_values, power_warning
 
 if TYPE_CHECKING:
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
     from socratic_agents.lab.compare.result import Comparison
     from socratic_agents.lab.stats.bootstrap import Difference
 
-__all__ = ("findings", "warnings")
+__all__ = ("comparison_json", "findings", "warnings")
 
-STANDING = {1: "is above", 0: "cannot be told apart from", -1: "is below"}
+RELATION = {1: "is above", 0: "cannot be told apart from", -1: "is below"}
 """Sign of a difference to what it says."""
 
 REPEATED = {1: "contradicts", 0: "neither repeats nor contradicts", -1: "repeats"}
@@ -23,7 +24,7 @@ REPEATED = {1: "contradicts", 0: "neither repeats nor contradicts", -1: "repeats
 
 def findings(comparison: Comparison) -> tuple[str, ...]:
     """Return what came out, a sentence for each thing that was asked."""
-    return (*_standings(comparison), *_predecessors(comparison), *_own(comparison))
+    return (*_relations(comparison), *_predecessors(comparison), *_own(comparison))
 
 
 def warnings(comparison: Comparison) -> tuple[str, ...]:
@@ -31,8 +32,25 @@ def warnings(comparison: Comparison) -> tuple[str, ...]:
     return (*_missing(comparison), *_spent(comparison), *_power(comparison))
 
 
-def _standings(comparison: Comparison) -> Iterator[str]:
-    """Say of each arm how it stands to the one that all are compared with."""
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Return the JSON form of a comparison: its figures, and what they say."""
+    return {
+        "schema": SCHEMA,
+        "metric": comparison.metric,
+        "images": comparison.images,
+        "n": len(comparison.prompts),
+        "against": comparison.against,
+        **comparison.figures(),
+        "warnings": list(warnings(comparison)),
+        "findings": list(findings(comparison)),
+        "settings": dict(comparison.settings),
+        "seed": comparison.seed,
+        "command": comparison.command,
+    }
+
+
+def _relations(comparison: Comparison) -> Iterator[str]:
+    """Say of each arm how it compares with the one that all are compared with."""
     other = comparison.against
     for name, difference in comparison.differences.items():
         if not difference.n:
@@ -40,8 +58,8 @@ def _standings(comparison: Comparison) -> Iterator[str]:
                 f"{name} cannot be compared with {other}: no prompt has a value of both."
             )
             continue
-        standing = STANDING[difference.sign]
-        yield f"{name} {standing} {other}: {_told(difference, comparison.metric)}."
+        relation = RELATION[difference.sign]
+        yield f"{name} {relation} {other}: {_told(difference, comparison.metric)}."
 
 
 def _predecessors(comparison: Comparison) -> Iterator[str]:
@@ -53,9 +71,9 @@ def _predecessors(comparison: Comparison) -> Iterator[str]:
     for name, difference in comparison.since_first.items():
         if not difference.n:
             continue
-        standing = STANDING[difference.sign]
+        relation = RELATION[difference.sign]
         yield (
-            f"What {name} returns {standing} its own first image: "
+            f"What {name} returns {relation} its own first image: "
             f"{_told(difference, comparison.metric)}. This "
             f"{REPEATED[difference.sign]} the predecessor's finding that it is below."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.lab.compare.findings import findings, warnings
 from socratic_agents.lab.compare.tables import (
     ARM_HEADINGS,
     DIFFERENCE_HEADINGS,
@@ -41,6 +42,8 @@ def comparison_html(comparison: Comparison, *, plots: Mapping[str, bytes]) -> st
         ),
         plots={text: data_uri(data, kind="png") for text, data in plots.items()},
         prompts=_prompts(comparison),
+        findings=findings(comparison),
+        warnings=warnings(comparison),
     )
 
 

@@ -10,7 +10,6 @@ from functools import cached_property
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.compare.findings import findings, warnings
 from socratic_agents.lab.stats.bootstrap import mean_interval, paired_difference
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.lab.stats.bootstrap import Difference, Interval
 
-__all__ = ("ArmResult", "Comparison", "Step", "Trial", "trials_jsonl")
+__all__ = ("SCHEMA", "ArmResult", "Comparison", "Step", "Trial", "trials_jsonl")
 
 SCHEMA = 1
 """Version of the JSON form."""
@@ -190,8 +189,6 @@ class Comparison:
     """What to type to run it again."""
     seed: int = 0
     """Of the intervals' resampling."""
-    remarks: tuple[str, ...] = ()
-    """Warnings of whoever ran the arms; they stand before our own."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -232,33 +229,15 @@ class Comparison:
             if arm.name in PREDECESSORS
         }
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return sentences on what weakens the comparison."""
-        return (*self.remarks, *warnings(self))
-
-    def findings(self) -> tuple[str, ...]:
-        """Return sentences on what came out, whichever way."""
-        return findings(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form: the figures, rounded, without the single trials.
+    def figures(self) -> dict[str, Any]:
+        """Return the figures as JSON values, rounded, without the single trials.
 
         Means are of the trials that have a value, and ``null`` where there is none.
         """
         return {
-            "schema": SCHEMA,
-            "metric": self.metric,
-            "images": self.images,
-            "n": len(self.prompts),
-            "against": self.against,
             "arms": {arm.name: self._arm_json(arm) for arm in self.arms},
             "differences": _differences_json(self.differences),
             "since_first": _differences_json(self.since_first),
-            "warnings": list(self.warnings()),
-            "findings": list(self.findings()),
-            "settings": dict(self.settings),
-            "seed": self.seed,
-            "command": self.command,
         }
 
     def _arm_json(self, arm: ArmResult) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from socratic_agents.core.prompts import sanitize_for_terminal
+from socratic_agents.lab.compare.findings import findings, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ def arm_rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
             _number(arm["seconds"], ".1f"),
             str(arm["excluded"]),
         )
-        for name, arm in comparison.to_json()["arms"].items()
+        for name, arm in comparison.figures()["arms"].items()
     )
 
 
@@ -54,7 +55,7 @@ def difference_rows(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
             _ends(difference["ci"], "+.3f"),
             *(str(difference[key]) for key in ("win", "tie", "loss", "n")),
         )
-        for name, difference in comparison.to_json()["differences"].items()
+        for name, difference in comparison.figures()["differences"].items()
     )
 
 
@@ -76,9 +77,9 @@ def print_table(comparison: Comparison, file: IO[str]) -> None:
         styles = [STYLES[d.sign] for d in comparison.differences.values()]
         console.print(_text(f"compared with {comparison.against}, prompt by prompt"))
         console.print(_table(DIFFERENCE_HEADINGS, difference_rows(comparison), styles))
-    for finding in comparison.findings():
+    for finding in findings(comparison):
         console.print(_text(finding), soft_wrap=True)
-    for warning in comparison.warnings():
+    for warning in warnings(comparison):
         console.print(_text(f"Warning: {warning}", "yellow"), soft_wrap=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.compare.findings import STANDING
+from socratic_agents.lab.compare.findings import RELATION
 from socratic_agents.lab.metrics.scores import summarise
 from socratic_agents.lab.stats.bootstrap import FEWEST_PAIRS
 from socratic_agents.lab.study.significance import differences
@@ -29,7 +29,7 @@ def study_findings(values: StudyValues) -> tuple[str, ...]:
             found.append(f"{arm} cannot be compared with {values.against}.")
             continue
         sure = test.difference.sign if (test.p_holm or 0) < LEVEL else 0
-        found.append(f"{arm} {STANDING[sure]} {values.against}: {_told(test, metric)}.")
+        found.append(f"{arm} {RELATION[sure]} {values.against}: {_told(test, metric)}.")
     return tuple(found)
 
 
