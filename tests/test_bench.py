@@ -161,7 +161,9 @@ def test_figures_are_kept_where_nothing_can_be_drawn(
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(Exception, match="pip install") as problem:
-            efficiency_plot([{"curve": "sdxl"}])
+            efficiency_plot(
+                [{"curve": "sdxl", "llm_seconds": 1.0, "contender": "ours"}]
+            )
     small.error = problem.value
     assert 2 == main(["bench", "--json", "--out", str(tmp_path)])
     printed = capsys.readouterr()

@@ -107,21 +107,20 @@ def test_the_methods_name_what_the_figures_rest_on(finished: Path) -> None:
 
 def test_no_cell_of_a_csv_is_a_formula(tmp_path: Path) -> None:
     """A cause that a spreadsheet would work out is text there."""
-    from socratic_agents.lab.study.formats import as_csv, as_markdown
-    from socratic_agents.lab.study.table import StudyTable
+    from socratic_agents.lab.table import Table
 
-    table = StudyTable(
+    table = Table(
         name="t",
         title="T",
         note="N",
         columns=("cause", "p", "share", "share low", "share high", "tokens in", "k"),
         rows=(("=1+1|<b>", -0.5, 0.25, 0.1, 0.5, 1234.4, 1000), ("@x", *[None] * 6)),
     )
-    header, first, second = csv.reader(as_csv(table).decode().splitlines())
+    header, first, second = csv.reader(table.as_csv().decode().splitlines())
     assert ["cause", "p", "share"] == header[:3]
     assert ["'=1+1|<b>", "-0.5", "0.25"] == first[:3]
     assert ["'@x", ""] == second[:2]
-    shown = as_markdown(table)
+    shown = table.as_markdown()
     assert "| =1+1\\|&lt;b> | -0.5 | 25.0% (10.0% to 50.0%) | 1,234 | 1,000 |" in shown
     assert "| @x | - | - | - | - |" in shown
 

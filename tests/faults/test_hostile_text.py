@@ -50,8 +50,7 @@ from socratic_agents.lab.compare.result import (
     trials_jsonl,
 )
 from socratic_agents.lab.compare.tables import print_table
-from socratic_agents.lab.study.formats import as_csv
-from socratic_agents.lab.study.table import StudyTable
+from socratic_agents.lab.table import Table
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.report.html import notebook_html, report_html, word_changes
 from socratic_agents.storage.provenance import (
@@ -387,17 +386,15 @@ def test_one_place_writes_tables_for_spreadsheets() -> None:
         for path in (ROOT / "socratic_agents").rglob("*.py")
         if re.search(r"csv\.(writer|DictWriter)|to_csv", path.read_text("utf-8"))
     ]
-    assert ["formats"] == writers
+    assert ["table"] == writers
 
 
 @each_text
 def test_no_cell_of_a_table_is_a_formula(name: str) -> None:
     """It is the text, behind a quotation mark where a spreadsheet would work it out."""
     text = HOSTILE[name]
-    table = StudyTable(
-        name="arms", title="Arms", note="", columns=("arm",), rows=((text,),)
-    )
-    written = io.StringIO(as_csv(table).decode("utf-8"), newline="")
+    table = Table(name="arms", title="Arms", note="", columns=("arm",), rows=((text,),))
+    written = io.StringIO(table.as_csv().decode("utf-8"), newline="")
     _, (cell,) = csv.reader(written)
     assert cell[0] not in "=+-@\t\r\n"
     assert cell.removeprefix("'") == (

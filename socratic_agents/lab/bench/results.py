@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.compare.plots import COLOURS, DPI, INK, LINE, MARKERS, SOFT
+from socratic_agents.lab.plotting import (
+    COLOURS,
+    INK,
+    MARKERS,
+    SOFT,
+    bare_axes,
+    new_figure,
+    save_png,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,18 +111,10 @@ def efficiency_plot(results: Sequence[Mapping[str, Any]]) -> bytes:
     Raises:
         ConfigurationError: If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        message = (
-            "expected matplotlib to draw plots, found none; run "
-            "pip install 'socratic-agents[lab]'"
-        )
-        raise ConfigurationError(message) from error
     settings = list(dict.fromkeys((r["curve"], r["llm_seconds"]) for r in results))
     names = list(dict.fromkeys(str(one["contender"]) for one in results))
     rows = (len(settings) + 1) // 2
-    figure = Figure(figsize=(9.0, 3.2 * rows + 0.7), facecolor="white", dpi=DPI)
+    figure = new_figure(9.0, 3.2 * rows + 0.7)
     panels = figure.subplots(rows, 2, squeeze=False, sharey=True).flatten()
     for panel, setting in zip(panels, settings, strict=False):
         curve, seconds = setting
@@ -133,9 +131,7 @@ def efficiency_plot(results: Sequence[Mapping[str, Any]]) -> bytes:
         handles, labels, loc="outside upper center", ncols=len(names), frameon=False
     )
     figure.set_layout_engine("constrained")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return save_png(figure)
 
 
 def _draw(
@@ -161,7 +157,4 @@ def _draw(
     panel.set_xticks(loops, [str(number) for number in loops])
     panel.minorticks_off()
     panel.set_ylim(0, 1.05)
-    panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.spines["bottom"].set_color(SOFT)
-    panel.grid(axis="y", color=LINE, linewidth=0.8)
-    panel.tick_params(colors=SOFT, length=0, labelsize=9)
+    bare_axes(panel)

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.lab.plotting import (
+    COLOURS,
+    INK,
+    MARKERS,
+    SOFT,
+    bare_axes,
+    new_figure,
+    save_png,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from socratic_agents.lab.compare.result import Comparison
 
 __all__ = ("anytime_plot", "round_plot")
 
-INK, SOFT, LINE = "#1d2129", "#5c6675", "#e4e1da"
-"""The colours of the report."""
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Told apart by colour-blind eyes too.
-
-Source: Okabe and Ito, "Color Universal Design" (2008), without its yellow, which
-is too light for a line on white.
-"""
-
-MARKERS = ("o", "s", "^", "D", "v", ">")
-
-SIZE, DPI = (6.4, 4.0), 200
-"""Inches, and pixels in each: sharp where it is shown 600 pixels wide."""
+SIZE = (6.4, 4.0)
+"""Inches; 200 pixels in each are sharp where it is shown 600 pixels wide."""
 
 GAP = 0.062
 """Least distance of two labels, as a share of the plot's height."""
@@ -67,7 +61,7 @@ def _plot(
     across: str,
     up: str,
 ) -> bytes:
-    figure = _figure()
+    figure = new_figure(*SIZE)
     axes = figure.add_axes((0.115, 0.135, 0.625, 0.82))
     colours = _colours(lines, comparison.against)
     ends = {}
@@ -94,21 +88,7 @@ def _plot(
     # A metric's name is data: a dollar in it is no formula.
     axes.set_ylabel(f"mean {comparison.metric} {up}", color=SOFT, parse_math=False)
     _label(axes, ends, colours)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _figure() -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        message = (
-            "expected matplotlib to draw plots, found none; run "
-            "pip install 'socratic-agents[lab]'"
-        )
-        raise ConfigurationError(message) from error
-    return Figure(figsize=SIZE, facecolor="white")
+    return save_png(figure)
 
 
 def _colours(names: Iterable[str], against: str) -> dict[str, str]:
@@ -122,10 +102,7 @@ def _dress(axes: Axes, longest: int) -> None:
     """Leave out of the frame what tells nothing."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(SOFT)
-    axes.grid(axis="y", color=LINE, linewidth=0.8)
-    axes.tick_params(colors=SOFT, length=0, labelsize=10)
+    bare_axes(axes, label_size=10)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     margin = 0.04 * max(longest - 1, 1)
     axes.set_xlim(1 - margin, longest + margin)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from socratic_agents.core.prompts import sanitize_for_terminal
 from socratic_agents.lab.compare.findings import findings, warnings
+from socratic_agents.lab.table import Table, plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,36 +67,19 @@ def print_table(comparison: Comparison, file: IO[str]) -> None:
     console = Console(file=file, highlight=False)
     prompts, budget = len(comparison.prompts), comparison.images
     title = f"{comparison.metric} on {prompts} prompts, up to {budget} images for each"
-    rows = arm_rows(comparison)
-    console.print(_text(title))
-    console.print(_table(ARM_HEADINGS, rows, [""] * len(rows)))
+    console.print(plain_text(title))
+    console.print(Table(columns=ARM_HEADINGS, rows=arm_rows(comparison)).as_rich())
     if comparison.differences:
         styles = [STYLES[d.sign] for d in comparison.differences.values()]
-        console.print(_text(f"compared with {comparison.against}, prompt by prompt"))
-        console.print(_table(DIFFERENCE_HEADINGS, difference_rows(comparison), styles))
+        console.print(
+            plain_text(f"compared with {comparison.against}, prompt by prompt")
+        )
+        table = Table(columns=DIFFERENCE_HEADINGS, rows=difference_rows(comparison))
+        console.print(table.as_rich(styles))
     for finding in findings(comparison):
-        console.print(_text(finding), soft_wrap=True)
+        console.print(plain_text(finding), soft_wrap=True)
     for warning in warnings(comparison):
-        console.print(_text(f"Warning: {warning}", "yellow"), soft_wrap=True)
-
-
-def _table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str]
-) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
-    )
-    for place, heading in enumerate(headings):
-        # A number that does not fit is folded, never cut.
-        table.add_column(heading, justify="right" if place else "left", overflow="fold")
-    for row, style in zip(rows, styles, strict=True):
-        table.add_row(*map(_text, row), style=style)
-    return table
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Return text as data: nothing in it is markup or steers a terminal."""
-    return Text(sanitize_for_terminal(text), style=style)
+        console.print(plain_text(f"Warning: {warning}", "yellow"), soft_wrap=True)
 
 
 def _number(value: float | None, form: str) -> str:

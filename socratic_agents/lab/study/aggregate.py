@@ -105,6 +105,22 @@ class StudyValues:
         """The name under which all prompts are."""
         return next(iter(self.sets))
 
+    def each_arm(
+        self, row: Callable[[str, str, Sequence[int], ArmValues], list[Any]]
+    ) -> tuple[tuple[Any, ...], ...]:
+        """Return the rows of every metric, set and arm.
+
+        Args:
+            row: Given the metric, the set, the places of its prompts and the arm.
+        """
+        return tuple(
+            (metric, name, arm.name, *cells)
+            for metric in self.metrics
+            for name, places in self.sets.items()
+            for arm in self.arms.values()
+            for cells in row(metric, name, places, arm)
+        )
+
 
 def study_values(manifest: Mapping[str, Any], runs: Iterable[ArmRun]) -> StudyValues:
     """Return what all arms of a study reached.

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.metrics.scores import summarise
+from socratic_agents.lab.plotting import (
+    COLOURS,
+    INK,
+    SOFT,
+    bare_axes,
+    new_figure,
+    save_png,
+)
 from socratic_agents.lab.study.significance import differences
 from socratic_agents.lab.study.stopping import stop_table
 
@@ -14,15 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from socratic_agents.lab.study.aggregate import ArmValues, StudyValues
 
 __all__ = ("study_plots",)
 
-INK, SOFT, LINE, BLUE, ORANGE = "#1d2129", "#5c6675", "#e4e1da", "#0072b2", "#d55e00"
-"""The colours of the report, and two that colour-blind eyes tell apart."""
-
+BLUE, ORANGE, *_ = COLOURS
 DPI = 160
 WIDTH, ROW = 7.2, 0.34
 """Inches: of a plot, and of an arm's row in it."""
@@ -110,7 +113,7 @@ def _iterations(values: StudyValues) -> bytes | None:
     boxes = {label: known for label, known in boxes.items() if known}
     if not boxes:
         return None
-    figure = _figure(WIDTH, 3.6)
+    figure = new_figure(WIDTH, 3.6)
     axes = figure.add_axes((0.1, 0.15, 0.88, 0.74))
     axes.boxplot(
         list(boxes.values()),
@@ -120,11 +123,12 @@ def _iterations(values: StudyValues) -> bytes | None:
         medianprops={"color": INK},
         meanprops={"marker": "o", "markerfacecolor": BLUE, "markeredgecolor": "white"},
     )
-    _dress(axes, across=False)
+    bare_axes(axes)
+    axes.set_axisbelow(True)
     axes.set_title(arm.name, loc="left", fontsize=10, color=INK, parse_math=False)
     axes.set_ylabel(metric, color=SOFT, parse_math=False)
     axes.set_xlabel("iteration", color=SOFT)
-    return _png(figure)
+    return save_png(figure, dpi=DPI)
 
 
 def _stops(values: StudyValues) -> bytes | None:
@@ -133,7 +137,7 @@ def _stops(values: StudyValues) -> bytes | None:
     arms = list(dict.fromkeys(row[1] for row in rows))
     if not arms:
         return None
-    figure = _figure(WIDTH, 3.4)
+    figure = new_figure(WIDTH, 3.4)
     axes = figure.add_axes((0.1, 0.15, 0.88, 0.8))
     labels = list(dict.fromkeys(row[2] for row in rows))
     labels.sort(key=lambda label: (label == "never", label))
@@ -154,11 +158,12 @@ def _stops(values: StudyValues) -> bytes | None:
             axes.errorbar(x, share, yerr=ends, color=INK, linewidth=0.8, capsize=2)
     axes.set_xticks(range(len(labels)), labels)
     axes.set_ylim(0, None)
-    _dress(axes, across=False)
+    bare_axes(axes)
+    axes.set_axisbelow(True)
     axes.legend(frameon=False, fontsize=9)
     axes.set_xlabel("iteration at which the judge is satisfied", color=SOFT)
     axes.set_ylabel("share of prompts", color=SOFT)
-    return _png(figure)
+    return save_png(figure, dpi=DPI)
 
 
 def _longest(values: StudyValues) -> ArmValues:
@@ -174,14 +179,15 @@ def _rows(
 ) -> bytes:
     """Draw a row for each name, the first at the top."""
     height = 1.0 + ROW * tall * len(names)
-    figure = _figure(WIDTH, height)
+    figure = new_figure(WIDTH, height)
     axes = figure.add_axes((0.28, 0.6 / height, 0.68, 1 - 0.75 / height))
     draw(axes)
     axes.set_yticks(range(len(names)), [name[:28] for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    _dress(axes, across=True)
+    bare_axes(axes, grid="x")
+    axes.set_axisbelow(True)
     axes.set_xlabel(label, color=SOFT, parse_math=False)
-    return _png(figure)
+    return save_png(figure, dpi=DPI)
 
 
 def _bar(
@@ -201,30 +207,3 @@ def _bar(
     axes.plot(
         [mean], [place], marker=mark, color=colour, markersize=6, ls="", label=label
     )
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        message = (
-            "expected matplotlib to draw plots, found none; run "
-            "pip install 'socratic-agents[lab]'"
-        )
-        raise ConfigurationError(message) from error
-    return Figure(figsize=(width, height), facecolor="white")
-
-
-def _dress(axes: Any, *, across: bool) -> None:
-    """Leave out of the frame what tells nothing."""
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(SOFT)
-    axes.grid(axis="x" if across else "y", color=LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=SOFT, length=0, labelsize=9)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()

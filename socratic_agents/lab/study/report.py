@@ -13,12 +13,6 @@ from socratic_agents.lab.study.findings import (
     study_warnings,
 )
 from socratic_agents.lab.study.folder import StudyFolder
-from socratic_agents.lab.study.formats import (
-    as_csv,
-    as_markdown,
-    shown_columns,
-    shown_rows,
-)
 from socratic_agents.lab.study.plots import study_plots
 from socratic_agents.lab.study.tables import study_tables
 from socratic_agents.lab.study.trajectory import Trajectory
@@ -76,11 +70,7 @@ def write_report(path: Path) -> tuple[dict[str, Any], Path]:
         "command": manifest["command"],
     }
     plots = study_plots(values)
-    shown = [
-        (table, shown_columns(table), shown_rows(table))
-        for table in tables
-        if table.rows
-    ]
+    shown = [(table, *table.shown()) for table in tables if table.rows]
     page = page_template("study.html.j2").render(
         manifest=manifest,
         figures=figures,
@@ -89,7 +79,7 @@ def write_report(path: Path) -> tuple[dict[str, Any], Path]:
         plots={told: data_uri(png, kind="png") for told, png in plots.values()},
         prompts=PROMPTS,
     )
-    told = "\n".join(as_markdown(table) for table in tables if table.rows)
+    told = "\n".join(table.as_markdown() for table in tables if table.rows)
     text = json.dumps(figures, indent=1, allow_nan=False)
     browser = browser_html(
         list(_rows(values, runs)),
@@ -108,7 +98,7 @@ def write_report(path: Path) -> tuple[dict[str, Any], Path]:
             PAGE: page.encode("utf-8", "replace"),
         },
     )
-    write_files(path / "tables", {f"{t.name}.csv": as_csv(t) for t in tables})
+    write_files(path / "tables", {f"{t.name}.csv": t.as_csv() for t in tables})
     return figures, path / PAGE
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.lab.metrics.paired import PairedTest, compare_scores, with_holm
 from socratic_agents.lab.stats.bootstrap import SMALL
 from socratic_agents.lab.stats.power import pairs_needed
-from socratic_agents.lab.study.table import StudyTable
+from socratic_agents.lab.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def differences(
     return with_holm(tests)
 
 
-def difference_table(values: StudyValues) -> StudyTable:
+def difference_table(values: StudyValues) -> Table:
     """Return every arm minus the one that all are compared with."""
     rows = tuple(
         (metric, name, arm, *_tested(test))
@@ -59,7 +59,7 @@ def difference_table(values: StudyValues) -> StudyTable:
         for name, places in values.sets.items()
         for arm, test in differences(values, metric, places).items()
     )
-    return StudyTable(
+    return Table(
         name="differences",
         title=f"What is returned, minus that of {values.against}",
         note="Prompt by prompt, with 95 % BCa intervals, sign-flip tests, and Holm's "
@@ -69,7 +69,7 @@ def difference_table(values: StudyValues) -> StudyTable:
     )
 
 
-def since_first_table(values: StudyValues) -> StudyTable:
+def since_first_table(values: StudyValues) -> Table:
     """Return every arm minus its own first image."""
     rows = []
     for metric in values.metrics:
@@ -85,7 +85,7 @@ def since_first_table(values: StudyValues) -> StudyTable:
                 (metric, name, *key.split("\n"), *_tested(one))
                 for key, one in named.items()
             ]
-    return StudyTable(
+    return Table(
         name="since_first",
         title="Minus the arm's own first image",
         note="Whether anything after the first image was worth it, prompt by prompt.",
@@ -94,7 +94,7 @@ def since_first_table(values: StudyValues) -> StudyTable:
     )
 
 
-def power_table(values: StudyValues) -> StudyTable:
+def power_table(values: StudyValues) -> Table:
     """Return what these prompts can show, and how many would show more."""
     rows = []
     for metric in values.metrics:
@@ -103,7 +103,7 @@ def power_table(values: StudyValues) -> StudyTable:
             spread = _spread(values, arm, metric)
             needed = pairs_needed(SMALL, spread) if spread else None
             rows.append((metric, arm, test.difference.n, spread, test.smallest, needed))
-    return StudyTable(
+    return Table(
         name="power",
         title="What these prompts can show",
         note="The true difference that they show with 80 % power, and how many prompts "

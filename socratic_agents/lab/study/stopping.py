@@ -6,23 +6,19 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.lab.stats.proportions import proportion
-from socratic_agents.lab.study.table import (
-    StudyTable,
-    each_arm,
-    ends_of,
-    proportion_cells,
-)
 from socratic_agents.lab.study.trajectory import Trajectory, loop_figures
+from socratic_agents.lab.table import Table, ends_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from socratic_agents.lab.stats.proportions import Proportion
     from socratic_agents.lab.study.aggregate import ArmValues, StudyValues
 
 __all__ = ("ending_table", "stop_table")
 
 
-def stop_table(values: StudyValues) -> StudyTable:
+def stop_table(values: StudyValues) -> Table:
     """Return at which iteration the judge of each arm stops."""
     rows = []
     for name, places in values.sets.items():
@@ -34,10 +30,10 @@ def stop_table(values: StudyValues) -> StudyTable:
                 continue
             for cycle in range(most + 1):
                 share = proportion(stopped.count(cycle), len(trajectories))
-                rows.append((name, arm.name, str(cycle), *proportion_cells(share)))
+                rows.append((name, arm.name, str(cycle), *_cells_of(share)))
             share = proportion(len(trajectories) - len(stopped), len(trajectories))
-            rows.append((name, arm.name, "never", *proportion_cells(share)))
-    return StudyTable(
+            rows.append((name, arm.name, "never", *_cells_of(share)))
+    return Table(
         name="stops",
         title="Where the judge stops",
         note="Share of prompts by the iteration at which the judge was satisfied, with "
@@ -47,7 +43,7 @@ def stop_table(values: StudyValues) -> StudyTable:
     )
 
 
-def ending_table(values: StudyValues) -> StudyTable:
+def ending_table(values: StudyValues) -> Table:
     """Return how often the end is the best, and how often the first image is."""
     further = {one["name"]: one["continued_by"] for one in values.manifest["arms"]}
 
@@ -66,14 +62,14 @@ def ending_table(values: StudyValues) -> StudyTable:
             (
                 *(later, cycles.mean, cycles.low, cycles.high),
                 *(early.share, early.low, early.high),
-                *proportion_cells(proportion(sum(hits), len(hits)))[1:],
+                *_cells_of(proportion(sum(hits), len(hits)))[1:],
                 *(fmean(chance) if chance else None,),
-                *proportion_cells(proportion(sum(beaten), len(beaten)))[2:],
+                *_cells_of(proportion(sum(beaten), len(beaten)))[2:],
                 *(figures.n, figures.excluded),
             )
         ]
 
-    return StudyTable(
+    return Table(
         name="endings",
         title="How it ends",
         note="stop is best: the last image of the arm is the highest of all images of "
@@ -86,7 +82,7 @@ def ending_table(values: StudyValues) -> StudyTable:
             *("stop is best", *ends_of("stop is best"), "chance"),
             *("later beats first", *ends_of("later beats first"), "n", "excluded"),
         ),
-        rows=each_arm(values, row),
+        rows=values.each_arm(row),
     )
 
 
@@ -116,3 +112,8 @@ def _paired(
         and isinstance(theirs, Trajectory)
         and theirs.best_round is not None
     ]
+
+
+def _cells_of(found: Proportion) -> tuple[Any, ...]:
+    """Return count, number of cases, share and its interval."""
+    return found.count, found.n, found.share, found.low, found.high

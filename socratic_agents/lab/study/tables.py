@@ -16,7 +16,7 @@ from socratic_agents.lab.study.significance import (
     since_first_table,
 )
 from socratic_agents.lab.study.stopping import ending_table, stop_table
-from socratic_agents.lab.study.table import StudyTable, each_arm, ends_of
+from socratic_agents.lab.table import Table, ends_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ("study_tables",)
 
 
-def study_tables(values: StudyValues) -> tuple[StudyTable, ...]:
+def study_tables(values: StudyValues) -> tuple[Table, ...]:
     """Return all tables of a study."""
     return (
         _arms(values),
@@ -41,7 +41,7 @@ def study_tables(values: StudyValues) -> tuple[StudyTable, ...]:
     )
 
 
-def _arms(values: StudyValues) -> StudyTable:
+def _arms(values: StudyValues) -> Table:
     def row(metric: str, _: str, places: Sequence[int], arm: ArmValues) -> list[Any]:
         told = [
             summarise(arm.quantity(metric, name).take(places)) for name in QUANTITIES
@@ -50,7 +50,7 @@ def _arms(values: StudyValues) -> StudyTable:
         selected = told[list(QUANTITIES).index("selected")]
         return [(*cells, selected.n, selected.excluded)]
 
-    return StudyTable(
+    return Table(
         name="arms",
         title="What each arm reached",
         note="; ".join(f"{name}: {what}" for name, what in QUANTITIES.items())
@@ -60,11 +60,11 @@ def _arms(values: StudyValues) -> StudyTable:
             *(part for name in QUANTITIES for part in (name, *ends_of(name))),
             *("n", "excluded"),
         ),
-        rows=each_arm(values, row),
+        rows=values.each_arm(row),
     )
 
 
-def _rounds(values: StudyValues) -> StudyTable:
+def _rounds(values: StudyValues) -> Table:
     def row(metric: str, _: str, places: Sequence[int], arm: ArmValues) -> list[Any]:
         by_round = [scores.take(places) for scores in arm.by_round(metric)]
         rows = []
@@ -82,7 +82,7 @@ def _rounds(values: StudyValues) -> StudyTable:
             )
         return rows
 
-    return StudyTable(
+    return Table(
         name="rounds",
         title="By iteration",
         note="Iteration 0 is the user prompt. Prompts that had ended are in no later "
@@ -93,11 +93,11 @@ def _rounds(values: StudyValues) -> StudyTable:
             *("ended", "excluded", "since 0", *ends_of("since 0")),
             *("better than 0", *ends_of("better than 0"), "p"),
         ),
-        rows=each_arm(values, row),
+        rows=values.each_arm(row),
     )
 
 
-def _costs(values: StudyValues) -> StudyTable:
+def _costs(values: StudyValues) -> Table:
     rows = []
     for name, places in values.sets.items():
         for arm in values.arms.values():
@@ -115,7 +115,7 @@ def _costs(values: StudyValues) -> StudyTable:
                     *(len(done), len(every) - len(done)),
                 )
             )
-    return StudyTable(
+    return Table(
         name="costs",
         title="What it took",
         note="For a prompt, as if no arm had drawn what another one had; failed images "
@@ -128,14 +128,14 @@ def _costs(values: StudyValues) -> StudyTable:
     )
 
 
-def _left_out(values: StudyValues) -> StudyTable:
+def _left_out(values: StudyValues) -> Table:
     rows = [
         (metric, arm.name, count, cause)
         for metric in values.metrics
         for arm in values.arms.values()
         for cause, count in arm.quantity(metric, "selected").causes.items()
     ]
-    return StudyTable(
+    return Table(
         name="left_out",
         title="Left out",
         note="Prompts of which an arm has no value of the returned image, and why. They "

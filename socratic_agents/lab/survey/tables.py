@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import IO, TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from socratic_agents.core.prompts import sanitize_for_terminal
+from socratic_agents.lab.table import Table, plain_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+
+    from rich.table import Table as RichTable
 
     from socratic_agents.lab.survey.results import QuestionResult, SurveyResults
 
@@ -30,13 +29,13 @@ def print_results(results: SurveyResults, file: IO[str]) -> None:
     console = Console(file=file, highlight=False)
     out = sum(care.excluded is not None for care in results.people)
     console.print(
-        _text(
+        plain_text(
             f"study {results.study}: {results.asked} pairs, {len(results.people)} people, "
             f"{out} of them left out"
         )
     )
     for why, count in results.left_out.items():
-        console.print(_text(f"{count} pairs of arms and prompts not asked: {why}"))
+        console.print(plain_text(f"{count} pairs of arms and prompts not asked: {why}"))
     console.print(
         _table(
             ("person", "answers", "caught", "again", "left", "s", "left out"),
@@ -57,13 +56,13 @@ def print_results(results: SurveyResults, file: IO[str]) -> None:
     for said in results.said:
         _print_said(console, said)
     for finding in results.findings():
-        console.print(_text(finding), soft_wrap=True)
+        console.print(plain_text(finding), soft_wrap=True)
 
 
 def _print_said(console: Console, said: QuestionResult) -> None:
     alpha = "-" if said.alpha is None else f"{said.alpha:.2f}"
     console.print(
-        _text(
+        plain_text(
             f"{said.question}: {said.votes} answers to {said.pairs} pairs; alpha {alpha}, "
             f"the same {_share(said.same)}, one person with the rest "
             f"{_share(said.person)}, the stronger arm alone {_share(said.arm)}"
@@ -111,20 +110,8 @@ def _print_said(console: Console, said: QuestionResult) -> None:
         )
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
-    )
-    for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(_text, row))
-    return table
-
-
-def _text(text: str) -> Text:
-    """Return text as data: nothing in it is markup or steers a terminal."""
-    return Text(sanitize_for_terminal(text))
+def _table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> RichTable:
+    return Table(columns=columns, rows=tuple(rows)).as_rich()
 
 
 def _share(value: float | None) -> str:
