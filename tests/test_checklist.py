@@ -28,12 +28,8 @@ from socratic_agents.agents.checklist_answerers import (
     captioner_answers,
     vision_answers,
 )
-from socratic_agents.agents.checklist_writer import (
-    MOST,
-    Questions,
-    checklist_judge,
-    checklist_writer,
-)
+from socratic_agents.agents.checklist_writer import MOST, Questions, checklist_writer
+from socratic_agents.agents.judges import checklist_judge
 from socratic_agents.core.checklist import (
     Answer,
     Checklist,

@@ -421,7 +421,7 @@ BAD = [
     (["refine", "a", "--judge", "x"], "expected a judge"),
     (["refine", "a", "--preset", "quik"], "did you mean 'quick'"),
     (["refine", "a", "--guard", "x"], "expected a guard"),
-    (["refine", "a", "--answerer", "x"], "expected 'captioner' or 'llm'"),
+    (["refine", "a", "--answerer", "x"], "expected an answerer (captioner, llm)"),
     (["refine", "a", "--budget", "imges=3"], "did you mean 'images'"),
     (["refine", "a", "--run-budget", "images=0"], "expected images to be a whole"),
     (["refine", "a", "--budget", "money=1"], "expected prices for a budget"),

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.agents.registry import guards, inquires
+from socratic_agents.agents.registry import find_roles
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
@@ -74,6 +74,7 @@ def costliest(
         rewrites: How many prompts each optimizer's answer has.
         broken: Whether the first image fails.
     """
+    roles = find_roles(settings)
 
     def ask(times: int, *, requests: int = 3) -> None:
         for _ in range(times * requests):
@@ -93,7 +94,7 @@ def costliest(
 
     async def optimize(history: History) -> tuple[str, ...]:
         ask(settings.optimizer == "llm")
-        ask(2 * guards(settings))
+        ask(2 * (roles.guard is not None))
         number = len(history.rounds)
         written = rewrites[(number - 1) % len(rewrites)]
         return tuple(f"{number}.{n}" for n in range(written))
@@ -110,8 +111,8 @@ def costliest(
         judge=judge,
         optimize=optimize,
         select=select,
-        inquire=inquire if inquires(settings) else None,
-        answer=answer if settings.checks else None,
+        inquire=inquire if roles.writes_checklist else None,
+        answer=answer if roles.uses_checklist else None,
     )
 
 

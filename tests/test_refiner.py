@@ -265,7 +265,7 @@ class TestManyPrompts:
         async with refiner:
             assert 8 == refiner.admission()
             for known, expected in ((3, 8), (20, 20), (900, 64)):
-                monkeypatch.setattr(Worker, "admission", lambda _, n=known: n)
+                monkeypatch.setattr(Worker, "admission_limit", lambda _, n=known: n)
                 assert expected == refiner.admission()
         async with _refiner(in_flight=3) as refiner:
             assert 3 == refiner.admission()
@@ -275,7 +275,7 @@ class TestManyPrompts:
     ) -> None:
         """Those on their way go on; new ones wait until there is room again."""
         known = iter([20, *[9] * 100])
-        monkeypatch.setattr(Worker, "admission", lambda _: next(known))
+        monkeypatch.setattr(Worker, "admission_limit", lambda _: next(known))
         async with _refiner(rounds=1) as refiner:
             prompts = [f"prompt {number}" for number in range(40)]
             seen = [outcome.index async for outcome in refiner.refine_many(prompts)]
@@ -406,9 +406,6 @@ class TestParts:
             ({"captioner": 3}, "expected a captioner's name, model or callable"),
             ({"scorer": 3}, "expected a scorer's name, model or callable"),
             ({"llm": 3, "optimizer": "llm"}, "expected llm to be 'pocket'"),
-            ({"judge": print}, "expected the judge to be a name or an async"),
-            ({"selector": print}, "expected the selector to be a name or an async"),
-            ({"optimizer": print}, "expected the optimizer to be a name or an async"),
             (
                 {"llm": "nobody:nothing", "optimizer": "llm"},
                 "expected a language model such as 'openai:gpt-5-mini', got 'nobody",

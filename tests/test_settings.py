@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from socratic_agents.agents.registry import find_roles
 from socratic_agents.config.profiles import PRESETS, PROFILES, REVISIONS
 from socratic_agents.config.settings import Settings, unknown_variables
 from socratic_agents.core.budget import Budget
@@ -165,7 +166,7 @@ def test_another_preset_knows_the_captioner() -> None:
     settings = Settings(captioner=describe, answerer="llm").but(preset="quick")
     assert ("checklist", "checklist") == (settings.judge, settings.selector)
     with pytest.raises(ConfigurationError, match="set answerer='llm'"):
-        Settings(captioner=describe).but(judge="checklist")
+        find_roles(Settings(captioner=describe).but(judge="checklist"))
 
 
 def test_what_was_set_outright_outlives_the_preset() -> None:
@@ -280,28 +281,19 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"width": 100}, "width: expected a multiple of 8, got 100"),
     ({"dtype": "int3"}, "dtype: expected 'float32', 'float16' or 'bfloat16'"),
     ({"llm": None}, "llm: expected a name or an object, got none"),
-    ({"judge": "capton"}, "did you mean 'caption'"),
-    ({"judge": "score:high"}, "expected a number after 'score:'"),
     ({"judge": 7}, "expected a judge's name or a callable, got int"),
-    ({"selector": "clib"}, "did you mean 'clip'"),
-    ({"optimizer": "lm"}, "did you mean 'llm'"),
     ({"preset": "slow"}, r"preset: expected a preset \(quick, default, thorough"),
     ({"preset": "slow", "max_images": 6}, "preset: expected a preset"),
     ({"preset": 3, "max_images": 6}, "preset: expected a valid string"),
-    ({"guard": "lm"}, "guard: expected a guard.*did you mean 'llm'"),
     ({"guard": 7}, "expected a guard's name or a callable, got int"),
-    ({"answerer": "me"}, "answerer: expected 'captioner' or 'llm'"),
+    ({"optimizer": 7}, "expected an optimizer's name or a callable, got int"),
+    ({"selector": None}, "expected a selector's name or a callable, got NoneType"),
     ({"budget": "imges=3"}, "budget: expected.*did you mean 'images'"),
     ({"budget": "images=-3"}, "budget: expected images to be a whole number above 0"),
     ({"run_budget": 7}, "run_budget: expected a budget such as.*got int"),
     ({"run_budget": "money=1"}, "expected prices for a budget of money=1, got none"),
     ({"prices": "image=-1"}, "prices: expected the price image to be"),
     ({"max_images": 1, "seeds_per_prompt": 2}, "max_images.*raise the one"),
-    ({"scorer": None, "selector": "clip"}, "expected a scorer for selector 'clip'"),
-    (
-        {"scorer": None, "selector": "last", "judge": "score:0.8"},
-        "expected a scorer for judge",
-    ),
     ({"base_url": "http://x/v1"}, "expected an llm that base_url leads to"),
     ({"offload": "model", "device": "cpu"}, "offload"),
     (

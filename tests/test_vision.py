@@ -21,17 +21,13 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 from pydantic import PrivateAttr
 
-from socratic_agents.agents.images import (
-    BELOW,
-    LARGEST,
+from socratic_agents.agents.images import BELOW, LARGEST, accepts_images, with_images
+from socratic_agents.agents.judges import caption_judge, vision_judge
+from socratic_agents.agents.selectors import (
     Preference,
-    accepts_images,
-    vision_judge,
+    caption_selector,
     vision_selector,
-    with_images,
 )
-from socratic_agents.agents.judges import caption_judge
-from socratic_agents.agents.selectors import caption_selector
 from socratic_agents.core.errors import (
     AnswerError,
     CallError,

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.agents.checklist_writer import VALIDATION_RETRIES
 from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.agents.spec import AnswererSpec
+from socratic_agents.config.registry import Registry
 from socratic_agents.core.checklist import Answer, Checklist, YesNo
-from socratic_agents.core.errors import CandidateError
+from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.llm.structured import StructuredCaller
 
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from PIL.Image import Image
 
+    from socratic_agents.agents.spec import Answerer, BuildContext
     from socratic_agents.core.history import Candidate
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
-__all__ = ("Answers", "captioner_answers", "vision_answers")
+__all__ = ("ANSWERERS", "Answers", "captioner_answers", "vision_answers")
 
 
 class _Said(BaseModel):
@@ -47,7 +50,7 @@ class Answers(BaseModel):
 def captioner_answers(
     decide: Callable[[Image, str], Awaitable[Answer]],
 ) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
-    """Return the voice that lets a captioner answer the questions on the image.
+    """Return the answerer that puts each question to the captioner.
 
     Args:
         decide: Image, question -> answer.
@@ -71,7 +74,7 @@ def captioner_answers(
 def vision_answers(
     llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
 ) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
-    """Return the voice that lets a language model look and answer all questions.
+    """Return the answerer that lets a language model look, once for all questions.
 
     The template may use these variables: ``questions``, a list with ``number``,
     counted from 1, and ``question``; ``image``, words for where the image stands.
@@ -125,3 +128,40 @@ def _image(candidate: Candidate) -> Image:
         message = "expected an image in memory to ask about, got none; draw it again"
         raise CandidateError(Status.OK, message)
     return candidate.image
+
+
+def _captioner(context: BuildContext) -> Answerer:
+    if context.answer_yes_no is None:
+        message = (
+            "expected a captioner that answers questions for the checklist, got one "
+            "that only captions; set answerer='llm', or choose judge 'caption' and "
+            "selector 'clip'"
+        )
+        raise ConfigurationError(message)
+    return captioner_answers(context.answer_yes_no)
+
+
+ANSWERERS: Registry[AnswererSpec] = Registry(
+    "an answerer",
+    (
+        AnswererSpec(
+            name="captioner",
+            title="The captioner answers each question.",
+            build=_captioner,
+            needs_captioner=True,
+        ),
+        AnswererSpec(
+            name="llm",
+            title="A language model looks at the image.",
+            build=lambda context: vision_answers(
+                *context.asked(), retries=context.retries
+            ),
+            requests=1 + VALIDATION_RETRIES,
+            template="default",
+            needs_image=True,
+        ),
+    ),
+    spec=AnswererSpec,
+    group="socratic_agents.answerers",
+)
+"""Who answers the checklist about an image, by name."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import graphlib
 import re
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.agents.judges import earlier_verdict
 from socratic_agents.core.checklist import Checklist, Question
-from socratic_agents.core.errors import AgentError, CandidateError
-from socratic_agents.core.history import Verdict
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.structured import StructuredCaller
 
@@ -20,13 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from langchain_core.language_models import BaseChatModel
-    from PIL.Image import Image
 
-    from socratic_agents.core.history import Candidate, History
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template
 
-__all__ = ("Questions", "checklist_judge", "checklist_writer")
+__all__ = ("Questions", "checklist_writer")
 
 MOST = 10
 """Questions about one user prompt at most: more are not better, and each costs."""
@@ -161,60 +155,3 @@ def _ordered(said: Questions) -> tuple[Question, ...]:
         )
         for number in order
     )
-
-
-def checklist_judge(
-    look: Callable[[Image, str], Awaitable[str]] | None = None,
-) -> Callable[[History], Awaitable[Verdict]]:
-    """Return the judge that is satisfied when every question passes.
-
-    What fails is what is missing, each with what is seen instead where an open
-    question can tell. A question that nobody could answer has not failed, but as long
-    as one is open, an incumbent that fails in nothing stays unjudged. An incumbent that
-    was judged in an earlier round keeps its verdict.
-
-    Args:
-        look: Image, open question -> answer; ``None``: nobody is asked.
-    """
-
-    async def judge(history: History) -> Verdict:
-        checklist, incumbent = history.checklist, history.incumbent
-        if checklist is None or not checklist.questions:
-            cause = checklist.error if checklist else None
-            return Verdict.unjudged(cause or "there is no checklist to judge by")
-        if incumbent is None or not incumbent.answers:
-            cause = incumbent.error if incumbent else None
-            return Verdict.unjudged(cause or "nobody answered about the incumbent")
-        earlier = earlier_verdict(history)
-        if earlier is not None:
-            return earlier
-        count, answers = len(checklist.questions), incumbent.answers
-        failed = checklist.failed(answers)
-        unknown = count - len(failed) - len(checklist.met(answers))
-        if not failed and unknown:
-            cause = f"{unknown} of {count} questions could not be answered"
-            return Verdict.unjudged(cause)
-        orphans = {p for p, answer in enumerate(answers) if answer.passed is False}
-        told = [q for q in failed if not orphans.intersection(q.parents)]
-        missing = await asyncio.gather(*(_missing(q, incumbent, look) for q in told))
-        reason = f"{count - len(failed) - unknown} of {count} questions passed"
-        return Verdict(satisfied=not failed, missing=tuple(missing), reason=reason)
-
-    return judge
-
-
-async def _missing(
-    question: Question,
-    candidate: Candidate,
-    look: Callable[[Image, str], Awaitable[str]] | None,
-) -> str:
-    """Return what is missing, and what is seen instead if that can be told."""
-    if look is None or not question.instead or candidate.image is None:
-        return question.requirement
-    try:
-        seen = printable_line(await look(candidate.image, question.instead))
-    except (CandidateError, AgentError):
-        seen = ""  # it is a hint, and the verdict stands without it
-    if not seen or seen.casefold() in {"yes", "no"}:
-        return question.requirement
-    return f"{question.requirement} (seen instead: {seen})"

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from socratic_agents.agents.spec import GuardSpec
+from socratic_agents.config.registry import Registry
 from socratic_agents.core.text import printable_line
-from socratic_agents.llm.structured import StructuredCaller
+from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
-__all__ = ("Checks", "fidelity_guard")
+__all__ = ("GUARDS", "Checks", "fidelity_guard")
 
 
 class _Check(BaseModel):
@@ -113,3 +115,22 @@ def fidelity_guard(
 
 def _without_blanks(check: _Check) -> _Check:
     return check.model_copy(update={"lost": list(filter(str.strip, check.lost))})
+
+
+GUARDS: Registry[GuardSpec] = Registry(
+    "a guard",
+    (
+        GuardSpec(
+            name="llm",
+            title="A language model repairs or drops prompts that give something up.",
+            build=lambda context: fidelity_guard(
+                *context.asked(), retries=context.retries
+            ),
+            requests=2 * MOST_REQUESTS,  # repaired prompts are checked again
+            template="default",
+        ),
+    ),
+    spec=GuardSpec,
+    group="socratic_agents.guards",
+)
+"""Who holds new prompts against the checklist, by name."""

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING, Self
+import re
+from typing import TYPE_CHECKING, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from socratic_agents.agents.attempts import attempt, attempts
-from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.agents.spec import JudgeSpec
+from socratic_agents.config.registry import Registry
+from socratic_agents.core.errors import AgentError, CandidateError, ConfigurationError
 from socratic_agents.core.history import History, Verdict
-from socratic_agents.llm.structured import StructuredCaller
+from socratic_agents.core.text import printable_line
+from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
+    from PIL.Image import Image
 
+    from socratic_agents.core.checklist import Question
+    from socratic_agents.core.history import Candidate
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
 __all__ = (
+    "JUDGES",
     "Judgement",
-    "ask_verdict",
     "caption_judge",
-    "earlier_verdict",
+    "checklist_judge",
     "never",
     "score_judge",
+    "vision_judge",
 )
+
+_NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 
 
 class Judgement(BaseModel):
@@ -82,7 +94,7 @@ def caption_judge(
         incumbent = history.incumbent
         if incumbent is None or not (incumbent.caption or "").strip():
             return Verdict.unjudged("the incumbent has no caption to judge by")
-        earlier = earlier_verdict(history)
+        earlier = _earlier_verdict(history)
         if earlier is not None:
             return earlier
         offer: dict[str, Value] = {
@@ -90,7 +102,51 @@ def caption_judge(
             "incumbent": attempt(incumbent),
             "history": attempts(history),
         }
-        return await ask_verdict(ask, template.filled(offer))
+        return await _ask_verdict(ask, template.filled(offer))
+
+    return judge
+
+
+def vision_judge(
+    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
+) -> Callable[[History], Awaitable[Verdict]]:
+    """Return the judge that lets a language model look at the image.
+
+    An incumbent that was judged in an earlier round keeps its verdict, without a
+    call; one whose image is not in memory stays unjudged.
+
+    The template uses ``image``, which says where the image is, and may use the
+    variables of ``caption_judge``.
+
+    Args:
+        llm: A LangChain chat model that takes images; see ``accepts_images``.
+        template: Its words; see ``find_template``.
+        retries: How often a failed request is sent again.
+
+    Raises:
+        TemplateError: If it is no judge's template, or one that shows no image.
+    """
+    template.expect("judge", uses=("image",))
+    ask = StructuredCaller(llm, Judgement, retries=retries)
+
+    async def judge(history: History) -> Verdict:
+        incumbent = history.incumbent
+        if incumbent is None or incumbent.image is None:
+            return Verdict.unjudged("the incumbent has no image in memory to judge by")
+        earlier = _earlier_verdict(history)
+        if earlier is not None:
+            return earlier
+        offer: dict[str, Value] = {
+            "user_prompt": history.user_prompt,
+            "incumbent": attempt(incumbent),
+            "image": BELOW,
+            "history": attempts(history),
+        }
+        # In a thread: encoding takes long enough to hold up the other loops.
+        messages = await asyncio.to_thread(
+            with_images, template.filled(offer), [("The image:", incumbent.image)]
+        )
+        return await _ask_verdict(ask, messages)
 
     return judge
 
@@ -126,7 +182,47 @@ async def never(history: History) -> Verdict:  # noqa: ARG001 - a judge is given
     return Verdict(satisfied=False, reason="this judge lets all rounds run")
 
 
-async def ask_verdict(
+def checklist_judge(
+    look: Callable[[Image, str], Awaitable[str]] | None = None,
+) -> Callable[[History], Awaitable[Verdict]]:
+    """Return the judge that is satisfied when every question passes.
+
+    What fails is what is missing, each with what is seen instead where an open
+    question can tell. A question that nobody could answer has not failed, but as long
+    as one is open, an incumbent that fails in nothing stays unjudged. An incumbent that
+    was judged in an earlier round keeps its verdict.
+
+    Args:
+        look: Image, open question -> answer; ``None``: nobody is asked.
+    """
+
+    async def judge(history: History) -> Verdict:
+        checklist, incumbent = history.checklist, history.incumbent
+        if checklist is None or not checklist.questions:
+            cause = checklist.error if checklist else None
+            return Verdict.unjudged(cause or "there is no checklist to judge by")
+        if incumbent is None or not incumbent.answers:
+            cause = incumbent.error if incumbent else None
+            return Verdict.unjudged(cause or "nobody answered about the incumbent")
+        earlier = _earlier_verdict(history)
+        if earlier is not None:
+            return earlier
+        count, answers = len(checklist.questions), incumbent.answers
+        failed = checklist.failed(answers)
+        unknown = count - len(failed) - len(checklist.met(answers))
+        if not failed and unknown:
+            cause = f"{unknown} of {count} questions could not be answered"
+            return Verdict.unjudged(cause)
+        orphans = {p for p, answer in enumerate(answers) if answer.passed is False}
+        told = [q for q in failed if not orphans.intersection(q.parents)]
+        missing = await asyncio.gather(*(_missing(q, incumbent, look) for q in told))
+        reason = f"{count - len(failed) - unknown} of {count} questions passed"
+        return Verdict(satisfied=not failed, missing=tuple(missing), reason=reason)
+
+    return judge
+
+
+async def _ask_verdict(
     ask: StructuredCaller[Judgement], messages: Sequence[BaseMessage]
 ) -> Verdict:
     """Ask a language model for a judgement, and return it as a verdict.
@@ -147,7 +243,7 @@ async def ask_verdict(
     )
 
 
-def earlier_verdict(history: History) -> Verdict | None:
+def _earlier_verdict(history: History) -> Verdict | None:
     """Return the verdict that today's incumbent got before, if it did."""
     for number in range(len(history.rounds) - 1, 0, -1):
         past = History(user_prompt=history.user_prompt, rounds=history.rounds[:number])
@@ -160,3 +256,74 @@ def earlier_verdict(history: History) -> Verdict | None:
         ):
             return verdict
     return None
+
+
+async def _missing(
+    question: Question,
+    candidate: Candidate,
+    look: Callable[[Image, str], Awaitable[str]] | None,
+) -> str:
+    """Return what is missing, and what is seen instead if that can be told."""
+    if look is None or not question.instead or candidate.image is None:
+        return question.requirement
+    try:
+        seen = printable_line(await look(candidate.image, question.instead))
+    except (CandidateError, AgentError):
+        seen = ""  # it is a hint, and the verdict stands without it
+    if not seen or seen.casefold() in {"yes", "no"}:
+        return question.requirement
+    return f"{question.requirement} (seen instead: {seen})"
+
+
+def _threshold(text: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        message = f"expected a number after 'score:', such as 0.8, got 'score:{text}'"
+        raise ValueError(message)
+    return float(text)
+
+
+JUDGES: Registry[JudgeSpec] = Registry(
+    "a judge",
+    (
+        JudgeSpec(
+            name="checklist",
+            title="Every question of the checklist passes.",
+            build=lambda context: checklist_judge(context.answer_open),
+            uses_checklist=True,
+        ),
+        JudgeSpec(
+            name="caption",
+            title="A language model compares prompt and caption.",
+            build=lambda context: caption_judge(
+                *context.asked(), retries=context.retries
+            ),
+            requests=MOST_REQUESTS,
+            template="default",
+        ),
+        JudgeSpec(
+            name="vision",
+            title="A language model looks at the image.",
+            build=lambda context: vision_judge(
+                *context.asked(), retries=context.retries
+            ),
+            requests=MOST_REQUESTS,
+            template="vision",
+            needs_image=True,
+        ),
+        JudgeSpec(
+            name="score",
+            title="The score reaches a threshold: score:0.8.",
+            build=lambda context: score_judge(cast("float", context.argument)),
+            read_argument=_threshold,
+            needs_score=True,
+        ),
+        JudgeSpec(
+            name="never",
+            title="Nobody stops before the last round.",
+            build=lambda _: never,
+        ),
+    ),
+    spec=JudgeSpec,
+    group="socratic_agents.judges",
+)
+"""Who says when to stop, by name."""

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from socratic_agents.agents.attempts import attempt, attempts
 from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.agents.spec import OptimizerSpec
+from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import (
     AgentError,
     AnswerError,
@@ -19,7 +21,7 @@ from socratic_agents.core.errors import (
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.few_shot import chosen_examples
 from socratic_agents.llm.retry import RetryPolicy
-from socratic_agents.llm.structured import StructuredCaller
+from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,16 +29,19 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
 
+    from socratic_agents.agents.spec import BuildContext, Optimizer
     from socratic_agents.core.history import Candidate, History
     from socratic_agents.llm.templates import Template, Value
 
-__all__ = ("SOFTER", "Rewrites", "optimizer")
+__all__ = ("OPTIMIZERS", "SOFTER", "Rewrites", "optimizer")
 
 SOFTER = (
     "harmless words for the same thing: what was asked so far, the image model's safety "
     "filter withheld"
 )
 """What is missing where nothing was let through."""
+WORDS_PER_TOKEN = 0.75
+"""Of English prose, roughly; the generator's text encoder counts tokens."""
 
 
 class _Rewrite(BaseModel):
@@ -265,3 +270,33 @@ async def _chosen(
         fields = ("user_prompt", "caption", "prompt")
         examples.append({field: str(example.get(field) or "") for field in fields})
     return examples
+
+
+def _build(context: BuildContext) -> Optimizer:
+    tokens = context.max_tokens
+    return optimizer(
+        *context.asked(),
+        prompts=context.settings.prompts_per_round,
+        # Two of the tokens are the marks of beginning and end.
+        max_words=tokens and max(1, int((tokens - 2) * WORDS_PER_TOKEN)),
+        guard=context.guard,
+        retries=context.retries,
+    )
+
+
+OPTIMIZERS: Registry[OptimizerSpec] = Registry(
+    "an optimizer",
+    (
+        OptimizerSpec(
+            name="llm",
+            title="A language model rewrites from the best image so far.",
+            build=_build,
+            requests=MOST_REQUESTS,
+            template="default",
+            guarded=True,
+        ),
+    ),
+    spec=OptimizerSpec,
+    group="socratic_agents.optimizers",
+)
+"""Who writes new prompts, by name."""

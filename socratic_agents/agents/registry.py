@@ -1,85 +1,123 @@
-"""Roles: who optimizes, judges and selects, as the settings name them."""
+"""Who plays the roles that the settings name, with which words."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from socratic_agents.agents.checklist_answerers import vision_answers
-from socratic_agents.agents.checklist_writer import checklist_judge, checklist_writer
-from socratic_agents.agents.guard import fidelity_guard
-from socratic_agents.agents.images import accepts_images, vision_judge, vision_selector
-from socratic_agents.agents.judges import caption_judge, never, score_judge
-from socratic_agents.agents.optimizer import optimizer
-from socratic_agents.agents.selectors import (
-    caption_selector,
-    checklist,
-    clip,
-    first,
-    last,
+from socratic_agents.agents.checklist_answerers import ANSWERERS
+from socratic_agents.agents.guard import GUARDS
+from socratic_agents.agents.images import accepts_images
+from socratic_agents.agents.judges import JUDGES
+from socratic_agents.agents.optimizer import OPTIMIZERS
+from socratic_agents.agents.selectors import SELECTORS
+from socratic_agents.agents.spec import (
+    AgentSpec,
+    GuardSpec,
+    JudgeSpec,
+    OptimizerSpec,
+    SelectorSpec,
 )
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.llm.template_files import find_template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from langchain_core.language_models import BaseChatModel
 
+    from socratic_agents.agents.spec import AnswererSpec
+    from socratic_agents.config.registry import Registry
     from socratic_agents.config.settings import Settings
-    from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template
 
-__all__ = (
-    "check_eyes",
-    "find_templates",
-    "guards",
-    "inquires",
-    "open_answerer",
-    "open_inquirer",
-    "open_judge",
-    "open_optimizer",
-    "open_selector",
-)
+__all__ = ("Roles", "check_vision", "find_roles", "find_templates")
 
-WORDS_PER_TOKEN = 0.75
-"""Of English prose, roughly; the generator's text encoder counts tokens."""
+Spec = TypeVar("Spec", bound=AgentSpec[Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roles:
+    """Who plays the roles, as the settings name them or bring them along."""
+
+    judge: JudgeSpec
+    optimizer: OptimizerSpec
+    selector: SelectorSpec
+    answerer: AnswererSpec | None
+    """``None``: no image is held against a checklist."""
+    guard: GuardSpec | None
+    """``None``: rewrites are not checked."""
+
+    @property
+    def uses_checklist(self) -> bool:
+        """Whether images are held against a checklist."""
+        return self.judge.uses_checklist or self.selector.uses_checklist
+
+    @property
+    def writes_checklist(self) -> bool:
+        """Whether a checklist is written: images or rewrites are held against it."""
+        return self.uses_checklist or self.guard is not None
+
+    @property
+    def needs_llm(self) -> bool:
+        """Whether a language model is asked anything."""
+        return self.writes_checklist or any(one.requests for _, one in self.played())
+
+    def played(self) -> Iterator[tuple[str, AgentSpec[Any]]]:
+        """Yield each role that is played, with who plays it."""
+        for role in ("judge", "optimizer", "selector", "answerer", "guard"):
+            spec = getattr(self, role)
+            if spec is not None:
+                yield role, spec
+
+
+def find_roles(settings: Settings) -> Roles:
+    """Return who plays the roles; nothing is opened for that.
+
+    Raises:
+        ConfigurationError: If a name is unknown, an agent of one's own cannot be
+            awaited, or a role needs what other settings do not give.
+    """
+    judge = _find(settings.judge, "judge", JUDGES, JudgeSpec(slow=True, **_OWN))
+    selector = _find(settings.selector, "selector", SELECTORS, SelectorSpec(**_OWN))
+    optimizer = _find(
+        settings.optimizer, "optimizer", OPTIMIZERS, OptimizerSpec(**_OWN)
+    )
+    guard = settings.guard and _find(settings.guard, "guard", GUARDS, GuardSpec(**_OWN))
+    answerer = _named(settings.answerer, "answerer", ANSWERERS)
+    checks = judge.uses_checklist or selector.uses_checklist
+    roles = Roles(
+        judge=judge,
+        optimizer=optimizer,
+        selector=selector,
+        answerer=answerer if checks else None,
+        guard=guard if optimizer.guarded else None,
+    )
+    _check_needs(settings, roles)
+    return roles
 
 
 def find_templates(settings: Settings) -> dict[str, Template]:
     """Return the templates of the roles that a language model plays, by role.
 
     Raises:
+        ConfigurationError: As of ``find_roles``.
         TemplateError: If a template cannot be found or read.
     """
-    own = {"caption": "default", "vision": "vision"}
-    # Lists, since a callable of one's own may have no hash.
-    asks, picks = settings.judge in [*own], settings.selector in [*own]
-    played = {
-        "judge": asks and (settings.judge_template or own[settings.judge]),
-        "optimizer": settings.optimizer == "llm" and settings.optimizer_template,
-        "selector": picks and (settings.selector_template or own[settings.selector]),
-        "checklist": inquires(settings) and settings.checklist_template,
-        "answerer": settings.checks
-        and settings.answerer == "llm"
-        and settings.answerer_template,
-        "guard": guards(settings) and settings.guard_template,
+    roles = find_roles(settings)
+    names = {
+        role: getattr(settings, f"{role}_template") or spec.template
+        for role, spec in roles.played()
+        if spec.template is not None
     }
-    return {role: find_template(role, name) for role, name in played.items() if name}
+    if roles.writes_checklist:
+        names["checklist"] = settings.checklist_template
+    order = ("judge", "optimizer", "selector", "checklist", "answerer", "guard")
+    return {role: find_template(role, names[role]) for role in order if role in names}
 
 
-def guards(settings: Settings) -> bool:
-    """Return whether a language model checks the rewrites of another."""
-    return (settings.guard, settings.optimizer) == ("llm", "llm")
-
-
-def inquires(settings: Settings) -> bool:
-    """Return whether a checklist is written: somebody holds something against it."""
-    guarded = settings.guard is not None and settings.optimizer == "llm"
-    return bool(settings.checks or guarded)
-
-
-def check_eyes(
+def check_vision(
     settings: Settings, templates: Mapping[str, Template], llm: BaseChatModel | None
 ) -> None:
     """Check that a language model that shall see says nothing to the contrary.
@@ -87,138 +125,80 @@ def check_eyes(
     Raises:
         ConfigurationError: If it takes no images.
     """
-    looking = [role for role, one in templates.items() if "image" in one.variables]
-    looking += ["selector"] if settings.selector == "vision" else []
+    shown = {role for role, one in templates.items() if "image" in one.variables}
+    needed = {role for role, one in find_roles(settings).played() if one.needs_image}
+    looking = [role for role in templates if role in shown | needed]
     if looking and llm is not None and accepts_images(llm) is False:
         message = (
             f"expected an llm that sees images for the {looking[0]}, got "
             f"{_shown(settings.llm)}, which takes none; choose another llm, or one that "
-            "needs no eyes, such as judge 'checklist'"
+            "needs no images, such as judge 'checklist'"
         )
         raise ConfigurationError(message)
 
 
-def _shown(llm: Any) -> str:
-    return repr(llm) if isinstance(llm, str) else type(llm).__name__
+def _shown(given: Any) -> str:
+    """Return how messages name an object of one's own, or a name."""
+    if isinstance(given, str):
+        return repr(given)
+    return str(getattr(given, "__qualname__", type(given).__name__))
 
 
-def open_judge(
-    settings: Settings,
-    templates: Mapping[str, Template],
-    llm: BaseChatModel | None,
-    look: Any = None,
-    *,
-    retries: RetryPolicy | None = None,
-) -> Any:
-    """Return who judges: a name's judge, or the callable itself.
-
-    Args:
-        settings: Names the judge.
-        templates: As from ``find_templates``.
-        llm: The language model, if there is one.
-        look: Image, open question -> answer, for the checklist's judge.
-        retries: How often a failed request is sent again, and at what rate.
-
-    Raises:
-        ConfigurationError: If a callable cannot be awaited.
-    """
-    if not isinstance(settings.judge, str):
-        return _awaited(settings.judge, "judge")
-    if settings.judge == "never":
-        return never
-    if settings.judge == "checklist":
-        return checklist_judge(look)
-    if settings.judge.startswith("score:"):
-        return score_judge(float(settings.judge.removeprefix("score:")))
-    ask = vision_judge if settings.judge == "vision" else caption_judge
-    return ask(cast("BaseChatModel", llm), templates["judge"], retries=retries)
+_OWN: dict[str, Any] = {"name": "", "title": "your own", "build": None}
 
 
-def open_selector(
-    settings: Settings,
-    templates: Mapping[str, Template],
-    llm: BaseChatModel | None,
-    *,
-    retries: RetryPolicy | None = None,
-) -> Any:
-    """Return who selects: a name's selector, or the callable itself.
-
-    Raises:
-        ConfigurationError: If a callable cannot be awaited.
-    """
-    if not isinstance(settings.selector, str):
-        return _awaited(settings.selector, "selector")
-    ready = {"checklist": checklist, "clip": clip, "first": first, "last": last}
-    if settings.selector in ready:
-        return ready[settings.selector]
-    ask = vision_selector if settings.selector == "vision" else caption_selector
-    return ask(cast("BaseChatModel", llm), templates["selector"], retries=retries)
-
-
-def open_optimizer(
-    settings: Settings,
-    templates: Mapping[str, Template],
-    llm: BaseChatModel | None,
-    max_tokens: int | None,
-    *,
-    retries: RetryPolicy | None = None,
-) -> Any:
-    """Return who optimizes: the language model, or the callable itself.
-
-    Raises:
-        ConfigurationError: If a callable cannot be awaited.
-    """
-    if not isinstance(settings.optimizer, str):
-        return _awaited(settings.optimizer, "optimizer")
-    guard = settings.guard
-    if guards(settings):
-        model = cast("BaseChatModel", llm)
-        guard = fidelity_guard(model, templates["guard"], retries=retries)
-    elif guard is not None:
-        guard = _awaited(guard, "guard")
-    return optimizer(
-        cast("BaseChatModel", llm),
-        templates["optimizer"],
-        prompts=settings.prompts_per_round,
-        # Two of the tokens are the marks of beginning and end.
-        max_words=max_tokens and max(1, int((max_tokens - 2) * WORDS_PER_TOKEN)),
-        guard=guard,
-        retries=retries,
-    )
-
-
-def open_inquirer(
-    settings: Settings,
-    templates: Mapping[str, Template],
-    llm: BaseChatModel | None,
-    *,
-    retries: RetryPolicy | None = None,
-) -> Any:
-    """Return who writes the checklists, or ``None`` where there are none."""
-    if not inquires(settings):
-        return None
-    model = cast("BaseChatModel", llm)
-    return checklist_writer(model, templates["checklist"], retries=retries)
-
-
-def open_answerer(
-    templates: Mapping[str, Template],
-    llm: BaseChatModel | None,
-    *,
-    retries: RetryPolicy | None = None,
-) -> Any:
-    """Return the language model that answers checklists, or ``None`` if none does."""
-    if "answerer" not in templates:
-        return None
-    model = cast("BaseChatModel", llm)
-    return vision_answers(model, templates["answerer"], retries=retries)
-
-
-def _awaited(given: Any, role: str) -> Any:
+def _find(given: Any, role: str, registry: Registry[Spec], own: Spec) -> Spec:
+    """Return the entry that a setting names, or one for a callable of one's own."""
+    if isinstance(given, str):
+        return _named(given, role, registry)
     if is_async(given):
-        return given
+        return replace(own, build=lambda _: given)
     message = (
         f"expected the {role} to be a name or an async callable of a history, got "
-        f"{getattr(given, '__qualname__', type(given).__name__)}; write 'async def'"
+        f"{_shown(given)}; write 'async def'"
     )
     raise ConfigurationError(message)
+
+
+def _named(given: str, role: str, registry: Registry[Spec]) -> Spec:
+    name, colon, text = given.partition(":")
+    try:
+        spec = registry.find(name)
+        if spec.read_argument is not None:
+            argument = spec.read_argument(text)
+        elif colon:
+            message = (
+                f"expected {role} {name!r} alone, got {given!r}; leave out {text!r}"
+            )
+            raise ConfigurationError(message)
+        else:
+            return spec
+    except ValueError as problem:
+        message = f"{role}: {problem}"
+        raise ConfigurationError(message) from None
+    return replace(
+        spec, build=lambda context: spec.build(replace(context, argument=argument))
+    )
+
+
+def _check_needs(settings: Settings, roles: Roles) -> None:
+    """Refuse roles that need what other settings do not give."""
+    captioner, answerer = settings.captioner, roles.answerer
+    only_captions = not isinstance(captioner, str) and not (
+        hasattr(captioner, "decide") or hasattr(captioner, "answer")
+    )
+    unscored = settings.scorer is None
+    contradictions = {
+        f"expected a scorer for selector {settings.selector!r}, got none; name a "
+        "scorer, or choose selector 'caption'": unscored
+        and roles.selector.needs_scorer,
+        "expected a captioner that answers questions for the checklist, got "
+        f"{_shown(captioner)!r}, which only captions; give one with "
+        "'decide' or 'answer', set answerer='llm', or choose judge 'caption' and "
+        "selector 'clip'": answerer and answerer.needs_captioner and only_captions,
+        f"expected a scorer for judge {settings.judge!r}, got none; name a scorer, or "
+        "choose judge 'caption'": unscored and roles.judge.needs_score,
+    }
+    for message, contradicted in contradictions.items():
+        if contradicted:
+            raise ConfigurationError(message)

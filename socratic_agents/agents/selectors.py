@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.core.errors import AnswerError
-from socratic_agents.llm.structured import StructuredCaller
+from socratic_agents.agents.images import as_png, with_pngs
+from socratic_agents.agents.spec import SelectorSpec
+from socratic_agents.config.registry import Registry
+from socratic_agents.core.concurrency import run_together
+from socratic_agents.core.errors import AnswerError, ConfigurationError
+from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,7 +24,20 @@ if TYPE_CHECKING:
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
 
-__all__ = ("Choice", "caption_selector", "checklist", "clip", "first", "last")
+__all__ = (
+    "SELECTORS",
+    "Choice",
+    "Preference",
+    "caption_selector",
+    "checklist",
+    "clip",
+    "first",
+    "last",
+    "vision_selector",
+)
+
+FINALISTS = 3
+"""How many of the best the selector ``vision`` compares."""
 
 
 class Choice(BaseModel):
@@ -30,6 +48,16 @@ class Choice(BaseModel):
     # The reason comes first: who explains before answering answers better.
     reason: str = Field(description="One sentence: what decided it.")
     choice: int = Field(description="The number of one candidate.")
+
+
+class Preference(BaseModel):
+    """Which of two images comes closer to what was asked for."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    # The reason comes first: who explains before answering answers better.
+    reason: str = Field(description="One sentence: what decided it.")
+    better: Literal["A", "B"] = Field(description="The letter of the better image.")
 
 
 def caption_selector(
@@ -84,6 +112,86 @@ def caption_selector(
 
         said = await ask(template.filled(offer), check=known)
         return indices[said.choice - 1]
+
+    return select
+
+
+def vision_selector(
+    llm: BaseChatModel,
+    template: Template,
+    *,
+    retries: RetryPolicy | None = None,
+    finalists: int = FINALISTS,
+) -> Callable[[History], Awaitable[int]]:
+    """Return the selector that lets a language model compare the best images.
+
+    The incumbent is compared with the next best one, and the winner with the one
+    after that. Each pair is shown in both orders at the same time, since models
+    favour a place, the first one for example: only a challenger that is named in
+    both replaces the image that it challenges. A single image is chosen without a
+    call. Images that are not in memory are left out.
+
+    The template uses ``first`` and ``second``, the letters of the two images, and
+    may use ``user_prompt``.
+
+    Args:
+        llm: A LangChain chat model that takes images; see ``accepts_images``.
+        template: Its words; see ``find_template``.
+        retries: How often a failed request is sent again.
+        finalists: How many of the best are compared, at least 1. Each one after the
+            first costs two calls.
+
+    Raises:
+        ConfigurationError: If there is no finalist.
+        TemplateError: If it is no selector's template, or not one of two images.
+
+    Source:
+        D. Chen et al., "MLLM-as-a-Judge", ICML 2024, arXiv 2402.04788: models agree
+        with people in comparing pairs, far less in giving scores, and favour a
+        place.
+    """
+    if finalists < 1:
+        message = f"expected at least 1 finalist, got {finalists}; give 1 or more"
+        raise ConfigurationError(message)
+    template.expect("selector", uses=("first", "second"), lacks=("candidates",))
+    ask = StructuredCaller(llm, Preference, retries=retries)
+
+    async def select(history: History) -> int:
+        images = {
+            index: image
+            for index in history.ranked()
+            if (image := history.candidates[index].image) is not None
+        }
+        if not images:
+            message = "expected an image in memory, got none; see the causes"
+            raise AnswerError(message)
+        holder, *challengers = list(images)[:finalists]
+        if not challengers:
+            return holder
+        # One after the other: an image that is still a file must not be read twice
+        # at the same time.
+        pictures = {
+            index: await asyncio.to_thread(as_png, images[index])
+            for index in (holder, *challengers)
+        }
+        offer: dict[str, Value] = {
+            "user_prompt": history.user_prompt,
+            "first": "A",
+            "second": "B",
+        }
+        words = template.filled(offer)
+
+        async def better(first: int, second: int) -> int:
+            shown = [("Image A:", pictures[first]), ("Image B:", pictures[second])]
+            messages = with_pngs(words, shown)
+            said = await ask(messages)
+            return first if said.better == "A" else second
+
+        for challenger in challengers:
+            orders = [better(holder, challenger), better(challenger, holder)]
+            if {challenger} == set(await run_together(orders)):
+                holder = challenger
+        return holder
 
     return select
 
@@ -144,3 +252,53 @@ def _usable(history: History) -> list[int]:
         message = "expected a usable candidate, got none; see the causes"
         raise AnswerError(message)
     return indices
+
+
+SELECTORS: Registry[SelectorSpec] = Registry(
+    "a selector",
+    (
+        SelectorSpec(
+            name="checklist",
+            title="The most questions passed; the scorer breaks ties.",
+            build=lambda _: checklist,
+            uses_checklist=True,
+            ranks=True,
+        ),
+        SelectorSpec(
+            name="caption",
+            title="A language model compares the captions.",
+            build=lambda context: caption_selector(
+                *context.asked(), retries=context.retries
+            ),
+            requests=MOST_REQUESTS,
+            most_compared=1,
+            template="default",
+        ),
+        SelectorSpec(
+            name="clip",
+            title="The highest score of the scorer.",
+            build=lambda _: clip,
+            needs_scorer=True,
+            ranks=True,
+        ),
+        SelectorSpec(
+            name="vision",
+            title="A language model compares the best images in pairs.",
+            build=lambda context: vision_selector(
+                *context.asked(), retries=context.retries
+            ),
+            requests=2 * MOST_REQUESTS,
+            most_compared=FINALISTS - 1,
+            template="vision",
+            needs_image=True,
+            ranks=True,
+        ),
+        SelectorSpec(
+            name="first", title="The first usable image.", build=lambda _: first
+        ),
+        SelectorSpec(name="last", title="The last usable image.", build=lambda _: last),
+    ),
+    spec=SelectorSpec,
+    group="socratic_agents.selectors",
+)
+"""Who says what is returned, by name."""

@@ -84,9 +84,12 @@ def _device() -> str:
 
 
 def _settings() -> str:
-    profile = Settings().profile
+    from socratic_agents.agents.registry import find_roles
+
+    settings = Settings()
+    find_roles(settings)
     where = f", with {TOML}" if os.path.exists(TOML) else ""  # noqa: PTH110 - a name in the working directory
-    return f"profile {profile}{where}"
+    return f"profile {settings.profile}{where}"
 
 
 def _weights() -> str:

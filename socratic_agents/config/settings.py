@@ -7,10 +7,16 @@ An explicit argument wins over a ``SOCRATIC_*`` environment variable, that over
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -42,7 +48,7 @@ from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from pydantic.fields import FieldInfo
 
@@ -51,14 +57,8 @@ __all__ = ("FEWEST", "Settings", "unknown_variables")
 FEWEST = 8
 """Prompts that are refined at the same time at least, where nobody says how many."""
 
-JUDGES = ("checklist", "caption", "vision", "score:THRESHOLD", "never")
-SELECTORS = ("checklist", "caption", "clip", "vision", "first", "last")
-OPTIMIZERS = ("llm",)
-GUARDS = ("llm",)
-
 _ELSEWHERE = {f"{PREFIX}CACHE"}
 """Variables that are read by others: where measured curves are kept."""
-_NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 
 _Count = Annotated[int, Field(ge=1)]
 _Few = Annotated[int, Field(ge=1, le=64)]
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     selector: Any = _setting("selector")
     optimizer: Any = _setting("optimizer")
     guard: Any = _setting("guard")
-    answerer: Literal["captioner", "llm"] = _setting("answerer")
+    answerer: str = _setting("answerer")
     optimizer_template: str = _setting("optimizer_template")
     judge_template: str | None = _setting("judge_template")
     selector_template: str | None = _setting("selector_template")
@@ -219,10 +219,16 @@ class Settings(BaseSettings):
     def _known_preset(cls, name: str) -> str:
         return one_of(name, PRESETS, "a preset")
 
-    @field_validator("guard")
+    @field_validator("judge", "selector", "optimizer", "guard")
     @classmethod
-    def _known_guard(cls, guard: Any) -> Any:
-        return guard and _name_or_callable(guard, GUARDS, "a guard")
+    def _is_name_or_callable(cls, value: Any, info: ValidationInfo) -> Any:
+        # Which names there are is known above: other packages add some.
+        off = value is None and info.field_name == "guard"
+        if off or isinstance(value, str) or callable(value):
+            return value
+        role = f"{'an' if info.field_name == 'optimizer' else 'a'} {info.field_name}"
+        message = f"expected {role}'s name or a callable, got {type(value).__name__}"
+        raise ValueError(message)
 
     @field_validator("generator", "captioner", "llm")
     @classmethod
@@ -244,36 +250,10 @@ class Settings(BaseSettings):
             parse_workers(workers)
         return workers
 
-    @field_validator("judge")
-    @classmethod
-    def _known_judge(cls, judge: Any) -> Any:
-        if isinstance(judge, str) and judge.startswith("score:"):
-            if not _NUMBER.fullmatch(judge.removeprefix("score:")):
-                message = (
-                    f"expected a number after 'score:', such as 0.8, got {judge!r}"
-                )
-                raise ValueError(message)
-            return judge
-        return _name_or_callable(judge, JUDGES, "a judge")
-
-    @field_validator("selector")
-    @classmethod
-    def _known_selector(cls, selector: Any) -> Any:
-        return _name_or_callable(selector, SELECTORS, "a selector")
-
-    @field_validator("optimizer")
-    @classmethod
-    def _known_optimizer(cls, optimizer: Any) -> Any:
-        return _name_or_callable(optimizer, OPTIMIZERS, "an optimizer")
-
     @model_validator(mode="after")
     def _agreeing(self) -> Settings:
         """Refuse settings that contradict each other."""
-        scored = isinstance(self.judge, str) and self.judge.startswith("score:")
         most, seeds = self.max_images, self.seeds_per_prompt
-        blind = not isinstance(self.captioner, str) and not (
-            hasattr(self.captioner, "decide") or hasattr(self.captioner, "answer")
-        )
         unfit = not isinstance(self.captioner, str) and not hasattr(
             self.captioner, "fit"
         )
@@ -290,17 +270,9 @@ class Settings(BaseSettings):
             f"object {given}; name it, or leave workers out": self.workers and given,
             f"expected max_images to be at least seeds_per_prompt ({seeds}), "
             f"got {most}; raise the one or lower the other": most and most < seeds,
-            "expected a scorer for selector 'clip', got none; name a scorer, or choose "
-            "selector 'caption'": self.scorer is None and self.selector == "clip",
-            "expected a captioner that answers questions for the checklist, got "
-            f"{public_value(self.captioner)!r}, which only captions; give one with 'decide' "
-            "or 'answer', set answerer='llm', or choose judge 'caption' and selector "
-            "'clip'": self.checks and self.answerer == "captioner" and blind,
             "expected a captioner with 'fit' for scorer 'captioner', got "
             f"{public_value(self.captioner)!r}; give one, or name another scorer": unfit
             and self.scorer == "captioner",
-            f"expected a scorer for judge {self.judge!r}, got none; name a scorer, or "
-            "choose judge 'caption'": self.scorer is None and scored,
             "expected a guidance_scale above 1 for a negative prompt, which has no "
             f"effect otherwise, got {self.guidance_scale}; raise the one, or leave out "
             "the other": self.negative_prompt is not None
@@ -323,11 +295,6 @@ class Settings(BaseSettings):
         if self.device is None:
             return (None,)
         return tuple(name.strip() for name in self.device.split(","))
-
-    @property
-    def checks(self) -> bool:
-        """Whether images are held against a checklist."""
-        return "checklist" in (self.judge, self.selector)
 
     def but(self, **changes: Any) -> Settings:
         """Return these settings with a few changed; nothing is read anew.
@@ -379,12 +346,3 @@ def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, 
         for name in sorted(environment)
         if name.upper().startswith(PREFIX) and name.upper() not in names
     }
-
-
-def _name_or_callable(value: Any, names: Iterable[str], what: str) -> Any:
-    if isinstance(value, str):
-        return one_of(value, names, what)
-    if not callable(value):
-        message = f"expected {what}'s name or a callable, got {type(value).__name__}"
-        raise ValueError(message)  # noqa: TRY004 - pydantic turns it into our own error
-    return value

@@ -53,6 +53,8 @@ AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 VALIDATION_RETRIES = 2
 """How often a wrong answer is shown to the model again."""
+MOST_REQUESTS = 1 + VALIDATION_RETRIES
+"""Of one call, without those that are repeated after network errors."""
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 """How providers say that an answer was cut off."""
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
-from socratic_agents.agents.checklist_answerers import captioner_answers
-from socratic_agents.agents.registry import (
-    check_eyes,
-    open_answerer,
-    open_inquirer,
-    open_judge,
-    open_optimizer,
-    open_selector,
-)
+from socratic_agents.agents.checklist_writer import checklist_writer
+from socratic_agents.agents.registry import check_vision, find_roles
+from socratic_agents.agents.spec import AgentSpec, BuildContext
 from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
@@ -33,6 +27,8 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
 
+    from socratic_agents.agents.registry import Roles
+    from socratic_agents.agents.spec import Guard
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.history import Candidate, History, Verdict
     from socratic_agents.llm.templates import Template
@@ -42,6 +38,8 @@ if TYPE_CHECKING:
     from socratic_agents.storage.run_directory import RunDirectory
 
 __all__ = ("Parts", "cast_agents", "check_keys", "open_parts")
+
+Agent = TypeVar("Agent")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +106,10 @@ def open_parts(
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
     # The language model first: what is wrong with it is found soon.
-    client = open_http_client(settings) if templates else None
-    llm = open_language_model(settings, client=client) if templates else None
-    check_eyes(settings, templates, llm)
+    asks = find_roles(settings).needs_llm
+    client = open_http_client(settings) if asks else None
+    llm = open_language_model(settings, client=client) if asks else None
+    check_vision(settings, templates, llm)
     limiter = RateLimiter(concurrency=settings.llm_concurrency, rate=settings.llm_rate)
     retries = RetryPolicy(rate_limiter=limiter)
     workers: tuple[Worker, ...] = (worker,)
@@ -150,17 +149,33 @@ def cast_agents(
     Raises:
         ConfigurationError: If a role cannot be played by who is there.
     """
+    roles = find_roles(settings)
+    context = BuildContext(
+        settings=settings,
+        llm=llm,
+        retries=retries,
+        answer_yes_no=voices.decide,
+        answer_open=voices.look,
+        max_tokens=voices.max_tokens,
+    )
+
+    def built(role: str, spec: AgentSpec[Agent], guard: Guard | None = None) -> Agent:
+        return spec.build(replace(context, template=templates.get(role), guard=guard))
+
+    guard = built("guard", roles.guard) if roles.guard else None
+    write = None
+    if roles.writes_checklist:
+        model = cast("BaseChatModel", llm)
+        write = checklist_writer(model, templates["checklist"], retries=retries)
     return Agents(
         generate=voices.generate,
         caption=voices.caption,
-        assess=_assess(settings, voices),
-        judge=open_judge(settings, templates, llm, voices.look, retries=retries),
-        optimize=open_optimizer(
-            settings, templates, llm, voices.max_tokens, retries=retries
-        ),
-        select=open_selector(settings, templates, llm, retries=retries),
-        inquire=open_inquirer(settings, templates, llm, retries=retries),
-        answer=_answer(settings, templates, llm, voices, retries),
+        assess=_assess(settings, roles, voices),
+        judge=built("judge", roles.judge),
+        optimize=built("optimizer", roles.optimizer, guard),
+        select=built("selector", roles.selector),
+        inquire=write,
+        answer=built("answerer", roles.answerer) if roles.answerer else None,
     )
 
 
@@ -180,36 +195,14 @@ def _announced(agents: Agents, workers: tuple[Worker, ...]) -> Agents:
     return replace(agents, judge=judge, optimize=optimize)
 
 
-def _answer(
-    settings: Settings,
-    templates: Mapping[str, Template],
-    llm: BaseChatModel | None,
-    voices: Voices,
-    retries: RetryPolicy | None,
-) -> Any:
-    """Return who answers the checklist, or ``None`` where nobody asks."""
-    if not settings.checks:
-        return None
-    if settings.answerer == "llm":
-        return open_answerer(templates, llm, retries=retries)
-    if voices.decide is None:
-        message = (
-            "expected a captioner that answers questions for the checklist, got one "
-            "that only captions; set answerer='llm', or choose judge 'caption' and "
-            "selector 'clip'"
-        )
-        raise ConfigurationError(message)
-    return captioner_answers(voices.decide)
-
-
-def _assess(settings: Settings, voices: Voices) -> Any:
+def _assess(settings: Settings, roles: Roles, voices: Voices) -> Any:
     """Return the loop's ``assess``, or ``None`` where nothing is scored.
 
     The checklist ranks and the scorer breaks its ties, unless one selects by the
     scorer alone.
     """
     name, score = voices.score_name, voices.score if settings.scorer else None
-    if score is None and not settings.checks:
+    if score is None and not roles.uses_checklist:
         return None
 
     async def assess(user_prompt: str, candidate: Candidate) -> Mapping[str, float]:
@@ -224,6 +217,6 @@ def _assess(settings: Settings, voices: Voices) -> Any:
         if share is None:
             return scores
         checked = {"checklist": share}
-        return scores | checked if settings.selector == "clip" else checked | scores
+        return scores | checked if roles.selector.needs_scorer else checked | scores
 
     return assess

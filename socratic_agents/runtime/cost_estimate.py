@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.agents.checklist_writer import (
     VALIDATION_RETRIES as CHECKLIST_RETRIES,
 )
-from socratic_agents.agents.registry import guards, inquires
+from socratic_agents.agents.registry import find_roles
 from socratic_agents.core.budget import Budget, Prices
-from socratic_agents.llm.structured import VALIDATION_RETRIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,14 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Forecast", "worst_case")
 
-ASKED = 1 + VALIDATION_RETRIES
-"""Requests of one question to the language model, validation retries included."""
 CHECKLIST_ASKED = 1 + CHECKLIST_RETRIES
-"""The same of a question that writes or answers a checklist."""
-GUARDED = 2
-"""Questions of the guard about one round: mended prompts are looked at again."""
-PAIRS = 2
-"""Pairs that the selector which sees compares at most, each in both orders."""
+"""Requests for one checklist, validation retries included."""
 
 BUDGETS = ("budget", "run_budget")
 """The limits that are reached while work is in flight."""
@@ -185,18 +178,16 @@ def _calls(settings: Settings, images: int, rounds: int) -> dict[str, int]:
         images: Of the refinement, without its receipt.
         rounds: How many there may be.
     """
-    looks = settings.checks and settings.answerer == "llm"
-    pairs = min(images - 1, PAIRS) if settings.selector == "vision" else 0
-    picks = images > 1 and settings.selector == "caption"
-    between, choices = rounds - 1, 1 + settings.receipt
-    calls = {
-        "checklist": CHECKLIST_ASKED * inquires(settings),
-        "answerer": CHECKLIST_ASKED * images * choices * looks,
-        "judge": ASKED * rounds * (settings.judge in ("caption", "vision")),
-        "optimizer": ASKED * between * (settings.optimizer == "llm"),
-        "guard": ASKED * GUARDED * between * guards(settings),
-        "selector": ASKED * (2 * pairs + picks) * choices,
+    roles, choices = find_roles(settings), 1 + settings.receipt
+    times = {
+        "judge": rounds,
+        "optimizer": rounds - 1,
+        "selector": min(images - 1, roles.selector.most_compared) * choices,
+        "answerer": images * choices,
+        "guard": rounds - 1,
     }
+    calls = {role: spec.requests * times[role] for role, spec in roles.played()}
+    calls["checklist"] = CHECKLIST_ASKED * roles.writes_checklist
     return {role: number for role, number in calls.items() if number}
 
 

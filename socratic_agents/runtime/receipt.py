@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from socratic_agents.agents.judges import never
+from socratic_agents.agents.registry import find_roles
 from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import NothingDrawnError
 from socratic_agents.core.loop import refine_prompt
@@ -112,7 +113,7 @@ def _metric(
 
 def _selects_by_score(settings: Settings, metric: str) -> bool:
     """Return whether a ranking score says when to stop, or what is returned."""
-    judge, selector = str(settings.judge), str(settings.selector)
-    # The selector that sees is shown the best by score alone.
-    selects = selector in {"checklist", "clip", "vision"}
-    return selects or judge == metric or judge.startswith("score:")
+    roles = find_roles(settings)
+    judge = roles.judge
+    judges = judge.needs_score or (judge.uses_checklist and metric == "checklist")
+    return roles.selector.ranks or judges

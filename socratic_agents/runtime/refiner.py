@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
 
-from socratic_agents.agents.registry import find_templates
+from socratic_agents.agents.registry import find_roles, find_templates
 from socratic_agents.config.settings import FEWEST, Settings
 from socratic_agents.core.errors import (
     BudgetError,
@@ -92,7 +92,7 @@ class Refiner(Runnable[str, Refinement]):
             settings = settings.but(**overrides)
         self.settings = settings
         self._templates = find_templates(settings)
-        check_keys(settings, speaks=bool(self._templates))
+        check_keys(settings, speaks=find_roles(settings).needs_llm)
         self._lock = threading.Lock()
         self._bridge = Bridge()
         self._worker: Worker | None = None
@@ -441,9 +441,9 @@ def _speculates(settings: Settings) -> bool:
     Other judges are quick. And where requests are counted, chance would decide which of
     the two gets the last one.
     """
-    judge, budgets = settings.judge, (settings.budget, settings.run_budget)
+    judge, budgets = find_roles(settings).judge, (settings.budget, settings.run_budget)
     limits = [n for b in budgets for n in (b.llm_calls, b.tokens, b.money)]
-    thinks = not isinstance(judge, str) or judge in {"caption", "vision"}
+    thinks = judge.slow or judge.requests > 0
     return settings.speculate and thinks and limits == [None] * len(limits)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from pydantic import SecretStr
 
-from socratic_agents.agents.registry import find_templates
+from socratic_agents.agents.registry import find_roles, find_templates
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import (
     ConfigurationError,
@@ -226,5 +226,5 @@ def _agents(run: RunDirectory, settings: Settings) -> Agents:
     templates = find_templates(settings)
     # It is opened, for how it is asked belongs to the question, but never asked.
     keyed = settings.but(api_key=settings.api_key or SecretStr("none"))
-    llm = open_language_model(keyed) if templates else None
+    llm = open_language_model(keyed) if find_roles(settings).needs_llm else None
     return cast_agents(settings, templates, llm, voices)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.agents.registry import check_eyes, find_templates
+from socratic_agents.agents.registry import check_vision, find_roles, find_templates
 from socratic_agents.config.settings import FEWEST
 from socratic_agents.core.errors import SocraticError
 from socratic_agents.core.history import History
@@ -42,8 +42,6 @@ __all__ = ("compare",)
 
 AGAINST = "best_of_n"
 """The arm that every other is set beside: it needs no rewriting at all."""
-INSTANT = frozenset(("checklist", "clip", "first", "last"))
-"""Selectors that can say at any time what they would return, without a call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,7 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         parts = await worker.call(partial(open_parts, base, wanted, worker))
         try:
             for one in prepared:
-                check_eyes(one.settings, one.templates, parts.llm)
+                check_vision(one.settings, one.templates, parts.llm)
             measure = await worker.call(partial(open_metric, metric, base, worker))
             trials = await _trials(
                 prompts, prepared, parts, measure, settings, keep, on_trial
@@ -143,7 +141,7 @@ def _prepare(
 
 def _richest(settings: Settings, prepared: Sequence[_PreparedArm]) -> Settings:
     """Return settings that open all that any arm needs."""
-    checks = any(one.settings.checks for one in prepared)
+    checks = any(find_roles(one.settings).uses_checklist for one in prepared)
     policy = {"judge": "checklist", "selector": "checklist"} if checks else {}
     return settings.but(**policy)
 
@@ -248,7 +246,9 @@ async def _trial(
 
     reported = await measured(refinement.best)
     first, best = refinement.history.candidates[0], refinement.best
-    instant = settings.selector if settings.selector in INSTANT else None
+    selector = find_roles(settings).selector
+    # Its choice can be told for every image, as it costs nothing.
+    instant = isinstance(settings.selector, str) and not selector.requests
     kept = None
     if keep is not None and best.image is not None:
         with suppress(SocraticError):  # a full disk is told when the figures are kept
@@ -266,8 +266,8 @@ async def _trial(
         selection=dict(best.scores),
         first_selection=dict(first.scores),
         image=kept,
-        below_first=instant in {"checklist", "clip"} and _below(best, first),
-        steps=await _steps(refinement, agents, measured, instant=instant is not None),
+        below_first=instant and selector.ranks and _below(best, first),
+        steps=await _steps(refinement, agents, measured, instant=instant),
     )
 
 

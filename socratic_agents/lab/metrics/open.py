@@ -71,7 +71,10 @@ def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
             f"{settings.public()['generator']!r}; name one, such as ViT-L-14/openai"
         )
         raise ConfigurationError(message)
-    looks = settings.checks and settings.answerer == CAPTIONER
+    from socratic_agents.agents.registry import find_roles
+
+    answerer = find_roles(settings).answerer
+    looks = answerer is not None and answerer.needs_captioner
     kinds: tuple[MetricSpec, ...] = ()
     if name is None or (isinstance(name, str) and name in METRICS):
         kinds = find_metrics([name or ORACLE], settings)

@@ -225,7 +225,10 @@ def selecting(kinds: Sequence[MetricSpec], settings: Settings) -> tuple[str, ...
         kinds: Metrics of ``find_metrics``.
         settings: Of the loop.
     """
-    looks = settings.checks and settings.answerer == CAPTIONER
+    from socratic_agents.agents.registry import find_roles
+
+    answerer = find_roles(settings).answerer
+    looks = answerer is not None and answerer.needs_captioner
     return tuple(
         kind.name
         for kind in kinds

@@ -78,7 +78,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
-    from socratic_agents.agents.registry import find_templates
+    from socratic_agents.agents.registry import find_roles, find_templates
     from socratic_agents.runtime.build import cast_agents, open_parts
 
     if settings.workers:
@@ -102,7 +102,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
         testbed,
         rounds=settings.rounds,
         speaks=True,
-        plain=not (many or settings.checks),
+        plain=not (many or find_roles(settings).uses_checklist),
         closers=parts.closers,
     )
 
