@@ -111,6 +111,31 @@ def test_places_are_kept_and_nobody_is_forgotten(
     asyncio.run(play())
 
 
+@given(lengths, cancellations, st.integers(1, 9))
+def test_fewer_places_are_kept_too(
+    steps: list[int], cancelled: list[tuple[int, int]], places: int
+) -> None:
+    """After timeouts there are half as many places, whoever held them meanwhile."""
+
+    async def play() -> None:
+        clock = Clock()
+        requests = Requests(RateLimiter(concurrency=places, clock=clock), clock)
+        task = asyncio.create_task(_play(requests, steps, cancelled))
+        await asyncio.sleep(0)
+        sent = clock.now
+        clock.now += 1
+        for _ in range(3):  # sent together: they tell of one jam
+            requests.limiter.timed_out(sent)
+        await task
+        fewer = max(1, places // 2)
+        assert fewer == requests.limiter.concurrency
+        requests.most = 0
+        await _play(requests, [3] * (places + 1))
+        assert fewer == requests.most
+
+    asyncio.run(play())
+
+
 @given(lengths, cancellations, st.sampled_from([1.0, 7.0, 60.0, 90.5]))
 def test_no_minute_has_more_than_the_rate(
     steps: list[int], cancelled: list[tuple[int, int]], rate: float

@@ -25,6 +25,7 @@ from socratic_agents.core.errors import (
     ConfigurationError,
 )
 from socratic_agents.llm.failures import FailureKind, classify, server_hint
+from socratic_agents.llm.rate_limit import RateLimiter
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
 from socratic_agents.llm.usage import using_meter
 from tests.fakes import TextModel, ask_structured
@@ -176,7 +177,7 @@ WIRE = {
         FailureKind.RETRY,
         CallError,
         6,
-        "network",
+        "llm_concurrency",
         timeout=0.1,
     ),
     "reset": Row(
@@ -549,3 +550,11 @@ async def test_cancelling_ends_the_waiting() -> None:
             await task
         assert task.cancelled()
         assert 1 == len(server.requests)
+
+
+async def test_timeouts_halve_what_is_sent_at_the_same_time() -> None:
+    """A server with one slot is learned from its timeouts; other errors teach nothing."""
+    limiter = RateLimiter(concurrency=8)
+    with Loopback(STALL, error(503), GOOD) as server:
+        got = await ask_at(server.base_url, limit=0.3, rate_limiter=limiter)
+    assert (Answer(score=3), 4) == (got, limiter.concurrency)

@@ -27,6 +27,7 @@ __all__ = (
     "failed_generation",
     "redact",
     "server_hint",
+    "timed_out",
     "unexplained",
     "unsupported",
 )
@@ -48,6 +49,7 @@ _POLICY = frozenset({"content_policy_violation", "content_filter"})
 # Known by name: importing their modules would load a whole client for a comparison.
 _REFUSALS = frozenset({"OpenAIRefusalError", "ContentFilterFinishReasonError"})
 _MISTAKES = frozenset({"LengthFinishReasonError", "OutputParserException"})
+_TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 _UNREADABLE = frozenset({"json_validate_failed"})
 """How a server says that it could not hold the model to the schema."""
 _METHOD = re.compile(
@@ -191,6 +193,12 @@ def unexplained(problem: BaseException | None) -> bool:
     return not _OTHER_CAUSE.search(words_of(_body(problem)) or str(problem))
 
 
+def timed_out(problem: BaseException) -> bool:
+    """Return whether the server was too slow."""
+    names = {cls.__name__ for cls in type(problem).__mro__}
+    return isinstance(problem, TimeoutError) or bool(names & _TIMEOUTS)
+
+
 def failed_generation(problem: BaseException) -> str:
     """Return what the model wrote where a server refuses it as no valid JSON."""
     return str(_error(problem).get("failed_generation") or "")
@@ -236,16 +244,19 @@ def advice(problem: BaseException) -> str:
     if set(_codes(problem)) & _QUOTA:
         return "the quota is spent: add credit or use another model"
     if classify(problem) is FailureKind.FATAL:
-        match _status(problem):
-            case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-                return "check the API key and what it may use"
-            case HTTPStatus.NOT_FOUND:
-                return "check the model's name and the base URL"
-            case _:
-                return "correct the model's settings"
+        return _CURES.get(_status(problem), "correct the model's settings")
+    if timed_out(problem):
+        return "a slow server needs a higher timeout, or a lower llm_concurrency"
     if _stumbled(problem):
         return "check that the base URL is that of the chat API"
     return "check the network and the server, or try again later"
+
+
+_CURES: dict[int | None, str] = {
+    HTTPStatus.UNAUTHORIZED: "check the API key and what it may use",
+    HTTPStatus.FORBIDDEN: "check the API key and what it may use",
+    HTTPStatus.NOT_FOUND: "check the model's name and the base URL",
+}
 
 
 def _number(text: str | None) -> float | None:

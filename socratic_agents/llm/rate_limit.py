@@ -24,6 +24,9 @@ __all__ = ("RateLimiter",)
 class RateLimiter:
     """Lets requests through in order of arrival, none too soon.
 
+    A server that answers one request at a time makes the others wait, and their
+    timeouts run meanwhile: where they come, fewer are sent at the same time.
+
     Args:
         concurrency: Concurrent requests, at least 1.
         rate: Requests a minute, above 0. They are evenly spaced, since providers count
@@ -54,6 +57,7 @@ class RateLimiter:
             raise ConfigurationError(message)
         self._clock, self._sleep = clock, sleep
         self._slots, self._turnstile = _FairSemaphore(concurrency), _FairSemaphore(1)
+        self._shrunk = clock()
         self._interval = 60 / rate if rate else 0.0
         self._next = clock()
 
@@ -71,6 +75,25 @@ class RateLimiter:
                     await self._until_due()
             yield self._clock() - came
 
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be sent at the same time, as far as was learned."""
+        return self._slots.slots
+
+    def timed_out(self, sent: float) -> None:
+        """Halve the concurrency after a timeout, once for all that were sent together.
+
+        Args:
+            sent: When the request went out, by ``now``.
+        """
+        if sent >= self._shrunk and self._slots.slots > 1:
+            self._shrunk = self._clock()
+            self._slots.shrink(self._slots.slots // 2)
+
+    def now(self) -> float:
+        """Return the time of this limiter's clock, in seconds."""
+        return self._clock()
+
     async def _until_due(self) -> None:
         """Wait until the next request may go out; only the first in the queue does."""
         while (wait := self._next - self._clock()) > 0:
@@ -83,13 +106,13 @@ class _FairSemaphore:
     """A semaphore that is first in, first out, across event loops."""
 
     def __init__(self, slots: int) -> None:
-        self._free = slots
+        self.slots = self._free = slots
         self._queue = deque[asyncio.Future[None]]()
         self._lock = threading.Lock()
 
     async def __aenter__(self) -> None:
         with self._lock:
-            if self._free:  # then nobody waits
+            if self._free > 0:  # then nobody waits
                 self._free -= 1
                 return
             turn = asyncio.get_running_loop().create_future()
@@ -105,9 +128,15 @@ class _FairSemaphore:
                 await self.__aexit__()  # the slot had just been handed over
             raise
 
+    def shrink(self, slots: int) -> None:
+        """Have fewer slots; those in use are taken away as they become free."""
+        with self._lock:
+            self._free -= self.slots - slots
+            self.slots = slots
+
     async def __aexit__(self, *_: object) -> None:
         with self._lock:
-            while self._queue:
+            while self._queue and self._free >= 0:
                 turn = self._queue.popleft()
                 # The event loop of one that still waits may have ended.
                 with contextlib.suppress(RuntimeError):

@@ -20,6 +20,7 @@ from socratic_agents.llm.failures import (
     describe,
     redact,
     server_hint,
+    timed_out,
 )
 from socratic_agents.llm.methods import Server
 
@@ -82,7 +83,13 @@ class RetryPolicy:
                 return await request()
             async with self.rate_limiter.turn() as seconds:
                 waited += seconds
-                return await request()
+                sent = self.rate_limiter.now()
+                try:
+                    return await request()
+                except Exception as problem:
+                    if timed_out(problem):
+                        self.rate_limiter.timed_out(sent)
+                    raise
 
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(self._worth_it),
