@@ -11,14 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.scheduler.cost_model import (
-    CALLS,
-    CURVES,
-    TRUSTED,
-    CostModel,
-    cache_file,
-)
+from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.stage import Stage
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +31,7 @@ def _learned(
 ) -> CostModel:
     cost_model = CostModel(path)
     for items, lasted in seconds.items():
-        for _ in range(TRUSTED):
+        for _ in range(DEFAULT_TUNING.trusted_calls):
             cost_model.observe(stage, None, items=items, seconds=lasted)
     return cost_model
 
@@ -76,7 +71,9 @@ def test_a_size_is_believed_when_it_was_seen_often_enough() -> None:
     for n, seconds in enumerate([9.0, 1.0, 1.0], 1):
         assert cost_model.curve(stage, None) is None
         cost_model.observe(stage, None, items=2, seconds=seconds)
-        assert (n < TRUSTED) == (cost_model.curve(stage, None) is None)
+        assert (n < DEFAULT_TUNING.trusted_calls) == (
+            cost_model.curve(stage, None) is None
+        )
     assert 1.0 == _points(cost_model, stage)[1]
 
 
@@ -84,7 +81,7 @@ def test_old_calls_are_forgotten() -> None:
     """A device that became slower is found out."""
     stage = _stage(max_batch=2)
     cost_model = _learned({2: 1.0}, stage)
-    for _ in range(CALLS):
+    for _ in range(DEFAULT_TUNING.calls_per_size):
         cost_model.observe(stage, None, items=2, seconds=3.0)
     assert 3.0 == _points(cost_model, stage)[1]
 
@@ -136,7 +133,7 @@ def test_curves_differ_by_stage_model_and_key() -> None:
     """Large images cost more than small ones, and say nothing about them."""
     stage = _stage(max_batch=2)
     cost_model = CostModel()
-    for _ in range(TRUSTED):
+    for _ in range(DEFAULT_TUNING.trusted_calls):
         cost_model.observe(stage, (64, 64), items=2, seconds=1.0)
     assert cost_model.curve(stage, (64, 64)) is not None
     assert cost_model.curve(stage, (32, 64)) is None
@@ -159,10 +156,10 @@ def test_the_memory_sets_a_limit_that_only_falls() -> None:
 def test_keys_without_end_do_not_fill_the_memory() -> None:
     """The oldest curve goes first."""
     stage, cost_model = _stage(max_batch=2), CostModel()
-    for key in range(CURVES + 10):
-        for _ in range(TRUSTED):
+    for key in range(DEFAULT_TUNING.stored_curves + 10):
+        for _ in range(DEFAULT_TUNING.trusted_calls):
             cost_model.observe(stage, key, items=1, seconds=1.0)
-    assert CURVES == len(cost_model._records)
+    assert DEFAULT_TUNING.stored_curves == len(cost_model._records)
     assert cost_model.curve(stage, 9) is None
     assert cost_model.curve(stage, 10) is not None
 

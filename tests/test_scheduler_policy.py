@@ -20,16 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.scheduler.cost_curve import CostCurve
-from socratic_agents.scheduler.group_wait import FRUITLESS, RESTED
-from socratic_agents.scheduler.policy import (
-    SLACK,
-    USERS,
-    BatchPolicy,
-    RunBatch,
-    WaitUntil,
-)
+from socratic_agents.scheduler.policy import BatchPolicy, RunBatch, WaitUntil
 from socratic_agents.scheduler.queues import QueueItem
-from socratic_agents.scheduler.think_time import ASKED, KEPT, ThinkTimes
+from socratic_agents.scheduler.think_time import ThinkTimes
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -181,7 +175,7 @@ def test_as_many_loops_are_admitted_as_keep_the_device_busy() -> None:
 
 def test_thinking_is_counted_once_for_each_loop() -> None:
     """Beginning twice changes nothing, and an end without a beginning neither."""
-    thinking = ThinkTimes()
+    thinking = ThinkTimes(DEFAULT_TUNING)
     assert 0.0 == thinking.longest(3)
     thinking.begin("a", now=1.0)
     thinking.begin("a", now=2.0)
@@ -192,30 +186,34 @@ def test_thinking_is_counted_once_for_each_loop() -> None:
     assert 3.0 == thinking.longest(1)
 
 
-@given(lasted=st.lists(seconds, min_size=1, max_size=3 * KEPT))
+@given(
+    lasted=st.lists(seconds, min_size=1, max_size=3 * DEFAULT_TUNING.think_times_kept)
+)
 def test_only_what_happened_lately_tells_how_long_thinking_takes(
     lasted: list[float],
 ) -> None:
     """The longest of very many thoughts takes as long as the longest of late."""
-    thinking = ThinkTimes()
+    thinking = ThinkTimes(DEFAULT_TUNING)
     for session, one in enumerate(lasted):
         thinking.begin(session, now=0.0)
         thinking.end(session, now=one)
-    assert max(lasted[-KEPT:]) == thinking.longest(10**6)
+    assert max(lasted[-DEFAULT_TUNING.think_times_kept :]) == thinking.longest(10**6)
     assert thinking.longest(1) <= thinking.longest(3) <= thinking.longest(9)
-    assert thinking.longest(0) == min(lasted[-KEPT:])
+    assert thinking.longest(0) == min(lasted[-DEFAULT_TUNING.think_times_kept :])
 
 
 @given(
     lasted=st.lists(seconds, min_size=1, max_size=20),
-    since=st.lists(st.floats(0.0, 50.0), max_size=2 * ASKED),
+    since=st.lists(
+        st.floats(0.0, 50.0), max_size=2 * DEFAULT_TUNING.sessions_predicted
+    ),
     limit=st.integers(0, 50),
 )
 def test_returns_are_told_in_order(
     lasted: list[float], since: list[float], limit: int
 ) -> None:
     """The soonest is first, none is in the past, and nobody is counted twice."""
-    thinking = ThinkTimes()
+    thinking = ThinkTimes(DEFAULT_TUNING)
     for session, one in enumerate(lasted):
         thinking.begin(session, now=0.0)
         thinking.end(session, now=one)
@@ -224,12 +222,12 @@ def test_returns_are_told_in_order(
     returns = thinking.returns(limit, now=50.0)
     assert sorted(returns) == returns
     assert all(0 < one <= max(lasted) for one in returns)
-    assert len(returns) <= min(limit, len(since), ASKED)
+    assert len(returns) <= min(limit, len(since), DEFAULT_TUNING.sessions_predicted)
 
 
 def test_who_thinks_longer_than_ever_is_not_counted_on() -> None:
     """Nobody knows when he will be back."""
-    thinking = ThinkTimes()
+    thinking = ThinkTimes(DEFAULT_TUNING)
     thinking.begin("a", now=0.0)
     thinking.end("a", now=2.0)
     thinking.begin("b", now=10.0)
@@ -416,13 +414,13 @@ def test_users_are_forgotten() -> None:
     """A service for years remembers a bounded number, and those who wait for sure."""
     device = Device()
     device.images(9, user="patient", key="other")
-    for user in range(3 * USERS):
+    for user in range(3 * DEFAULT_TUNING.remembered_users):
         device.images(user=user)
     while len(device.policy):
         device.run()
         waiting = {item.user for item in device.stages if not item.taken}
         assert waiting <= device.policy._user_seconds.keys()
-    assert len(device.policy._user_seconds) <= USERS
+    assert len(device.policy._user_seconds) <= DEFAULT_TUNING.remembered_users
 
 
 @given(
@@ -444,7 +442,9 @@ def test_keys_take_turns_by_what_they_cost(dear: int, counts: tuple[int, int]) -
         key = str(run.queue.key)
         got[key] += costs[key].predict(len(run.items))
         most = max(curve.predict(8) for curve in costs.values())
-        assert abs(got["cheap"] - got["dear"]) <= most + SLACK
+        assert (
+            abs(got["cheap"] - got["dear"]) <= most + DEFAULT_TUNING.key_slack_seconds
+        )
     device.drain()
 
 
@@ -586,7 +586,7 @@ def test_nobody_waits_where_loops_come_back_with_another_key() -> None:
 
 def waits(device: Device, now: float, *, back: int) -> bool:
     """Return whether the device waits for four sessions, of which so many come back."""
-    device.policy.think_times = ThinkTimes()
+    device.policy.think_times = ThinkTimes(DEFAULT_TUNING)
     device.policy._group_wait._think_times = device.policy.think_times
     device.think(4, took=0.2, now=now)
     device.images(4)
@@ -602,16 +602,28 @@ def waits(device: Device, now: float, *, back: int) -> bool:
 def test_waits_in_vain_are_given_up_for_a_while() -> None:
     """After a few of them, some chances are let pass; then it is tried again."""
     device = Device()
-    times = range(0, 10 * (FRUITLESS + RESTED + 1), 10)
+    times = range(
+        0,
+        10 * (DEFAULT_TUNING.group_wait_failures + DEFAULT_TUNING.group_wait_pause + 1),
+        10,
+    )
     waited = [waits(device, float(now), back=0) for now in times]
-    assert [*[True] * FRUITLESS, *[False] * RESTED, True] == waited
+    assert [
+        *[True] * DEFAULT_TUNING.group_wait_failures,
+        *[False] * DEFAULT_TUNING.group_wait_pause,
+        True,
+    ] == waited
 
 
 def test_a_wait_that_pays_makes_good_for_others() -> None:
     """Only if none of them pays are they given up."""
     device = Device()
     for now in range(0, 1000, 10):
-        assert waits(device, float(now), back=4 * (now // 10 % FRUITLESS == 0))
+        assert waits(
+            device,
+            float(now),
+            back=4 * (now // 10 % DEFAULT_TUNING.group_wait_failures == 0),
+        )
 
 
 def test_a_group_may_leave_some_to_the_next_one() -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from socratic_agents.scheduler.cost_model import TRUSTED, CostModel
-from socratic_agents.scheduler.return_wait import RESTED, ReturnWait
+from socratic_agents.scheduler.cost_model import CostModel
+from socratic_agents.scheduler.return_wait import ReturnWait
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Device:
         self.hand: Stage[int, int] = Stage(name="hand", run=self._draw, max_batch=4)
         self.cost_model = CostModel()
         for items in (1, 4):
-            for _ in range(TRUSTED):
+            for _ in range(DEFAULT_TUNING.trusted_calls):
                 self.cost_model.observe(self.hand, None, items=items, seconds=seconds)
 
     def _look(self, items: list[int]) -> list[int]:
@@ -138,7 +139,7 @@ def test_a_wait_lasts_as_long_as_is_granted_once() -> None:
         granted.append(2.0)
         return 2.0
 
-    wait = ReturnWait(limit)
+    wait = ReturnWait(limit, pause=DEFAULT_TUNING.return_wait_pause)
     assert 0 == wait.wait(10.0)
     wait.expect({1, 2})
     assert [2.0, 1.5] == [wait.wait(10.0), wait.wait(10.5)]
@@ -146,7 +147,7 @@ def test_a_wait_lasts_as_long_as_is_granted_once() -> None:
     assert 0.5 == wait.wait(11.5)
     assert 0 == wait.wait(12.0)
     assert [2.0] == granted
-    for _ in range(RESTED - 1):
+    for _ in range(DEFAULT_TUNING.return_wait_pause - 1):
         wait.expect({3})
         assert 0 == wait.wait(20.0)
     wait.expect({3})

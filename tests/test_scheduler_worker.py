@@ -35,9 +35,10 @@ from socratic_agents.core.errors import (
     StageTimeoutError,
 )
 from socratic_agents.core.history import Status
-from socratic_agents.scheduler.cost_model import TRUSTED, CostModel
+from socratic_agents.scheduler.cost_model import CostModel
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch, WaitUntil
 from socratic_agents.scheduler.requests import Request
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -823,7 +824,7 @@ async def test_an_idle_device_waits_for_a_loop_that_thinks() -> None:
     """Two sessions that could share a call do so, where a call costs the same for two."""
     model, cost_model, policy = Model(), CostModel(), Telling()
     stage = model.stage(max_batch=2)
-    for _ in range(TRUSTED):
+    for _ in range(DEFAULT_TUNING.trusted_calls):
         for items in (1, 2):
             cost_model.observe(stage, None, items=items, seconds=100.0)
     for _ in range(4):  # how long thoughts take, as a rule
@@ -901,7 +902,7 @@ async def test_what_calls_cost_is_kept_at_the_end(tmp_path: Path) -> None:
     stage = Model().stage(model="tiny")
     cost_model = CostModel(path)
     async with Worker(cost_model=cost_model) as worker:
-        for number in range(TRUSTED):
+        for number in range(DEFAULT_TUNING.trusted_calls):
             await worker.submit(stage, number)
     assert 1 == len(CostModel(path)._records)
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ("CostCurve",)
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING, SchedulerTuning
 
-GOOD = 1.03
-"""A batch is large enough when an item takes at most 3 % more than at its best."""
-BEST = 1.005
-"""Where many wait, batches grow until an item takes at most 0.5 % more."""
+__all__ = ("CostCurve",)
 
 
 @dataclass(frozen=True)
@@ -20,6 +17,7 @@ class CostCurve:
     seconds: tuple[float, ...]
     """Of one item, of two, and so on up to the largest batch; at least one, each above
     0."""
+    tuning: SchedulerTuning = DEFAULT_TUNING
 
     @cached_property
     def item_seconds(self) -> float:
@@ -29,12 +27,12 @@ class CostCurve:
     @cached_property
     def good_size(self) -> int:
         """Items from which on waiting for more does not pay."""
-        return self._within(GOOD)
+        return self._within(self.tuning.good_size_factor)
 
     @cached_property
     def best_size(self) -> int:
         """Items beyond which a larger batch is no better."""
-        return self._within(BEST)
+        return self._within(self.tuning.best_size_factor)
 
     def batch_size(self, items: int) -> int:
         """Return how many of some items to run in one call, for the least time each.
@@ -47,7 +45,8 @@ class CostCurve:
         """
         sizes = range(1, min(items, len(self.seconds)) + 1)
         best = min(self.seconds[n - 1] / n for n in sizes)
-        return max(n for n in sizes if self.seconds[n - 1] <= best * BEST * n)
+        limit = best * self.tuning.best_size_factor
+        return max(n for n in sizes if self.seconds[n - 1] <= limit * n)
 
     def predict(self, items: int) -> float:
         """Return the seconds of some items, in several calls if they are too many.

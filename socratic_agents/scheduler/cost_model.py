@@ -19,6 +19,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from socratic_agents.scheduler.cost_curve import CostCurve
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING, SchedulerTuning
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -31,17 +32,6 @@ if TYPE_CHECKING:
 __all__ = ("CostModel", "cache_file")
 
 SCHEMA = 1
-CALLS = 9
-"""Calls of one size whose median is what that size costs, the last ones."""
-TRUSTED = 3
-"""Calls of one size before its median is believed: the first ones may compile."""
-GROWTH = 0.5
-"""Items beyond the largest batch that was seen are taken to cost this share of the
-others, or batches would never grow."""
-NEGLIGIBLE = 1e-3
-"""Seconds of a call: where even the largest is quicker, no curve is needed."""
-CURVES = 256
-"""Curves that are kept; the oldest goes first."""
 _UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -85,12 +75,15 @@ class CostModel:
     Args:
         path: Where curves are stored between runs; ``None``: nowhere. A file that
             cannot be read, or is of another version, is ignored.
+        tuning: What it depends on.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | None = None, *, tuning: SchedulerTuning = DEFAULT_TUNING
+    ) -> None:
+        self._path, self._tuning = path, tuning
         self._lock = threading.Lock()  # the worker learns while others ask
-        self._records = {} if path is None else _read(path)
+        self._records = {} if path is None else _read(path, tuning)
         self._learned = False  # something that is worth storing
 
     def observe(
@@ -108,7 +101,9 @@ class CostModel:
             return  # there is nothing to choose
         with self._lock:
             record = self._record(stage, key)
-            record.seconds.setdefault(items, deque(maxlen=CALLS)).append(seconds)
+            record.seconds.setdefault(
+                items, deque(maxlen=self._tuning.calls_per_size)
+            ).append(seconds)
             record.curves.clear()
             self._learned = self._learned or stage.model is not None
 
@@ -122,7 +117,9 @@ class CostModel:
                 return None
             limit = min(record.cap or stage.max_batch, stage.max_batch)
             if limit not in record.curves:
-                record.curves[limit] = _curve(stage, record.seconds, limit)
+                record.curves[limit] = _curve(
+                    stage, record.seconds, limit, self._tuning
+                )
             return record.curves[limit]
 
     def limit(self, stage: AnyStage, key: Hashable) -> int:
@@ -168,7 +165,8 @@ class CostModel:
             curves = [
                 {"stage": name, "model": model, "key": key, "seconds": medians}
                 for (name, model, key), record in self._records.items()
-                if model is not None and (medians := _medians(record.seconds))
+                if model is not None
+                and (medians := _medians(record.seconds, self._tuning))
             ]
         if not curves:
             return
@@ -185,25 +183,28 @@ class CostModel:
 
     def _record(self, stage: AnyStage, key: Hashable) -> _Record:
         record = self._records.setdefault(_identity(stage, key), _Record())
-        if len(self._records) > CURVES:
+        if len(self._records) > self._tuning.stored_curves:
             del self._records[next(iter(self._records))]
         return record
 
 
-def _read(path: Path) -> dict[_Identity, _Record]:
+def _read(path: Path, tuning: SchedulerTuning) -> dict[_Identity, _Record]:
     """Return what an earlier run has learned, as if seen often enough; all or none."""
     records: dict[_Identity, _Record] = {}
     try:
         kept = json.loads(path.read_bytes())
         if kept["schema"] != SCHEMA:
             return {}
-        for one in kept["curves"][-CURVES:]:
+        for one in kept["curves"][-tuning.stored_curves :]:
             identity = (str(one["stage"]), str(one["model"]), str(one["key"]))
             seconds = {int(n): float(s) for n, s in one["seconds"].items()}
             if not all(n > 0 and 0 < s < math.inf for n, s in seconds.items()):
                 return {}
             records[identity] = _Record(
-                {n: deque([s] * TRUSTED, CALLS) for n, s in seconds.items()}
+                {
+                    n: deque([s] * tuning.trusted_calls, tuning.calls_per_size)
+                    for n, s in seconds.items()
+                }
             )
     except _UNREADABLE:
         return {}
@@ -215,20 +216,25 @@ def _identity(stage: AnyStage, key: Hashable) -> _Identity:
     return stage.name, stage.model, repr(key)
 
 
-def _medians(seconds: Mapping[int, deque[float]]) -> dict[int, float]:
+def _medians(
+    seconds: Mapping[int, deque[float]], tuning: SchedulerTuning
+) -> dict[int, float]:
     return {
         items: median(lasted)
         for items, lasted in sorted(seconds.items())
-        if len(lasted) >= TRUSTED
+        if len(lasted) >= tuning.trusted_calls
     }
 
 
 def _curve(
-    stage: AnyStage, seconds: Mapping[int, deque[float]], limit: int
+    stage: AnyStage,
+    seconds: Mapping[int, deque[float]],
+    limit: int,
+    tuning: SchedulerTuning,
 ) -> CostCurve | None:
     """Return the curve through the medians, linear between the sizes."""
-    known = _medians(seconds)
-    if max(known.values(), default=0.0) < NEGLIGIBLE:
+    known = _medians(seconds, tuning)
+    if max(known.values(), default=0.0) < tuning.negligible_seconds:
         return None
     sizes, points = sorted(known), list[float]()
     for items in range(1, limit + 1):
@@ -240,7 +246,8 @@ def _curve(
             least = sizes[0]
             point = known[least] * (1 + size / least) / 2
         elif above is None:
-            point = known[below] * (1 + GROWTH * (size - below) / below)
+            beyond = tuning.extrapolated_share * (size - below) / below
+            point = known[below] * (1 + beyond)
         elif above == below:
             point = known[size]
         else:
@@ -248,4 +255,4 @@ def _curve(
             point = known[below] + slope * (size - below)
         # More items are never quicker; where they seem so, that was chance.
         points.append(max(point, points[-1] if points else 0.0, 1e-9))
-    return CostCurve(tuple(points))
+    return CostCurve(tuple(points), tuning)

@@ -22,24 +22,16 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.cost_curve import CostCurve
     from socratic_agents.scheduler.queues import StageQueue
     from socratic_agents.scheduler.think_time import ThinkTimes
+    from socratic_agents.scheduler.tuning import SchedulerTuning
 
 __all__ = ("GroupWait",)
-
-GAIN = 1.05
-"""Sessions are waited for where that makes them at least so much faster."""
-SOON = 0.3
-"""The next session has to return within this share of what the batch takes."""
-LONGEST = 0.5
-"""A wait is over after this share of what the largest batch takes."""
-FRUITLESS, RESTED = 3, 16
-"""After so many waits in vain, so many chances to wait are let pass."""
 
 
 class GroupWait:
     """The groups in which sessions travel, and the wait that is going on."""
 
-    def __init__(self, think_times: ThinkTimes) -> None:
-        self._think_times = think_times
+    def __init__(self, think_times: ThinkTimes, tuning: SchedulerTuning) -> None:
+        self._think_times, self._tuning = think_times, tuning
         self._since: float | None = None
         self._target_size, self._fruitless, self._pause = 0, 0, 0
 
@@ -66,7 +58,8 @@ class GroupWait:
         if queue.count >= queue.good_size and total >= 2 * queue.best_size:
             return size, None  # they come faster than they are served
         target, gain = self._target(queue, curve, follow_up, total)
-        if gain < GAIN or curve.predict(target) < self._think_times.longest(target):
+        think_time = self._think_times.longest(target)
+        if gain < self._tuning.group_gain or curve.predict(target) < think_time:
             return size, None
         if target <= queue.count:
             return target, None  # the rest are a group of their own
@@ -76,8 +69,8 @@ class GroupWait:
         """Note that the device is not idle any more, but runs so many items."""
         if self._since is not None and items >= self._target_size:
             self._fruitless = 0
-        if self._fruitless >= FRUITLESS:
-            self._fruitless, self._pause = 0, RESTED
+        if self._fruitless >= self._tuning.group_wait_failures:
+            self._fruitless, self._pause = 0, self._tuning.group_wait_pause
         self._since = None
 
     def _until(
@@ -94,10 +87,11 @@ class GroupWait:
             self._pause -= 1
             return None
         since = now if self._since is None else self._since
-        until = since + LONGEST * curve.predict(queue.max_batch)
+        longest = curve.predict(queue.max_batch)
+        until = since + self._tuning.group_wait_share * longest
         sessions = math.ceil((target - queue.count) / per_return)
         returns = self._think_times.returns(sessions, now=now)
-        limit = SOON * curve.predict(queue.count)
+        limit = self._tuning.group_return_share * curve.predict(queue.count)
         soon = len(returns) == sessions and returns[0] <= limit
         if now >= until or not soon:
             if self._since is not None:
@@ -128,6 +122,6 @@ class GroupWait:
             rate = 1 / max(device, alone)
             if group <= queue.count:
                 here = rate
-            if rate > best * 1.005:
+            if rate > best * self._tuning.best_size_factor:
                 best, target = rate, group
         return target, best / here

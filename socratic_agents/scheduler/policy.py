@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Generic
 from socratic_agents.scheduler.group_wait import GroupWait
 from socratic_agents.scheduler.queues import Payload, QueueItem, StageQueue
 from socratic_agents.scheduler.think_time import ThinkTimes
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING, SchedulerTuning
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.cost_curve import CostCurve
 
 __all__ = ("BatchPolicy", "RunBatch", "WaitUntil")
-
-SLACK = 0.25
-"""Seconds of the device that a key may be ahead of another before it has to wait."""
-PILED = 2
-"""Full batches of images that go before captions; one where captions dominate."""
-DOMINANT = 0.4
-"""Captions and scores dominate when they are more than this share of the work."""
-UNKNOWN = 1e-3
-"""Seconds of an item whose cost is unknown, for sharing between users."""
-ADMITTED = 3
-"""Full batches of sessions in flight, beside those that think."""
-SINGLE = 16
-"""Batches with one key, until sessions are expected to return with that key."""
-PROMPT = 0.02
-"""Sessions that were just answered are waited for, for this share of what a good batch
-of the stage takes that keeps the device busy."""
-USERS = 1024
-"""Users whose share is remembered, if fewer have something waiting."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +48,15 @@ class WaitUntil:
 
 
 class BatchPolicy(Generic[Payload]):
-    """What waits for one device, and what the device is to do next."""
+    """What waits for one device, and what the device is to do next.
 
-    def __init__(self) -> None:
-        self.think_times = ThinkTimes()
-        self._group_wait = GroupWait(self.think_times)
+    Args:
+        tuning: What its decisions depend on.
+    """
+
+    def __init__(self, tuning: SchedulerTuning = DEFAULT_TUNING) -> None:
+        self._tuning, self.think_times = tuning, ThinkTimes(tuning)
+        self._group_wait = GroupWait(self.think_times, tuning)
         self._queues: dict[Hashable, StageQueue[Payload]] = {}
         self._costs: dict[Hashable, tuple[int, CostCurve]] = {}
         self._items_run: Counter[Hashable] = Counter()
@@ -184,7 +171,7 @@ class BatchPolicy(Generic[Payload]):
             if priority > lowest
         )
         per_return = max(drawn / max(self.think_times.begun, 1), 1.0)
-        batches = ADMITTED * curve.best_size / per_return
+        batches = self._tuning.admitted_batches * curve.best_size / per_return
         return math.ceil(batches + think_time / (item * per_return))
 
     def return_wait_limit(self) -> float:
@@ -194,7 +181,10 @@ class BatchPolicy(Generic[Payload]):
         drawn would else wait until the next images are.
         """
         heavy = min(self._costs.values(), key=lambda cost: cost[0], default=None)
-        return PROMPT * heavy[1].predict(heavy[1].good_size) if heavy else 0.0
+        if heavy is None:
+            return 0.0
+        _, curve = heavy
+        return self._tuning.return_wait_share * curve.predict(curve.good_size)
 
     def _next_queue(self) -> StageQueue[Payload]:
         """Return the queue whose turn it is."""
@@ -218,15 +208,17 @@ class BatchPolicy(Generic[Payload]):
                 queue.skipped += 1
         same = [queue for queue in ranked if queue.stage == chosen.stage]
         least = min(same, key=lambda queue: queue.device_seconds)
-        behind = least.device_seconds < chosen.device_seconds - SLACK
-        return least if behind else chosen
+        ahead = chosen.device_seconds - least.device_seconds
+        return least if ahead > self._tuning.key_slack_seconds else chosen
 
     def _batches_first(self, heavy: StageQueue[Payload]) -> int:
         """Return for how many full batches of images captions have to wait."""
         size = heavy.best_size
         others = self._follow_up_seconds(heavy, size, best=True)
         images = heavy.curve.item_seconds * size if heavy.curve else 0.0
-        return 1 if others > DOMINANT * (others + images) else PILED
+        if others > self._tuning.dominant_share * (others + images):
+            return 1
+        return self._tuning.batches_before_captions
 
     def _follow_up_seconds(
         self, heavy: StageQueue[Payload], items: int, *, best: bool = False
@@ -261,7 +253,8 @@ class BatchPolicy(Generic[Payload]):
     def _take(self, queue: StageQueue[Payload], size: int) -> list[QueueItem[Payload]]:
         """Return the next items of a queue: the oldest of whoever got least."""
         cost = queue.curve.predict(size) if queue.curve else 0.0
-        each, items = cost / size or UNKNOWN, list[QueueItem[Payload]]()
+        each = cost / size or self._tuning.unknown_item_seconds
+        items = list[QueueItem[Payload]]()
         turns = [
             (self._user_seconds[user], *oldest.age, user)
             for user, oldest in queue.oldest_by_user().items()
@@ -279,11 +272,15 @@ class BatchPolicy(Generic[Payload]):
         if queue.curve:
             self._items_run[queue.stage] += size
             key, batches = self._last_keys.get(queue.stage, (queue.key, 0))
-            batches = max(batches - 1, 0) if key == queue.key else SINGLE
+            batches = (
+                max(batches - 1, 0)
+                if key == queue.key
+                else self._tuning.same_key_batches
+            )
             self._last_keys[queue.stage] = queue.key, batches
         if not queue.count:
             del self._queues[queue.stage, queue.key]
-        if len(self._user_seconds) > USERS:
+        if len(self._user_seconds) > self._tuning.remembered_users:
             self._forget_users()
         return items
 
@@ -292,5 +289,6 @@ class BatchPolicy(Generic[Payload]):
         here = {user for queue in self._queues.values() for user in queue.per_user}
         away = self._user_seconds.keys() - here
         ranked = sorted(away, key=self._user_seconds.__getitem__)
-        for user in ranked[: len(self._user_seconds) - USERS // 2]:
+        kept = self._tuning.remembered_users // 2
+        for user in ranked[: len(self._user_seconds) - kept]:
             del self._user_seconds[user]

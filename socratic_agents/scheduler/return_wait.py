@@ -13,19 +13,17 @@ if TYPE_CHECKING:
 
 __all__ = ("ReturnWait",)
 
-RESTED = 16
-"""After a wait in vain so many batches are begun without one."""
-
 
 class ReturnWait:
     """Which sessions the last batch answered, and how long the device waits for them.
 
     Args:
         limit: Returns the seconds of a wait at most.
+        pause: Batches that are begun without one after a wait in vain.
     """
 
-    def __init__(self, limit: Callable[[], float]) -> None:
-        self._limit = limit
+    def __init__(self, limit: Callable[[], float], *, pause: int) -> None:
+        self._limit, self._pause_after = limit, pause
         self._sessions = set[int]()
         self._until: float | None = None
         self._pause = 0
@@ -57,5 +55,5 @@ class ReturnWait:
         if now < self._until:
             return self._until - now
         # They are slow, or want nothing.
-        self._sessions, self._pause = set(), RESTED
+        self._sessions, self._pause = set(), self._pause_after
         return 0.0

@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from socratic_agents.scheduler.tuning import SchedulerTuning
+
 __all__ = ("ThinkTimes",)
 
-KEPT = 64
-"""Think times that are kept, the last ones."""
-ASKED = 32
-"""Sessions, those that think longest, whose return is predicted."""
 QUANTILES = (0.125, 0.375, 0.625, 0.875)
 """A session's return is spread over these quantiles, a quarter of it at each."""
 
@@ -27,11 +25,12 @@ QUANTILES = (0.125, 0.375, 0.625, 0.875)
 class ThinkTimes:
     """Sessions in calls of a language model; time is whatever the caller says it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, tuning: SchedulerTuning) -> None:
+        self._tuning = tuning
         self.begun = 0
         """Think times in all."""
         self._since: dict[Hashable, float] = {}  # in the order of beginning
-        self._last = deque[float](maxlen=KEPT)
+        self._last = deque[float](maxlen=tuning.think_times_kept)
         self._sorted: list[float] = []
 
     def __len__(self) -> int:
@@ -48,7 +47,7 @@ class ThinkTimes:
         since = self._since.pop(session, None)
         if since is None:
             return
-        if len(self._last) == KEPT:
+        if len(self._last) == self._last.maxlen:
             self._sorted.remove(self._last[0])
         self._last.append(now - since)
         insort(self._sorted, now - since)
@@ -75,7 +74,8 @@ class ThinkTimes:
         """
         lasted, count = self._sorted, len(self._sorted)
         points = []
-        for since in islice(self._since.values(), ASKED):
+        predicted = self._tuning.sessions_predicted
+        for since in islice(self._since.values(), predicted):
             elapsed = now - since
             shorter = bisect_right(lasted, elapsed)
             left = count - shorter

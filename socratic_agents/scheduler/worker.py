@@ -27,6 +27,7 @@ from socratic_agents.scheduler.requests import Request, Session, current_session
 from socratic_agents.scheduler.return_wait import ReturnWait
 from socratic_agents.scheduler.stage import Stage
 from socratic_agents.scheduler.stats import StageStatistics, Statistics, StatsRecorder
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING, SchedulerTuning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -52,27 +53,34 @@ class Worker:
     Args:
         name: Of the thread, for people who look at threads.
         cost_model: What calls cost; ``None``: learned anew, and not stored.
+        tuning: What the scheduler's decisions depend on.
     """
 
     def __init__(
-        self, name: str = "socratic-worker", *, cost_model: CostModel | None = None
+        self,
+        name: str = "socratic-worker",
+        *,
+        cost_model: CostModel | None = None,
+        tuning: SchedulerTuning = DEFAULT_TUNING,
     ) -> None:
         # A daemon: the interpreter waits for other threads before ``atexit`` runs, so
         # a worker that nobody closed could never be asked to stop.
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._changed = threading.Condition()
-        self._cost_model = cost_model or CostModel()
+        self._cost_model = cost_model or CostModel(tuning=tuning)
         self._executor = BatchExecutor(
             self._cost_model,
             watch=self._watch,
             record=self._record,
             closed=lambda: self._closed,
         )
-        self._policy, self._numbers = BatchPolicy[Request](), itertools.count()
+        self._policy, self._numbers = BatchPolicy[Request](tuning), itertools.count()
         self._stats = StatsRecorder(time.perf_counter())
         self._running: list[Request] = []
         self._sessions: dict[int, Session] = {}
-        self._return_wait = ReturnWait(self._policy.return_wait_limit)
+        self._return_wait = ReturnWait(
+            self._policy.return_wait_limit, pause=tuning.return_wait_pause
+        )
         self._closed = False
         self._ended = threading.Event()  # the thread has ended, or is stuck
         self._watched: object = None

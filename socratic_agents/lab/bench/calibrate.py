@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import OOM_ERROR_NAMES, ConfigurationError
 from socratic_agents.runtime.image_models import open_voices
-from socratic_agents.scheduler.cost_model import TRUSTED, CostModel, cache_file
+from socratic_agents.scheduler.cost_model import CostModel, cache_file
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def sizes_worth_forming(costs: Sequence[Cost]) -> dict[str, int]:
         stage: min(
             cost.items
             for cost in costs
-            if cost.stage == stage and cost.each <= 1.03 * least
+            if cost.stage == stage
+            and cost.each <= DEFAULT_TUNING.good_size_factor * least
         )
         for stage, least in best.items()
     }
@@ -148,14 +150,16 @@ def _measured(
     items = 1
     while items <= most:
         seconds: list[float] = []
-        for _ in range(TRUSTED + 1):
+        for _ in range(DEFAULT_TUNING.trusted_calls + 1):
             began = clock()
             if not _fits(stage, [item] * items):
                 return costs
             seconds.append(clock() - began)
         for one in seconds[1:]:
             cost_model.observe(stage, None, items=items, seconds=one)
-        cost = Cost(stage.name, items, sorted(seconds[1:])[TRUSTED // 2])
+        cost = Cost(
+            stage.name, items, sorted(seconds[1:])[DEFAULT_TUNING.trusted_calls // 2]
+        )
         before = [one.each for one in costs]
         costs.append(cost)
         if on_cost is not None:

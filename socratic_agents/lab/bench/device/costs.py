@@ -11,6 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.scheduler.cost_model import CostModel
+from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -23,8 +24,6 @@ __all__ = ("Cost", "CostMeter", "Costs")
 SAME = 1.02
 """Of sizes that cost as much for an item, up to 2 %, the smallest is the largest
 call."""
-TRUSTED = 3
-"""Calls after which a calibration believes what it sees."""
 PROBES = 3
 """Calls of one item of each stage that tell how fast the machine is just now."""
 LEAST = 16
@@ -113,7 +112,7 @@ class Costs:
         for place, cost in self.stages.items():
             stage, key = self.identities[place], place[1]
             for size, seconds in cost.seconds.items():
-                for _ in range(TRUSTED):
+                for _ in range(DEFAULT_TUNING.trusted_calls):
                     cost_model.observe(stage, key, items=size, seconds=seconds)
         return cost_model
 
