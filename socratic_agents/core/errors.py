@@ -10,6 +10,7 @@ SocraticError
 ├── AgentError              one of the language model's roles gave no usable answer
 │   ├── AnswerError         it answered, but wrongly, and could not mend it
 │   ├── CallError           the call itself failed
+│   │   └── ServerDownError     its server answered before, and was waited for in vain
 │   └── BudgetError         the call was not made, because the budget is spent
 ├── NothingDrawnError       no candidate of a refinement can be returned
 │   └── RefusedError        a safety filter withheld all of them
@@ -44,6 +45,7 @@ __all__ = (
     "NothingDrawnError",
     "PromptError",
     "RefusedError",
+    "ServerDownError",
     "SocraticError",
     "StageTimeoutError",
     "TemplateError",
@@ -132,6 +134,14 @@ class CallError(AgentError):
     def __init__(self, message: str, *, attempts: int = 1) -> None:
         super().__init__(message)
         self.attempts = attempts
+
+
+class ServerDownError(CallError):
+    """Raised when a server that answered before was waited for in vain.
+
+    The same happens to every other call, so a run ends here, and resumes when the
+    server is back.
+    """
 
 
 class BudgetError(AgentError):

@@ -29,6 +29,7 @@ __all__ = (
     "server_hint",
     "timed_out",
     "unexplained",
+    "unreachable",
     "unsupported",
 )
 
@@ -49,6 +50,7 @@ _POLICY = frozenset({"content_policy_violation", "content_filter"})
 # Known by name: importing their modules would load a whole client for a comparison.
 _REFUSALS = frozenset({"OpenAIRefusalError", "ContentFilterFinishReasonError"})
 _MISTAKES = frozenset({"LengthFinishReasonError", "OutputParserException"})
+_NO_CONNECTION = frozenset({"APIConnectionError", "ConnectError", "NetworkError"})
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 _UNREADABLE = frozenset({"json_validate_failed"})
 """How a server says that it could not hold the model to the schema."""
@@ -191,6 +193,13 @@ def unexplained(problem: BaseException | None) -> bool:
     if problem is None or _status(problem) not in _BAD_REQUEST:
         return False
     return not _OTHER_CAUSE.search(words_of(_body(problem)) or str(problem))
+
+
+def unreachable(problem: BaseException) -> bool:
+    """Return whether a request found no server at its address."""
+    names = {cls.__name__ for cls in type(problem).__mro__}
+    lost = isinstance(problem, ConnectionError) or bool(names & _NO_CONNECTION)
+    return lost and not timed_out(problem)
 
 
 def timed_out(problem: BaseException) -> bool:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tenacity
 
-from socratic_agents.core.errors import CallError, ConfigurationError
+from socratic_agents.core.errors import (
+    CallError,
+    ConfigurationError,
+    ServerDownError,
+    SocraticError,
+)
+from socratic_agents.llm.circuit_breaker import CircuitBreaker
 from socratic_agents.llm.failures import (
     FailureKind,
     advice,
@@ -21,6 +27,7 @@ from socratic_agents.llm.failures import (
     redact,
     server_hint,
     timed_out,
+    unreachable,
 )
 from socratic_agents.llm.methods import Server
 
@@ -50,6 +57,8 @@ class RetryPolicy:
     """Waits; the tests give one that does not."""
     rate_limiter: RateLimiter | None = None
     """Where each attempt waits its turn, which is no part of ``seconds``."""
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    """Holds requests back while the server is down; one for all that ask it."""
     server: Server = field(default_factory=Server)
     """What is known of who answers; one for all that ask the same model."""
 
@@ -79,13 +88,14 @@ class RetryPolicy:
 
         async def attempt() -> T:
             nonlocal waited
+            await self.breaker.pass_through(self.sleep)
             if self.rate_limiter is None:
-                return await request()
+                return await self._noted(request)
             async with self.rate_limiter.turn() as seconds:
                 waited += seconds
                 sent = self.rate_limiter.now()
                 try:
-                    return await request()
+                    return await self._noted(request)
                 except Exception as problem:
                     if timed_out(problem):
                         self.rate_limiter.timed_out(sent)
@@ -108,14 +118,32 @@ class RetryPolicy:
                 raise
             attempts = int(retrying.statistics["attempt_number"])
             message = f"expected an answer of the language model, {self._story(problem, attempts)}"
-            raise CallError(message, attempts=attempts) from problem
+            down = self.breaker.given_up and unreachable(problem)
+            kind = ServerDownError if down else CallError
+            raise kind(message, attempts=attempts) from problem
+
+    async def _noted(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Send a request, and note whether it reached the server."""
+        try:
+            result = await request()
+        except BaseException as problem:
+            if unreachable(problem):
+                self.breaker.failed()
+            elif not isinstance(problem, Exception) or _shows_nothing(problem):
+                self.breaker.abandoned()
+            else:
+                self.breaker.answered()
+            raise
+        self.breaker.answered()
+        return result
 
     def _worth_it(self, problem: BaseException) -> bool:
         hint = server_hint(problem) or 0.0
         return classify(problem) is FailureKind.RETRY and hint <= self.longest_hint
 
-    @staticmethod
-    def _wait(state: tenacity.RetryCallState) -> float:
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        if self.breaker.open:
+            return 0.0  # the wait is there
         problem = state.outcome and state.outcome.exception()
         hint = server_hint(problem) if problem else None
         if hint is not None:
@@ -123,6 +151,13 @@ class RetryPolicy:
         return tenacity.wait_random_exponential(multiplier=1, max=30)(state)
 
     def _enough(self, state: tenacity.RetryCallState, waited: float) -> bool:
+        problem = state.outcome and state.outcome.exception()
+        if (
+            self.breaker.open
+            and isinstance(problem, Exception)
+            and unreachable(problem)
+        ):
+            return self.breaker.given_up
         # What was slept counts even where the tests let no time pass.
         passed = max((state.seconds_since_start or 0.0) - waited, state.idle_for)
         late = passed + state.upcoming_sleep > self.seconds
@@ -133,6 +168,11 @@ class RetryPolicy:
         what, remedy = describe(problem), advice(problem)
         if classify(problem) is FailureKind.FATAL:
             return f"got {what}; {remedy}"
+        if self.breaker.given_up and unreachable(problem):
+            return (
+                f"got {what} for {self.breaker.seconds:.0f} s; start the server, and run "
+                "the same command again"
+            )
         hint = server_hint(problem) or 0.0
         if hint > self.longest_hint:
             return (
@@ -142,6 +182,11 @@ class RetryPolicy:
         times = "1 attempt" if attempts == 1 else f"{attempts} attempts"
         limit = f", the next one past {self.seconds:.0f} s" * (attempts < self.attempts)
         return f"got {what} in {times}{limit}; {remedy}"
+
+
+def _shows_nothing(problem: Exception) -> bool:
+    """Return whether a failure tells nothing of the server: it was never asked, or slow."""
+    return isinstance(problem, SocraticError) or timed_out(problem)
 
 
 def single_attempt(llm: BaseChatModel) -> BaseChatModel:
