@@ -15,7 +15,8 @@ from PIL import Image
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.config.workers import RayWorkers
-from socratic_agents.runtime.image_models import Voices, open_voices
+from socratic_agents.runtime.image_models import ImageModels
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.runtime.remote_models import open_replicas
 from socratic_agents.scheduler.worker import Worker
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 IMAGES, REPEATS, CROSSINGS = 32, 3, 100
 
 
-def blank(settings: Settings, worker: Worker, *, size: int) -> Voices:  # noqa: ARG001 - as ``open_voices``
-    """Return voices that cost nothing, so that only the crossing is left."""
+def blank(settings: Settings, worker: Worker, *, size: int) -> ImageModels:  # noqa: ARG001 - as ``open_image_models``
+    """Return models that cost nothing, so that only the crossing is left."""
 
     async def generate(prompt: str, seed: int) -> Image.Image:  # noqa: ARG001 - as any generator
         return Image.new("RGB", (size, size))
@@ -34,34 +35,38 @@ def blank(settings: Settings, worker: Worker, *, size: int) -> Voices:  # noqa: 
     async def caption(image: Image.Image) -> str:
         return f"{image.size}"
 
-    return Voices(generate=generate, caption=caption)
+    return ImageModels(generate=generate, caption=caption)
 
 
-def timed(settings: Settings, worker: Worker) -> Voices:
-    """Open the voices, but for ``look``: it tells the process and its seconds."""
+def timed(settings: Settings, worker: Worker) -> ImageModels:
+    """Open the models, but for ``answer_open``: it tells the process and its seconds."""
 
     async def look(image: Image.Image, question: str) -> str:  # noqa: ARG001 - as any captioner
         return f"{os.getpid()} {time.process_time()}"
 
-    return replace(open_voices(settings, worker), look=look)
+    return replace(open_image_models(settings, worker), answer_open=look)
 
 
-async def rate(voices: Voices) -> tuple[float, float]:
+async def rate(image_models: ImageModels) -> tuple[float, float]:
     """Draw and caption all images at once.
 
     Returns images per second of the clock, and seconds of a processor per image.
     """
-    look = cast("Callable[[Image.Image, str], Awaitable[str]]", voices.look)
+    look = cast(
+        "Callable[[Image.Image, str], Awaitable[str]]", image_models.answer_open
+    )
 
     async def one(seed: int) -> str:
-        return await voices.caption(await voices.generate("a red circle", seed))
+        return await image_models.caption(
+            await image_models.generate("a red circle", seed)
+        )
 
     async def seconds() -> dict[str, float]:
         said = [look(image, "") for image in images]
         read = [text.split() for text in await asyncio.gather(*said)]
         return {process: float(spent) for process, spent in sorted(read)}
 
-    drawings = [voices.generate("a red circle", seed) for seed in range(2)]
+    drawings = [image_models.generate("a red circle", seed) for seed in range(2)]
     images = await asyncio.gather(*drawings)  # one in each actor
     before, start = await seconds(), time.perf_counter()
     await asyncio.gather(*(one(seed) for seed in range(IMAGES)))
@@ -85,16 +90,18 @@ async def crossing() -> None:
     for size in (8, 512, 1024):
         settings = Settings(workers=RayWorkers(1, gpus_each=0))
         opener = partial(blank, size=size)
-        voices = await asyncio.to_thread(open_replicas, settings, open_with=opener)
-        image = await voices.generate("", 0)
-        draw = await median_ms(partial(voices.generate, "", 0))
-        ask = await median_ms(partial(voices.caption, image))
+        image_models = await asyncio.to_thread(
+            open_replicas, settings, open_with=opener
+        )
+        image = await image_models.generate("", 0)
+        draw = await median_ms(partial(image_models.generate, "", 0))
+        ask = await median_ms(partial(image_models.caption, image))
 
-        async def send(ask: Voices = voices, size: int = size) -> None:
+        async def send(ask: ImageModels = image_models, size: int = size) -> None:
             await ask.caption(Image.new("RGB", (size, size)))
 
         sent = await median_ms(send)
-        for close in voices.closers:
+        for close in image_models.closers:
             await close()
         sys.stdout.write(
             f"{size}: draw {draw:.1f}, ask {ask:.1f}, send {sent:.1f} ms\n"
@@ -108,8 +115,8 @@ async def main() -> None:
     there = await asyncio.to_thread(open_replicas, settings, open_with=timed)
     async with Worker() as worker:
         here = await worker.call(partial(timed, Settings(), worker))
-        for voices in (here, there):
-            await rate(voices)
+        for image_models in (here, there):
+            await rate(image_models)
         rates = [(await rate(here), await rate(there)) for _ in range(REPEATS)]
     for close in there.closers:
         await close()

@@ -1,4 +1,4 @@
-"""Small voices for processes of their own, which import them from here by name.
+"""Small image_models for processes of their own, which import them from here by name.
 
 Light, because every child pays for what this module imports.
 """
@@ -14,7 +14,7 @@ from PIL import Image
 
 from socratic_agents.core.errors import AnswerError, CandidateError, LoadError
 from socratic_agents.core.history import Status
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ PROBLEMS = {
 }
 
 
-def open_apart(folder: Path, settings: Settings, worker: Worker) -> Voices:
-    """Open voices that do what the prompt says.
+def open_apart(folder: Path, settings: Settings, worker: Worker) -> ImageModels:
+    """Open models that do what the prompt says.
 
     As long as there is a file ``hold`` in the folder, nothing is drawn; its pipes
     ``begun`` (one for each device) and ``ended`` tell of it.
@@ -54,7 +54,7 @@ def open_apart(folder: Path, settings: Settings, worker: Worker) -> Voices:
     if settings.generator == "broken":
         raise LoadError("expected weights, got none")
     apart = _Apart(folder, str(settings.device), worker)
-    return Voices(generate=apart.generate, caption=apart.caption)
+    return ImageModels(generate=apart.generate, caption=apart.caption)
 
 
 class _Apart:

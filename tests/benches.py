@@ -15,7 +15,7 @@ from socratic_agents.lab.bench.device.recording_worker import RecordingWorker
 from socratic_agents.lab.bench.device.schedulers import Testbed, Variants
 from socratic_agents.lab.bench.device.testbeds import simulated_agents
 from socratic_agents.lab.bench.device.trial import LoopSetup
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Models:
     def _note(self, stage: str, items: Sequence[Any]) -> None:
         self.sizes.setdefault(stage, []).append(len(items))
 
-    def voices(self, recorder: RecordingWorker, **forming: Any) -> Voices:
+    def image_models(self, recorder: RecordingWorker, **forming: Any) -> ImageModels:
         """Return what they do, each call through the port."""
         stages: dict[str, Stage[Any, Any]] = {
             "generator": Stage(name="generator", run=self.generate, **forming),
@@ -95,7 +95,7 @@ class Models:
             found: float = await recorder.submit(stages["scorer"], (text, image))
             return found
 
-        return Voices(generate=generate, caption=caption, score=score)
+        return ImageModels(generate=generate, caption=caption, score=score)
 
 
 def small_testbed(
@@ -105,9 +105,9 @@ def small_testbed(
     models, recorder = models or Models(), RecordingWorker()
 
     def loops(**forming: Any) -> LoopSetup:
-        voices = models.voices(recorder, **forming)
+        image_models = models.image_models(recorder, **forming)
         return LoopSetup(
-            agents=simulated_agents(voices, PROMPTS, recorder),
+            agents=simulated_agents(image_models, PROMPTS, recorder),
             prompts=PROMPTS,
             users=users,
         )

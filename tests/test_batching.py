@@ -11,7 +11,12 @@ from PIL import Image
 from socratic_agents.config.settings import Settings
 from socratic_agents.models.devices import free_memory
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.runtime.batching import BATCHES, CPU_BATCH, POCKET_BATCH, formation
+from socratic_agents.runtime.batching import (
+    BATCHES,
+    CPU_BATCH,
+    POCKET_BATCH,
+    stage_options,
+)
 from socratic_agents.scheduler.cost_model import CostModel
 from socratic_agents.scheduler.worker import Stage, Worker
 from tests.tiny_models import stable_diffusion
@@ -48,7 +53,7 @@ def _a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_cpu_takes_few_items(worker: Worker, settings: Settings, size: int) -> None:
     """Only the pocket models gain from more, and only where sizes may differ."""
-    formed = formation("generator", settings, worker, stage="generator")
+    formed = stage_options("generator", settings, worker, stage="generator")
     assert size == formed["max_batch"]
 
 
@@ -56,7 +61,7 @@ def test_strict_calls_have_one_size_and_others_few(worker: Worker) -> None:
     """So a stage is filled up whole, or to one of a few sizes."""
     for strict in (True, False):
         settings = Settings(strict=strict)
-        formed = formation("captioner", settings, worker, stage="captioner")
+        formed = stage_options("captioner", settings, worker, stage="captioner")
         assert (strict, not strict) == (formed["padded"], formed["bucketed"])
 
 
@@ -77,17 +82,17 @@ def test_a_card_takes_what_its_model_is_known_for(
     """Until a calibration has measured larger calls."""
     settings = Settings(device="cuda", profile="local")
     for part, size in BATCHES.items():
-        formed = formation(part, settings, worker, stage=part)
+        formed = stage_options(part, settings, worker, stage=part)
         assert size == formed["max_batch"]
     cost_model = CostModel(tmp_path / "calibration.json")
-    formed = formation("generator", settings, worker, stage="generator")
+    formed = stage_options("generator", settings, worker, stage="generator")
     stage: Stage[int, int] = Stage(run=_echo, **{**formed, "max_batch": 32})
     cost_model.observe(stage, None, items=32, seconds=1.0)
     knowing = Worker(cost_model=cost_model)
-    again = formation("generator", settings, knowing, stage="generator")
+    again = stage_options("generator", settings, knowing, stage="generator")
     assert 32 == again["max_batch"]
     strict = settings.but(strict=True)
-    one = formation("generator", strict, knowing, stage="generator")
+    one = stage_options("generator", strict, knowing, stage="generator")
     # There an image's last bits depend on its place in a call.
     assert 1 == one["max_batch"]
 
@@ -96,21 +101,21 @@ def test_a_card_takes_what_its_model_is_known_for(
 def test_a_cost_is_remembered_for_what_decides_it(worker: Worker) -> None:
     """The model, its revision, size and steps, the device and the versions."""
     settings = Settings(profile="local", device="cuda")
-    one = formation("generator", settings, worker, stage="generator")["model"]
+    one = stage_options("generator", settings, worker, stage="generator")["model"]
     for part in ("stable-diffusion-xl", "462165984", "steps=25", "width=1024"):
         assert part[:8] in one
     assert "Some Card" in one
     assert f"torch {torch.__version__}".partition("+")[0] in one
     more = settings.but(steps=30)
-    assert one != formation("generator", more, worker, stage="generator")["model"]
+    assert one != stage_options("generator", more, worker, stage="generator")["model"]
     other = settings.but(seed=9)
-    assert one == formation("generator", other, worker, stage="generator")["model"]
+    assert one == stage_options("generator", other, worker, stage="generator")["model"]
 
 
 def test_an_object_has_no_name_to_be_remembered_by(worker: Worker) -> None:
     """Its curve is forgotten with the worker."""
     settings = Settings(generator=paint)
-    assert formation("generator", settings, worker, stage="x")["model"] is None
+    assert stage_options("generator", settings, worker, stage="x")["model"] is None
     assert 0 == worker.largest_measured("x", None)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.scheduler.worker import Stage, Worker
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Room:
-    """Opens voices that tell where they are."""
+    """Opens models that tell where they are."""
 
     def __init__(self, *, scores: bool = True) -> None:
         self.scores = scores
@@ -28,7 +28,7 @@ class Room:
         self.closed: list[str | None] = []
         self.seen: list[tuple[str, Any, Any]] = []
 
-    def open(self, settings: Settings, worker: Worker) -> Voices:
+    def open(self, settings: Settings, worker: Worker) -> ImageModels:
         name = settings.device
         if name == "broken":
             message = "expected a device, got 'broken'"
@@ -52,20 +52,20 @@ class Room:
         async def close() -> None:
             self.closed.append(name)
 
-        return Voices(
+        return ImageModels(
             generate=generate,
             caption=see("caption"),
-            decide=see("decide"),
-            look=see("look"),
+            answer_yes_no=see("decide"),
+            answer_open=see("look"),
             score=see("score", 1) if self.scores else None,
             closers=(close,),
         )
 
 
-async def opened(room: Room, device: str, worker: Worker) -> tuple[Voices, Any]:
+async def opened(room: Room, device: str, worker: Worker) -> tuple[ImageModels, Any]:
     settings = Settings(device=device)
 
-    def work() -> tuple[Voices, Any]:
+    def work() -> tuple[ImageModels, Any]:
         return open_devices(settings, worker, open_with=room.open)
 
     return await worker.call(work)
@@ -75,24 +75,26 @@ async def test_images_are_looked_at_where_they_were_drawn() -> None:
     """And drawn where the fewest wait."""
     room = Room()
     async with Worker() as worker:
-        voices, workers = await opened(room, "a, b", worker)
+        image_models, workers = await opened(room, "a, b", worker)
         assert ["a", "b"] == room.opened
         assert 2 == len(set(workers))
-        images = await asyncio.gather(*(voices.generate("x", n) for n in range(6)))
+        images = await asyncio.gather(
+            *(image_models.generate("x", n) for n in range(6))
+        )
         drawn = [image.info["where"] for image in images]
         assert (3, 3) == (drawn.count("a"), drawn.count("b"))
-        assert voices.decide is not None
-        assert voices.look is not None
-        assert voices.score is not None
+        assert image_models.answer_yes_no is not None
+        assert image_models.answer_open is not None
+        assert image_models.score is not None
         for image in images:
-            await voices.caption(image)
-            await voices.decide(image, "?")
-            await voices.look(image, "?")
-            await voices.score("x", image)
+            await image_models.caption(image)
+            await image_models.answer_yes_no(image, "?")
+            await image_models.answer_open(image, "?")
+            await image_models.score("x", image)
         assert 24 == len(room.seen)
         assert all(here == where for _, here, where in room.seen)
-        assert "caption" == await voices.caption(Image.new("RGB", (4, 4)))
-        for close in voices.closers:
+        assert "caption" == await image_models.caption(Image.new("RGB", (4, 4)))
+        for close in image_models.closers:
             await close()
     assert ["a", "b"] == room.closed
 
@@ -101,18 +103,18 @@ async def test_one_device_is_as_it_was() -> None:
     """Nothing stands between."""
     room = Room(scores=False)
     async with Worker() as worker:
-        voices, workers = await opened(room, "a", worker)
+        image_models, workers = await opened(room, "a", worker)
         assert (worker,) == workers
-        assert 1 == len(voices.closers)
+        assert 1 == len(image_models.closers)
 
 
 async def test_what_one_cannot_do_none_can() -> None:
     """All devices have the same models."""
     room = Room(scores=False)
     async with Worker() as worker:
-        voices, _ = await opened(room, "a,b", worker)
-        assert voices.score is None
-        for close in voices.closers:
+        image_models, _ = await opened(room, "a,b", worker)
+        assert image_models.score is None
+        for close in image_models.closers:
             await close()
 
 

@@ -212,10 +212,10 @@ async def test_an_image_is_embedded_once(worker: Worker) -> None:
     assert 2.5 == pytest.approx(first["clipscore"].known[0])
     assert 1.0 == pytest.approx(again["quality"].known[0])
     voice = opener.clip("ViT-B-32-quickgelu/openai")
-    kept = len(voice._seen)
+    kept = len(voice._images_seen)
     del one
     gc.collect()
-    assert kept - 1 == len(voice._seen)
+    assert kept - 1 == len(voice._images_seen)
 
 
 async def test_what_failed_is_asked_again(worker: Worker) -> None:

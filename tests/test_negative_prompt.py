@@ -10,9 +10,9 @@ import pytest
 from socratic_agents.cli.app import main
 from socratic_agents.cli.show import command_again
 from socratic_agents.config.settings import Settings
-from socratic_agents.runtime.batching import formation
+from socratic_agents.runtime.batching import stage_options
 from socratic_agents.runtime.cached_models import max_tokens_of, model_identity
-from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 from socratic_agents.storage.journal import Journal
 from socratic_agents.storage.provenance import provenance_of, read_provenance
@@ -83,7 +83,7 @@ async def test_a_cost_knows_whether_there_is_one_but_not_what_it_says() -> None:
     """Every text takes the same time, and is nobody's business."""
     async with Worker() as worker:
         models = [
-            formation(
+            stage_options(
                 "generator", Settings(negative_prompt=text), worker, stage="generator"
             )["model"]
             for text in (None, "dark", "blurred")
@@ -97,6 +97,6 @@ async def test_the_pocket_generator_takes_one() -> None:
     drawn = []
     for settings in (Settings(), Settings(negative_prompt=PROMPT)):
         async with Worker() as worker:
-            voices = open_voices(settings, worker)
-            drawn.append((await voices.generate(PROMPT, 7)).tobytes())
+            opened = open_image_models(settings, worker)
+            drawn.append((await opened.generate(PROMPT, 7)).tobytes())
     assert drawn[0] != drawn[1]

@@ -42,7 +42,7 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.history import Candidate, Status
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.runtime.remote_models import _portable, open_replicas
 from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
@@ -140,13 +140,14 @@ class Actor:
         return self.images[token], {"prompt": prompt, "owner": owner}
 
     def _query(
-        self, owner: Any, token: int, pixels: Any, operation: str, *texts: str
+        self, owner: Any, token: int, pixels: Any, operation: str, *texts: str | None
     ) -> tuple[Any, ...]:
         if pixels is not None:
             self.images[token] = pixels
         elif token not in self.images:
             raise ImageEvictedError(token)
-        return operation, int(self.images[token][0, 0, 0]), *texts
+        words = (one for one in texts if one is not None)
+        return operation, int(self.images[token][0, 0, 0]), *words
 
 
 class Machines:
@@ -421,27 +422,27 @@ class TestReplica:
         """The one that was asked about longest ago is forgotten first."""
         replica = Replica(Settings(), open_with=_opener(), kept=2)
         able = await replica.open()
-        assert {"generate", "caption", "decide", "score"} == able.operations
+        assert {"generate", "caption", "answer_yes_no", "score"} == able.operations
         for token in (1, 2):
             pixels, info = await replica.generate(None, token, "a thing", token)
             assert ((4, 4, 3), {"truncated_tokens": 0}) == (pixels.shape, info)
-        assert "1 thing" == await replica.query(None, 1, None, "caption")
+        assert "1 thing" == await replica.query(None, 1, None, "caption", None)
         await replica.generate((3, None), 3, "a thing", 3)
         with pytest.raises(ImageEvictedError):
-            await replica.query(None, 2, None, "caption")
+            await replica.query(None, 2, None, "caption", None)
         assert "2 thing" == await replica.query(
-            None, 2, np.full((4, 4, 3), 2, np.uint8), "caption"
+            None, 2, np.full((4, 4, 3), 2, np.uint8), "caption", None
         )
-        assert 0.02 == await replica.query(None, 2, None, "score", "a thing")
-        answer = await replica.query(None, 2, None, "decide", "Is it 2?")
+        assert 0.02 == await replica.query(None, 2, None, "score", "a thing", None)
+        answer = await replica.query(None, 2, None, "answer_yes_no", None, "Is it 2?")
         assert YesNo.YES == answer.said
         await replica.close()
 
 
 def _opener(  # noqa: C901 - a closure crosses whole to another process
     folder: Path | None = None,
-) -> Callable[[Settings, Worker], Voices]:
-    """Return what opens small voices, also in another process.
+) -> Callable[[Settings, Worker], ImageModels]:
+    """Return what opens small models, also in another process.
 
     On the node that ``hold`` names, nothing is drawn as long as anybody waits.
     """
@@ -470,7 +471,7 @@ def _opener(  # noqa: C901 - a closure crosses whole to another process
             threading.Event().wait()
         return nothing
 
-    def open_voices(settings: Settings, worker: Worker) -> Voices:
+    def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
         if settings.generator == "broken":
             raise LoadError("expected weights, got none")
         stage: Stage[tuple[str, int], Any] = Stage(name="generator", run=draw)
@@ -500,9 +501,11 @@ def _opener(  # noqa: C901 - a closure crosses whole to another process
         async def score(user_prompt: str, image: Image.Image) -> float:
             return float(np.asarray(image)[0, 0, 0]) / 100
 
-        return Voices(generate=generate, caption=caption, decide=decide, score=score)
+        return ImageModels(
+            generate=generate, caption=caption, answer_yes_no=decide, score=score
+        )
 
-    return open_voices
+    return open_image_models
 
 
 @pytest.fixture(scope="module")
@@ -534,20 +537,20 @@ def _settings(count: int = 2, **facts: Any) -> Settings:
     return Settings(workers=workers, generator="fake")
 
 
-async def _through(voices: Voices, seed: int) -> Any:
-    image = await voices.generate(f"thing {seed}", seed)
-    assert voices.decide is not None
-    assert voices.score is not None
-    answer = await voices.decide(image, "Is it?")
-    score = await voices.score("a thing", image)
-    caption = await voices.caption(image)
+async def _through(image_models: ImageModels, seed: int) -> Any:
+    image = await image_models.generate(f"thing {seed}", seed)
+    assert image_models.answer_yes_no is not None
+    assert image_models.score is not None
+    answer = await image_models.answer_yes_no(image, "Is it?")
+    score = await image_models.score("a thing", image)
+    caption = await image_models.caption(image)
     return image.tobytes(), image.info, caption, answer, score
 
 
 async def _locally(seeds: range) -> list[Any]:
     async with Worker() as worker:
-        voices = _opener()(Settings(), worker)
-        return [await _through(voices, seed) for seed in seeds]
+        image_models = _opener()(Settings(), worker)
+        return [await _through(image_models, seed) for seed in seeds]
 
 
 class TestRay:
@@ -555,32 +558,34 @@ class TestRay:
 
     async def test_all_is_as_it_would_be_here(self, connected: Any) -> None:
         """Answers, errors and what is counted; and closing leaves others connected."""
-        voices = await asyncio.to_thread(
+        image_models = await asyncio.to_thread(
             open_replicas, _settings(), open_with=_opener()
         )
         with using_meter(UsageMeter()) as meter:
-            answers = await asyncio.gather(*(_through(voices, n) for n in range(12)))
+            answers = await asyncio.gather(
+                *(_through(image_models, n) for n in range(12))
+            )
         assert await _locally(range(12)) == answers
         assert 12 == meter.images
-        assert voices.look is None
+        assert image_models.answer_open is None
         foreign = Image.new("RGB", (4, 4), (5, 0, 0))
-        assert "5 thing" == await voices.caption(foreign)
+        assert "5 thing" == await image_models.caption(foreign)
         with pytest.raises(CandidateError, match=r"^expected less$") as refused:
-            await voices.generate("a secret", 1)
+            await image_models.generate("a secret", 1)
         assert (CandidateError, Status.SAFETY_FILTERED) == (
             type(refused.value),
             refused.value.status,
         )
         with pytest.raises(AnswerError) as lied:
-            await voices.generate("a lie", 1)
+            await image_models.generate("a lie", 1)
         assert "a lie" == lied.value.raw
         with pytest.raises(CandidateError, match="ZeroDivisionError") as bug:
-            await voices.generate("a bug", 1)
+            await image_models.generate("a bug", 1)
         assert Status.GENERATION_FAILED == bug.value.status
-        for close in voices.closers:
+        for close in image_models.closers:
             await close()
         with pytest.raises(ClosedError):
-            await voices.generate("a thing", 1)
+            await image_models.generate("a thing", 1)
         assert ray.is_initialized()
 
     async def test_what_nobody_waits_for_is_not_drawn(
@@ -591,14 +596,14 @@ class TestRay:
         (tmp_path / "hold").write_text(" ".join(nodes))
         for name in ("begun", "ended"):
             os.mkfifo(tmp_path / name)  # who reads it waits for who writes it
-        voices = await asyncio.to_thread(
+        image_models = await asyncio.to_thread(
             open_replicas, _settings(1), open_with=_opener(tmp_path)
         )
-        task = asyncio.ensure_future(voices.generate("a thing", 1))
+        task = asyncio.ensure_future(image_models.generate("a thing", 1))
         await asyncio.to_thread((tmp_path / "begun").read_text)
         task.cancel()
         assert "cancelled" == await asyncio.to_thread((tmp_path / "ended").read_text)
-        for close in voices.closers:
+        for close in image_models.closers:
             await close()
 
     async def test_what_the_dead_had_is_done_again(
@@ -640,12 +645,12 @@ class TestRay:
         self, connected: Any, tmp_path: Path
     ) -> None:
         """A call that does not end takes its process with it, and is done again."""
-        voices = await asyncio.to_thread(
+        image_models = await asyncio.to_thread(
             open_replicas, _settings(1), open_with=_opener(tmp_path)
         )
-        image = await voices.generate("a trap", 3)
+        image = await image_models.generate("a trap", 3)
         assert (3, 6, 0) == image.getpixel((0, 0))
-        for close in voices.closers:
+        for close in image_models.closers:
             await close()
 
     async def test_what_cannot_be_opened_is_told(self, connected: Any) -> None:

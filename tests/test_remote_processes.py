@@ -37,7 +37,7 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import error_line
-from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.runtime.remote_models import open_replicas
 from socratic_agents.scheduler.remote.child import CANCEL, READY, RpcServer
 from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
@@ -52,7 +52,7 @@ from tests.apart import HELD, Stubborn, open_apart
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.runtime.image_models import ImageModels
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,14 +90,14 @@ async def _all_opened(replicas: ReplicaPool) -> None:
     await asyncio.to_thread(futures.wait, opened)
 
 
-async def _opened(folder: Path, **named: Any) -> Voices:
+async def _opened(folder: Path, **named: Any) -> ImageModels:
     settings = Settings(workers=ProcessWorkers(1), generator="fake").but(**named)
     open_with = partial(open_apart, folder)
     return await asyncio.to_thread(open_replicas, settings, open_with=open_with)
 
 
-async def _closed(voices: Voices) -> None:
-    for close in voices.closers:
+async def _closed(image_models: ImageModels) -> None:
+    for close in image_models.closers:
         await close()
 
 
@@ -108,29 +108,29 @@ class TestChildren:
         self, folder: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
         """Images and what is known of them, errors, and nothing on stdout."""
-        voices = await _opened(folder, device="here")
-        image = await voices.generate("a noise", 300)
+        image_models = await _opened(folder, device="here")
+        image = await image_models.generate("a noise", 300)
         assert (44, 7, 0) == image.getpixel((0, 0))
         assert {"where": "here"} == image.info
-        caption = await voices.caption(image)
+        caption = await image_models.caption(image)
         assert caption.startswith("(44, 7, 0) in process ")
         assert str(os.getpid()) != caption.split()[-1]
         foreign = Image.new("RGB", (1000, 1000), (5, 0, 0))
-        assert (await voices.caption(foreign)).startswith("(5, 0, 0)")
+        assert (await image_models.caption(foreign)).startswith("(5, 0, 0)")
         with pytest.raises(CandidateError, match=r"^expected less$") as refused:
-            await voices.generate("a secret", 1)
+            await image_models.generate("a secret", 1)
         assert Status.SAFETY_FILTERED is refused.value.status
         with pytest.raises(AnswerError) as lied:
-            await voices.generate("a lie", 1)
+            await image_models.generate("a lie", 1)
         assert "a lie" == lied.value.raw
         with pytest.raises(CandidateError, match=r"^ZeroDivisionError: a bug$") as bug:
-            await voices.generate("a bug", 1)
+            await image_models.generate("a bug", 1)
         assert Status.GENERATION_FAILED is bug.value.status
         with pytest.raises(BatchError, match=r"^Stubborn: a mule, no reason$"):
-            await voices.generate("a mule", 1)
+            await image_models.generate("a mule", 1)
         with pytest.raises(BatchError, match=r"^ValueError: .*a bolt"):
-            await voices.generate("a bolt", 1)
-        await _closed(voices)
+            await image_models.generate("a bolt", 1)
+        await _closed(image_models)
         out, err = capfd.readouterr()
         assert ("", ["bang", "boom"]) == (out, err.splitlines())
 
@@ -160,45 +160,45 @@ class TestChildren:
 
     async def test_a_stuck_one_has_a_successor(self, folder: Path) -> None:
         """Its process is ended, and the item is drawn by the next."""
-        voices = await _opened(folder)
-        image = await voices.generate("a trap", 3)
+        image_models = await _opened(folder)
+        image = await image_models.generate("a trap", 3)
         assert (3, 6, 0) == image.getpixel((0, 0))
-        await _closed(voices)
+        await _closed(image_models)
 
     async def test_an_item_that_kills_is_not_drawn_for_ever(self, folder: Path) -> None:
         """The error says how the last one ended."""
-        voices = await _opened(folder)
+        image_models = await _opened(folder)
         with pytest.raises(BatchError, match=f"{TRIES} in a row .* exit code 7"):
-            await voices.generate("a bomb", 1)
-        await _closed(voices)
+            await image_models.generate("a bomb", 1)
+        await _closed(image_models)
 
     async def test_what_nobody_waits_for_is_not_drawn(self, folder: Path) -> None:
         """A cancelled item ends where it is drawn; closing answers the others."""
-        voices = await _opened(folder, device="a")
+        image_models = await _opened(folder, device="a")
         (folder / "hold").touch()
         item, *others = (
-            asyncio.ensure_future(voices.generate("a thing", seed))
+            asyncio.ensure_future(image_models.generate("a thing", seed))
             for seed in range(HELD)
         )
         await asyncio.to_thread((folder / "begun a").read_text)
         item.cancel()
         assert "cancelled" == await asyncio.to_thread((folder / "ended").read_text)
-        await _closed(voices)
+        await _closed(image_models)
         with pytest.raises(asyncio.CancelledError):
             await item
-        for other in (*others, voices.generate("a thing", 1)):
+        for other in (*others, image_models.generate("a thing", 1)):
             with pytest.raises(ClosedError):
                 await other
 
     async def test_ctrl_c_is_for_the_parent(self, folder: Path) -> None:
         """A child goes on, for those whose work may still end."""
-        voices = await _opened(folder)
+        image_models = await _opened(folder)
         (child,) = multiprocessing.active_children()
         assert child.pid
         os.kill(child.pid, signal.SIGINT)
-        image = await voices.generate("a thing", 1)
-        assert (await voices.caption(image)).endswith(f" {child.pid}")
-        await _closed(voices)
+        image = await image_models.generate("a thing", 1)
+        assert (await image_models.caption(image)).endswith(f" {child.pid}")
+        await _closed(image_models)
 
     async def test_what_cannot_be_opened_is_told(self, folder: Path) -> None:
         """As it would be here, and no child is left."""
@@ -288,26 +288,31 @@ class TestChildren:
         """Image by image, to the last bit."""
         settings = Settings(strict=True, steps=2)
 
-        async def images(voices: Voices) -> list[Any]:
+        async def images(image_models: ImageModels) -> list[Any]:
             prompts = ("a crimson ball", "an azure box", "two green rings")
             drawn = await asyncio.gather(
-                *(voices.generate(text, seed) for seed, text in enumerate(prompts))
+                *(
+                    image_models.generate(text, seed)
+                    for seed, text in enumerate(prompts)
+                )
             )
-            captions = await asyncio.gather(*(voices.caption(one) for one in drawn))
+            captions = await asyncio.gather(
+                *(image_models.caption(one) for one in drawn)
+            )
             return [[one.tobytes() for one in drawn], captions]
 
         far = settings.but(workers=ProcessWorkers(1))
         async with Worker() as worker:
-            voices, local = await asyncio.gather(
+            image_models, local = await asyncio.gather(
                 asyncio.to_thread(open_replicas, far),
-                worker.call(lambda: open_voices(settings, worker)),
+                worker.call(lambda: open_image_models(settings, worker)),
             )
-            there, here = await images(voices), await images(local)
-        await _closed(voices)
+            there, here = await images(image_models), await images(local)
+        await _closed(image_models)
         assert here == there
 
 
-def _nowhere(settings: Settings, worker: Worker) -> Voices:
+def _nowhere(settings: Settings, worker: Worker) -> ImageModels:
     """Stand for what only this process has."""
     raise NotImplementedError
 

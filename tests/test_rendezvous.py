@@ -29,7 +29,7 @@ from socratic_agents.models.loading import quiet
 from socratic_agents.models.step_batching.batcher import Rendezvous
 from socratic_agents.models.step_batching.hooks import check_joinable
 from socratic_agents.pocket import SAMPLING, weights_folder
-from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
 from tests.test_diffusion import CALLS
@@ -640,7 +640,7 @@ def settings(**changes: Any) -> Settings:
     return Settings(**given)
 
 
-async def test_voices_draw_step_by_step_in_the_workers_thread() -> None:
+async def test_image_models_draw_step_by_step_in_the_workers_thread() -> None:
     """The same images, bit by bit, alone and with others on their way."""
     pipeline = tiny_models.stable_diffusion()
     threads = set[str]()
@@ -649,7 +649,7 @@ async def test_voices_draw_step_by_step_in_the_workers_thread() -> None:
     )
     async with Worker("the-worker") as worker:
         opened = await worker.call(
-            partial(open_voices, settings(generator=pipeline), worker)
+            partial(open_image_models, settings(generator=pipeline), worker)
         )
         (alone,) = [await opened.generate("a red circle", 7)]
         first = asyncio.ensure_future(opened.generate("a blue square", 1))
@@ -669,12 +669,12 @@ async def test_voices_draw_step_by_step_in_the_workers_thread() -> None:
     assert np.abs(np.asarray(alone, int) - np.asarray(stock, int)).max() <= 1
 
 
-async def test_voices_leave_when_they_are_cancelled() -> None:
+async def test_image_models_leave_when_they_are_cancelled() -> None:
     """Nobody else notices; and a failure is the failure of one candidate."""
     pipeline = tiny_models.stable_diffusion()
     async with Worker() as worker:
         opened = await worker.call(
-            partial(open_voices, settings(generator=pipeline, steps=50), worker)
+            partial(open_image_models, settings(generator=pipeline, steps=50), worker)
         )
         going = asyncio.ensure_future(opened.generate("a", 1))
         other = asyncio.ensure_future(opened.generate("b", 2))
@@ -709,7 +709,7 @@ async def test_step_batching_needs_a_pipeline() -> None:
             ("http://127.0.0.1:1/v1", "expected no batching for the images server"),
         ):
             with pytest.raises(ConfigurationError, match=message):
-                open_voices(settings(generator=given_, steps=None), worker)
+                open_image_models(settings(generator=given_, steps=None), worker)
 
 
 async def _refined(batching: str) -> tuple[dict[tuple[str, int], Any], int, int]:

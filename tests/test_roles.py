@@ -22,9 +22,9 @@ from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import History, Verdict
 from socratic_agents.llm.template_files import find_template
-from socratic_agents.runtime.build import cast_agents
+from socratic_agents.runtime.build import build_agents
 from socratic_agents.runtime.cost_estimate import worst_case
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.refiner import Refiner
 from tests.fakes import ScriptedChatModel, drawn, history
 
@@ -175,8 +175,8 @@ async def test_a_guard_of_ones_own_holds_the_rewrites() -> None:
     settings = Settings(guard=let_through, prompts_per_round=2)
     script = [{"reason": "", "prompts": ["a scarlet ball", "a ruby ball"]}]
     llm = ScriptedChatModel(script=script)
-    voices = Voices(generate=paint, caption=describe, decide=decide)
-    agents = cast_agents(settings, find_templates(settings), llm, voices)
+    models = ImageModels(generate=paint, caption=describe, answer_yes_no=decide)
+    agents = build_agents(settings, find_templates(settings), llm, models)
     past = history("a ball", drawn("a ball"))
     assert ("a ruby ball",) == await agents.optimize(past)
 
@@ -267,7 +267,7 @@ async def test_a_role_without_a_hash_is_a_role() -> None:
 
 def test_nobody_inquires_where_nobody_asks() -> None:
     """Without a checklist there is nobody to write or to answer it."""
-    voices = Voices(generate=paint, caption=describe)
-    agents = cast_agents(Settings(**OWN), {}, None, voices)
+    models = ImageModels(generate=paint, caption=describe)
+    agents = build_agents(Settings(**OWN), {}, None, models)
     assert agents.inquire is None
     assert agents.answer is None

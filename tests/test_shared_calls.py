@@ -16,11 +16,11 @@ from socratic_agents.core.errors import AnswerError, BudgetError, CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 
 
 class Models:
-    """Voices that count how often they really work, and wait to be let go."""
+    """ImageModels that count how often they really work, and wait to be let go."""
 
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
@@ -64,35 +64,35 @@ class Models:
         return Checklist(questions=(question,))
 
     def shared(self) -> SharedCalls:
-        voices = Voices(
+        image_models = ImageModels(
             generate=self.generate,
             caption=self.caption,
-            decide=self.decide,
-            look=self.look,
+            answer_yes_no=self.decide,
+            answer_open=self.look,
             score=self.score,
         )
-        return SharedCalls(voices, self.inquire)
+        return SharedCalls(image_models, self.inquire)
 
 
 async def test_the_same_question_has_one_answer() -> None:
-    """Every voice works once for equal inputs, and again for others."""
+    """Every model works once for equal inputs, and again for others."""
     models = Models()
-    voices = models.shared().voices
-    assert voices.decide is not None
-    assert voices.look is not None
-    assert voices.score is not None
+    image_models = models.shared().models
+    assert image_models.answer_yes_no is not None
+    assert image_models.answer_open is not None
+    assert image_models.score is not None
     first, again = await asyncio.gather(
-        voices.generate("a dot", 1), voices.generate("a dot", 1)
+        image_models.generate("a dot", 1), image_models.generate("a dot", 1)
     )
-    other = await voices.generate("a dot", 2)
+    other = await image_models.generate("a dot", 2)
 
     assert first is again
     assert first is not other
     for image in (first, again, other):
-        await voices.caption(image)
-        await voices.decide(image, "Is there a dot?")
-        await voices.look(image, "What is there?")
-        await voices.score("a dot", image)
+        await image_models.caption(image)
+        await image_models.answer_yes_no(image, "Is there a dot?")
+        await image_models.answer_open(image, "What is there?")
+        await image_models.score("a dot", image)
     assert dict.fromkeys(("generate", "caption", "decide", "look", "score"), 2) == dict(
         models.done
     )
@@ -116,11 +116,13 @@ async def test_everyone_is_charged_for_the_checklist() -> None:
 
 async def test_everyone_is_charged_for_an_image() -> None:
     """A budget of images or money ends every arm where it would end alone."""
-    voices = Models().shared().voices
+    image_models = Models().shared().models
 
     async def arm() -> int:
         with using_meter() as meter:
-            await asyncio.gather(voices.generate("a dot", 1), voices.generate("a", 1))
+            await asyncio.gather(
+                image_models.generate("a dot", 1), image_models.generate("a", 1)
+            )
             return meter.images
 
     assert [2, 2] == list(await asyncio.gather(arm(), arm()))
@@ -165,7 +167,7 @@ async def test_work_is_counted_for_each_arm() -> None:
         work = Counter[str]()
         WORK.set(work)
         for seed in range(images):
-            await sharing.voices.generate("a dot", seed)
+            await sharing.models.generate("a dot", seed)
         return work
 
     one, three = await asyncio.gather(arm(1), arm(3))
@@ -176,10 +178,10 @@ async def test_work_is_counted_for_each_arm() -> None:
 async def test_an_error_is_everyones() -> None:
     """What failed once is not tried again by the next who asks."""
     models = Models()
-    voices = models.shared().voices
+    image_models = models.shared().models
     for _ in range(2):
         with pytest.raises(CandidateError, match="nothing to draw"):
-            await voices.generate("nothing", 1)
+            await image_models.generate("nothing", 1)
 
     assert 1 == models.done["generate"]
 
@@ -188,10 +190,10 @@ async def test_a_cancelled_asker_hands_over() -> None:
     """Who waits for the answer of somebody who left does the work himself."""
     models = Models()
     models.go.clear()
-    voices = models.shared().voices
-    leaving = asyncio.ensure_future(voices.generate("a dot", 1))
+    image_models = models.shared().models
+    leaving = asyncio.ensure_future(image_models.generate("a dot", 1))
     await models.begun.wait()
-    waiting = asyncio.ensure_future(voices.generate("a dot", 1))
+    waiting = asyncio.ensure_future(image_models.generate("a dot", 1))
     await asyncio.sleep(0)  # it has asked, and now waits for the other
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -214,7 +216,7 @@ def test_whoever_stays_gets_the_same(askers: list[tuple[int, bool]]) -> None:
 
     async def ask() -> list[Image.Image | BaseException]:
         models.go.clear()
-        draw = models.shared().voices.generate
+        draw = models.shared().models.generate
         tasks = [asyncio.ensure_future(draw("a dot", seed)) for seed, _ in askers]
         await asyncio.sleep(0)  # all have asked
         for task, (_, leaves) in zip(tasks, askers, strict=True):
@@ -239,29 +241,29 @@ async def test_who_waits_may_leave() -> None:
     """Whoever asked first goes on, and his answer stays."""
     models = Models()
     models.go.clear()
-    voices = models.shared().voices
-    first = asyncio.ensure_future(voices.generate("a dot", 1))
+    image_models = models.shared().models
+    first = asyncio.ensure_future(image_models.generate("a dot", 1))
     await models.begun.wait()
-    leaving = asyncio.ensure_future(voices.generate("a dot", 1))
+    leaving = asyncio.ensure_future(image_models.generate("a dot", 1))
     await asyncio.sleep(0)  # it has asked, and now waits for the other
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     models.go.set()
 
-    assert await first is await voices.generate("a dot", 1)
+    assert await first is await image_models.generate("a dot", 1)
     assert 1 == models.done["generate"]
 
 
 def test_what_is_not_there_is_not_shared() -> None:
     """A captioner that only captions stays one."""
     models = Models()
-    voices = Voices(generate=models.generate, caption=models.caption)
-    sharing = SharedCalls(voices)
+    image_models = ImageModels(generate=models.generate, caption=models.caption)
+    sharing = SharedCalls(image_models)
 
     assert sharing.inquire is None
     assert (None, None, None) == (
-        sharing.voices.decide,
-        sharing.voices.look,
-        sharing.voices.score,
+        sharing.models.answer_yes_no,
+        sharing.models.answer_open,
+        sharing.models.score,
     )

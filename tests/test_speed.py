@@ -23,7 +23,7 @@ from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.step_batching.batcher import Rendezvous
 from socratic_agents.models.step_batching.hooks import StandIn
-from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
 from tests.test_diffusion import CALLS, REQUESTS, SMALL, stacked
@@ -324,15 +324,17 @@ async def test_settings_reach_the_pipeline(tmp_path: Path) -> None:
             height=16,
         )
         async with Worker() as worker:
-            voices = open_voices(settings, worker)
-            image = await voices.generate("a red circle", 1)
+            image_models = open_image_models(settings, worker)
+            image = await image_models.generate("a red circle", 1)
         assert (16, 16) == image.size
     weight = given_.unet.conv_in.weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(
         ConfigurationError, match="expected no vae_batch for the images"
     ):
-        open_voices(Settings(generator="http://127.0.0.1:1/v1", vae_batch=2), worker)
+        open_image_models(
+            Settings(generator="http://127.0.0.1:1/v1", vae_batch=2), worker
+        )
 
 
 @pytest.mark.parametrize(
@@ -362,5 +364,5 @@ async def test_settings_that_reach_nothing_are_refused(
             (made, "a Diffusion"),
         ):
             with pytest.raises(ConfigurationError) as caught:
-                open_voices(Settings(generator=given_, **setting), worker)
+                open_image_models(Settings(generator=given_, **setting), worker)
             assert str(caught.value).startswith(message.format(what))

@@ -17,9 +17,9 @@ from socratic_agents.llm.usage import using_meter
 from socratic_agents.runtime.cached_models import (
     language_model_identity,
     model_identity,
-    remembered,
+    with_journal,
 )
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.storage.run_directory import RunDirectory
 from tests.fakes import ScriptedChatModel
@@ -59,12 +59,12 @@ class Models:
         self.asked["score"] += 1
         return 0.5
 
-    def voices(self) -> Voices:
-        return Voices(
+    def image_models(self) -> ImageModels:
+        return ImageModels(
             generate=self.generate,
             caption=self.caption,
-            decide=self.decide,
-            look=self.look,
+            answer_yes_no=self.decide,
+            answer_open=self.look,
             score=self.score,
         )
 
@@ -72,22 +72,24 @@ class Models:
 SETTINGS = Settings()
 
 
-def kept(models: Models, run: RunDirectory, settings: Settings = SETTINGS) -> Voices:
-    return remembered(models.voices(), run.journal, settings, gallery=run.images)
+def kept(
+    models: Models, run: RunDirectory, settings: Settings = SETTINGS
+) -> ImageModels:
+    return with_journal(models.image_models(), run.journal, settings, images=run.images)
 
 
-async def everything(voices: Voices, prompt: str = "a ball") -> list[Any]:
+async def everything(image_models: ImageModels, prompt: str = "a ball") -> list[Any]:
     """Ask all that can be asked of one image."""
-    image = await voices.generate(prompt, 7)
-    assert voices.decide is not None
-    assert voices.look is not None
-    assert voices.score is not None
+    image = await image_models.generate(prompt, 7)
+    assert image_models.answer_yes_no is not None
+    assert image_models.answer_open is not None
+    assert image_models.score is not None
     return [
         image,
-        await voices.caption(image),
-        await voices.decide(image, "is it red ?"),
-        await voices.look(image, "what is it ?"),
-        await voices.score("a ball", image),
+        await image_models.caption(image),
+        await image_models.answer_yes_no(image, "is it red ?"),
+        await image_models.answer_open(image, "what is it ?"),
+        await image_models.score("a ball", image),
     ]
 
 
@@ -96,8 +98,8 @@ async def test_nothing_is_done_twice(tmp_path: Path) -> None:
     models, told = Models(), list[list[Any]]()
     for _ in range(2):
         with RunDirectory(tmp_path, settings={}) as run:
-            voices = kept(models, run)
-            told += [await everything(voices), await everything(voices)]
+            image_models = kept(models, run)
+            told += [await everything(image_models), await everything(image_models)]
     assert {1} == set(models.asked.values())
     assert 5 == len(models.asked)
     for one in told[1:]:
@@ -109,15 +111,15 @@ async def test_each_input_is_a_step_of_its_own(tmp_path: Path) -> None:
     """Another prompt, seed, question, text, or image."""
     models = Models()
     with RunDirectory(tmp_path, settings={}) as run:
-        voices = kept(models, run)
-        one = await voices.generate("a ball", 1)
-        other = await voices.generate("a ball", 2)
-        await voices.generate("a box", 1)
+        image_models = kept(models, run)
+        one = await image_models.generate("a ball", 1)
+        other = await image_models.generate("a ball", 2)
+        await image_models.generate("a box", 1)
         for image in (one, other):
-            await voices.caption(image)
+            await image_models.caption(image)
             for question in ("a ?", "b ?"):
-                assert voices.decide is not None
-                await voices.decide(image, question)
+                assert image_models.answer_yes_no is not None
+                await image_models.answer_yes_no(image, question)
     assert {"generate": 3, "caption": 2, "decide": 4} == models.asked
 
 
@@ -125,11 +127,13 @@ async def test_those_who_draw_the_same_at_once_share_it(tmp_path: Path) -> None:
     """It is charged to each as if it had been drawn for him alone."""
     models = Models()
     with RunDirectory(tmp_path, settings={}) as run, using_meter() as meter:
-        voices = kept(models, run)
-        images = await asyncio.gather(*(voices.generate("a ball", 7) for _ in "abc"))
+        image_models = kept(models, run)
+        images = await asyncio.gather(
+            *(image_models.generate("a ball", 7) for _ in "abc")
+        )
     assert images[0] is images[1] is images[2]
     assert 1 == models.asked["generate"]
-    # The one that was really drawn is counted by the voice itself.
+    # The one that was really drawn is counted by the model itself.
     assert 2 == meter.images
 
 
@@ -154,10 +158,10 @@ async def test_a_failure_is_no_finished_step(tmp_path: Path) -> None:
     """It may go better the next time."""
     models = Models()
     with RunDirectory(tmp_path, settings={}) as run:
-        voices = kept(models, run)
+        image_models = kept(models, run)
         for _ in range(2):
             with pytest.raises(CandidateError):
-                await voices.generate("black", 7)
+                await image_models.generate("black", 7)
         assert 0 == len(run.journal)
     assert 2 == models.asked["generate"]
 

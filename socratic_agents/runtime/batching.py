@@ -1,35 +1,44 @@
-"""Batching: how the calls of each model are formed on its device."""
+"""Batching: how the calls of each model are formed on its device, and how to make one."""
 
 from __future__ import annotations
 
 import os
 import platform
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from socratic_agents.config.field import Decides, Part
 from socratic_agents.config.fields import FIELDS, TEXT, deciding
 from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.core.concurrency import is_async
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
+
     import torch
 
     from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.image_models import CallKind, ModelName
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("PartName", "formation")
+__all__ = ("batched_call", "run_in_worker", "stage_options")
 
-PartName: TypeAlias = Literal["generator", "captioner", "scorer"]
+Output = TypeVar("Output")
 
-BATCHES: dict[PartName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
+BATCHES: dict[ModelName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
 """Items of one call on an accelerator, until larger ones were measured."""
 CPU_BATCH = 4
 """Items of one call on a CPU: for the pocket models, twice the images of single
 calls. Larger ones bring little, and keep others waiting."""
 POCKET_BATCH = 16
 """Items of one call of a pocket model: it is small enough to gain from more."""
+QUESTIONS = 16
+"""Questions of one call: they are short, and every image gets several."""
+QUESTION_STAGES = frozenset(("decide", "look"))
 
-LIBRARIES: dict[PartName, tuple[str, ...]] = {
+LIBRARIES: dict[ModelName, tuple[str, ...]] = {
     "generator": ("torch", "diffusers", "transformers"),
     "captioner": ("torch", "transformers"),
     "scorer": ("torch", "open_clip_torch"),
@@ -37,8 +46,69 @@ LIBRARIES: dict[PartName, tuple[str, ...]] = {
 """Whose versions decide what a call costs."""
 
 
-def formation(
-    part: PartName, settings: Settings, worker: Worker, *, stage: str
+def batched_call(
+    kind: CallKind[Output],
+    run: Callable[[list[Any]], Sequence[Any]],
+    settings: Settings,
+    worker: Worker,
+    *,
+    group: Callable[..., Hashable] | None = None,
+    **options: Any,
+) -> Callable[..., Awaitable[Output]]:
+    """Return a call of one item, of which the worker forms batches.
+
+    Args:
+        kind: Which of the calls it is.
+        run: Takes a list of items and returns their outputs, or an exception in place
+            of one; blocks. An item is the call's input, or a tuple of them.
+        settings: Say where the model runs and how.
+        worker: Runs it.
+        group: Returns of a call's inputs what all of a batch must have in common.
+        options: As for ``Stage``.
+    """
+    formed = stage_options(kind.model, settings, worker, stage=kind.stage)
+    priority = 0 if kind.model == "generator" else 1
+    stage: Stage[Any, Any] = Stage(run=run, **{"priority": priority} | formed | options)
+
+    async def call(*inputs: Any) -> Output:
+        item = inputs if len(inputs) > 1 else inputs[0]
+        key = group(*inputs) if group else None
+        return cast("Output", await worker.submit(stage, item, key=key))
+
+    return call
+
+
+def run_in_worker(
+    kind: CallKind[Output], given: Any, worker: Worker
+) -> Callable[..., Awaitable[Output]]:
+    """Return a callable as a coroutine function; one that blocks runs in the worker.
+
+    Raises:
+        ConfigurationError: If it is no callable.
+    """
+    if not callable(given):
+        message = (
+            f"expected a {kind.model}'s name, model or callable, got "
+            f"{type(given).__name__}; see docs/models.md for what can be given"
+        )
+        raise ConfigurationError(message)
+    if is_async(given):
+        return cast("Callable[..., Awaitable[Output]]", given)
+    stage: Stage[tuple[Any, ...], Output] = Stage(
+        name=kind.model,
+        run=lambda inputs: [given(*one) for one in inputs],
+        max_batch=1,
+        priority=0 if kind.model == "generator" else 1,
+    )
+
+    async def call(*inputs: Any) -> Output:
+        return await worker.submit(stage, inputs)
+
+    return call
+
+
+def stage_options(
+    part: ModelName, settings: Settings, worker: Worker, *, stage: str
 ) -> dict[str, Any]:
     """Return how the worker forms the batches of a model: arguments for its stage.
 
@@ -66,6 +136,8 @@ def formation(
     if not settings.strict:
         # What a calibration has found to be possible is offered to the scheduler.
         most = max(most, worker.largest_measured(stage, model))
+    if stage in QUESTION_STAGES:
+        most = QUESTIONS if most > 1 else 1
     return {
         "name": stage,
         "max_batch": most,
@@ -77,7 +149,7 @@ def formation(
     }
 
 
-def _identity(part: PartName, settings: Settings, device: torch.device) -> str | None:
+def _identity(part: ModelName, settings: Settings, device: torch.device) -> str | None:
     """Return what calls cost the same for; ``None`` for objects, which have no name."""
     given = getattr(settings, part)
     if not isinstance(given, str):

@@ -15,7 +15,7 @@ from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
 from socratic_agents.llm.rate_limit import RateLimiter
 from socratic_agents.llm.retry import RetryPolicy
-from socratic_agents.runtime.cached_models import remembered
+from socratic_agents.runtime.cached_models import with_journal
 from socratic_agents.runtime.generators import OPENAI, images_server
 from socratic_agents.runtime.language_model import open_http_client, open_language_model
 from socratic_agents.runtime.multi_device import open_devices
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.history import Candidate, History, Verdict
     from socratic_agents.llm.templates import Template
-    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.runtime.image_models import ImageModels
     from socratic_agents.scheduler.cost_model import CostModel
     from socratic_agents.scheduler.worker import Worker
     from socratic_agents.storage.run_directory import RunDirectory
 
-__all__ = ("Parts", "cast_agents", "check_keys", "open_parts")
+__all__ = ("Parts", "build_agents", "check_keys", "open_parts")
 
 Agent = TypeVar("Agent")
 
@@ -47,7 +47,7 @@ class Parts:
     """Everything that was opened for some settings."""
 
     agents: Agents
-    voices: Voices
+    models: ImageModels
     llm: BaseChatModel | None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     """How requests to the language model are repeated, and at what rate."""
@@ -114,36 +114,36 @@ def open_parts(
     retries = RetryPolicy(rate_limiter=limiter)
     workers: tuple[Worker, ...] = (worker,)
     if settings.workers:
-        voices = open_replicas(settings)
+        models = open_replicas(settings)
     else:
-        voices, workers = open_devices(settings, worker, cost_model=cost_model)
+        models, workers = open_devices(settings, worker, cost_model=cost_model)
     if run is not None:
-        voices = remembered(voices, run.journal, settings, gallery=run.images)
-    agents = cast_agents(settings, templates, llm, voices, retries=retries)
+        models = with_journal(models, run.journal, settings, images=run.images)
+    agents = build_agents(settings, templates, llm, models, retries=retries)
     return Parts(
         agents=_announced(agents, workers),
-        voices=voices,
+        models=models,
         llm=llm,
         retries=retries,
-        closers=(*voices.closers, *([client.aclose] if client else [])),
+        closers=(*models.closers, *([client.aclose] if client else [])),
     )
 
 
-def cast_agents(
+def build_agents(
     settings: Settings,
     templates: Mapping[str, Template],
     llm: BaseChatModel | None,
-    voices: Voices,
+    models: ImageModels,
     *,
     retries: RetryPolicy | None = None,
 ) -> Agents:
-    """Give the roles that the settings name to a language model and some voices.
+    """Give the roles that the settings name to a language model and some image models.
 
     Args:
         settings: Who plays what.
         templates: As from ``find_templates``.
         llm: The language model, if there is one.
-        voices: What the image models do.
+        models: What the image models do.
         retries: How often a failed request is sent again, and at what rate.
 
     Raises:
@@ -154,9 +154,9 @@ def cast_agents(
         settings=settings,
         llm=llm,
         retries=retries,
-        answer_yes_no=voices.decide,
-        answer_open=voices.look,
-        max_tokens=voices.max_tokens,
+        answer_yes_no=models.answer_yes_no,
+        answer_open=models.answer_open,
+        max_tokens=models.max_tokens,
     )
 
     def built(role: str, spec: AgentSpec[Agent], guard: Guard | None = None) -> Agent:
@@ -168,9 +168,9 @@ def cast_agents(
         model = cast("BaseChatModel", llm)
         write = checklist_writer(model, templates["checklist"], retries=retries)
     return Agents(
-        generate=voices.generate,
-        caption=voices.caption,
-        assess=_assess(settings, roles, voices),
+        generate=models.generate,
+        caption=models.caption,
+        assess=_assess(settings, roles, models),
         judge=built("judge", roles.judge),
         optimize=built("optimizer", roles.optimizer, guard),
         select=built("selector", roles.selector),
@@ -195,13 +195,13 @@ def _announced(agents: Agents, workers: tuple[Worker, ...]) -> Agents:
     return replace(agents, judge=judge, optimize=optimize)
 
 
-def _assess(settings: Settings, roles: Roles, voices: Voices) -> Any:
+def _assess(settings: Settings, roles: Roles, models: ImageModels) -> Any:
     """Return the loop's ``assess``, or ``None`` where nothing is scored.
 
     The checklist ranks and the scorer breaks its ties, unless one selects by the
     scorer alone.
     """
-    name, score = voices.score_name, voices.score if settings.scorer else None
+    name, score = models.score_name, models.score if settings.scorer else None
     if score is None and not roles.uses_checklist:
         return None
 

@@ -1,6 +1,6 @@
-"""Steps: what the image models do, taken from a journal where it is known.
+"""Cached calls: what the image models do, taken from a journal where it is known.
 
-A step's key holds everything that decides its answer: the model with its revision, the
+A call's key holds everything that decides its answer: the model with its revision, the
 prompt and the seed, or the pixels of the image. What only decides how fast it comes,
 such as the device, is left out.
 """
@@ -11,28 +11,32 @@ import hashlib
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary, finalize
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
+
+from PIL.Image import Image
 
 from socratic_agents.config.field import Decides
 from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.config.profiles import REVISIONS
-from socratic_agents.core.checklist import Answer
+from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
+from socratic_agents.runtime.image_models import GENERATE, SCORE
 from socratic_agents.storage.journal import key_of
 from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-
-    from PIL import Image
+    from collections.abc import Awaitable, Callable
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.runtime.image_models import CallKind, ImageModels
     from socratic_agents.storage.journal import Journal
     from socratic_agents.storage.objects import ImageStore
 
-__all__ = ("language_model_identity", "max_tokens_of", "model_identity", "remembered")
+__all__ = ("language_model_identity", "max_tokens_of", "model_identity", "with_journal")
+
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
 
 PARTS = {
     "generator": Decides.IMAGE,
@@ -52,13 +56,13 @@ def model_identity(settings: Settings, part: str) -> dict[str, Any]:
     given = settings.public()[part]
     facts: dict[str, Any] = {"model": given, "revision": REVISIONS.get(given)}
     facts |= _deciding(settings, PARTS[part])
-    return facts | _whose(getattr(settings, part))
+    return facts | _beyond_its_name(getattr(settings, part))
 
 
 def language_model_identity(settings: Settings) -> dict[str, Any]:
     """Return what tells one language model's answers from another's, as JSON."""
     facts = {"llm": settings.public()["llm"], **_deciding(settings, Decides.ANSWER)}
-    return facts | _whose(settings.llm)
+    return facts | _beyond_its_name(settings.llm)
 
 
 def _deciding(settings: Settings, what: Decides) -> dict[str, Any]:
@@ -77,136 +81,90 @@ def max_tokens_of(journal: Journal, settings: Settings) -> int | None:
     return known["max_tokens"] if known else None
 
 
-def remembered(
-    voices: Voices,
+def with_journal(
+    models: ImageModels,
     journal: Journal,
     settings: Settings,
     *,
-    gallery: ImageStore,
-) -> Voices:
-    """Return voices that do no step again that a journal knows.
+    images: ImageStore,
+) -> ImageModels:
+    """Return models that do no call again that a journal knows.
 
     Args:
-        voices: What the image models do.
+        models: What the image models do.
         journal: Is asked first, and told of every answer. A failure is not kept.
         settings: Name the models.
-        gallery: Keeps the images.
+        images: Keeps the images.
     """
-    steps = _Steps(journal, gallery)
-    identity = {
-        part: model_identity(settings, part)
-        for part in ("generator", "captioner", "scorer")
-    }
-    captioner, scorer = identity["captioner"], identity["scorer"]
-    if settings.scorer == "captioner":
-        scorer = captioner | {"score": "p_yes"}
-    return replace(
-        voices,
-        generate=steps.generate(
-            voices.generate, identity["generator"], reads=voices.max_tokens
-        ),
-        caption=steps.caption(voices.caption, captioner),
-        decide=voices.decide and steps.decide(voices.decide, captioner),
-        look=voices.look and steps.look(voices.look, captioner),
-        score=voices.score and steps.score(voices.score, scorer),
-    )
+    cache = _CachedCalls(journal, images, settings)
+    generate = cache.generating(models.generate, max_tokens=models.max_tokens)
+    return replace(models.map(cache.wrap), generate=generate)
 
 
-class _Steps:
-    """Each voice as steps of one journal."""
+class _CachedCalls:
+    """Each call of the image models as entries of one journal."""
 
-    def __init__(self, journal: Journal, gallery: ImageStore) -> None:
-        self._journal, self._gallery = journal, gallery
-        self._drawn: WeakValueDictionary[str, Image.Image] = WeakValueDictionary()
-        self._pixels: dict[int, str] = {}
+    def __init__(
+        self, journal: Journal, images: ImageStore, settings: Settings
+    ) -> None:
+        self._journal, self._images = journal, images
+        self._settings = settings
+        self._drawn: WeakValueDictionary[str, Image] = WeakValueDictionary()
+        self._pixels: WeakImageMap[str] = WeakImageMap()
 
-    def generate(
+    def wrap(
+        self, kind: CallKind[Output], call: Callable[Inputs, Awaitable[Output]]
+    ) -> Callable[Inputs, Awaitable[Output]]:
+        """Return a call whose answers are JSON in the journal."""
+        journal, codec = self._journal, kind.codec
+        if codec is None:
+            return call
+        identity = model_identity(self._settings, kind.model)
+        if kind.journal == SCORE.journal and self._settings.scorer == "captioner":
+            identity = model_identity(self._settings, "captioner") | {"score": "p_yes"}
+
+        async def ask(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
+            async def do() -> dict[str, Any]:
+                return codec.encode(await call(*inputs, **named))
+
+            key = key_of(kind.journal, identity, *map(self._decisive, inputs))
+            return codec.decode(await journal.cached_call(kind.journal, key, do))
+
+        return ask
+
+    def generating(
         self,
-        draw: Callable[[str, int], Awaitable[Image.Image]],
-        who: Mapping[str, Any],
+        draw: Callable[[str, int], Awaitable[Image]],
         *,
-        reads: int | None,
-    ) -> Callable[[str, int], Awaitable[Image.Image]]:
-        journal, opened = self._journal, key_of("opened", who)
+        max_tokens: int | None,
+    ) -> Callable[[str, int], Awaitable[Image]]:
+        """Return a generator whose images are objects of the journal's folder."""
+        journal, kind = self._journal, GENERATE.journal
+        identity = model_identity(self._settings, "generator")
+        opened = key_of("opened", identity)
 
-        async def generate(prompt: str, seed: int) -> Image.Image:
-            key = key_of("generate", who, prompt, seed)
+        async def generate(prompt: str, seed: int) -> Image:
+            key = key_of(kind, identity, prompt, seed)
             async with journal.single_flight(key):
                 # While it lives it need not be decoded, nor be on the disk already.
-                image = self._drawn.get(key) or self._read(journal, key)
+                image = self._drawn.get(key) or self._read(key)
                 if image is not None:
-                    journal.reused["generate"] += 1
+                    journal.reused[kind] += 1
                     current_meter().add_images()  # it belongs to this refinement, too
                 else:
                     image = await draw(prompt, seed)
                     if journal.get(opened) is None:
-                        journal.put("opened", opened, {"max_tokens": reads})
-                    journal.put_async(
-                        "generate", key, self._writing(image, prompt, seed)
-                    )
+                        journal.put("opened", opened, {"max_tokens": max_tokens})
+                    journal.put_async(kind, key, self._writing(image, prompt, seed))
                 self._drawn[key] = image
                 return image
 
         return generate
 
-    def caption(
-        self, say: Callable[[Image.Image], Awaitable[str]], who: Mapping[str, Any]
-    ) -> Callable[[Image.Image], Awaitable[str]]:
-        async def caption(image: Image.Image) -> str:
-            async def do() -> dict[str, Any]:
-                return {"text": await say(image)}
-
-            key = key_of("caption", who, self._of(image))
-            text: str = (await self._journal.cached_call("caption", key, do))["text"]
-            return text
-
-        return caption
-
-    def decide(
-        self,
-        ask: Callable[[Image.Image, str], Awaitable[Answer]],
-        who: Mapping[str, Any],
-    ) -> Callable[[Image.Image, str], Awaitable[Answer]]:
-        async def decide(image: Image.Image, question: str) -> Answer:
-            async def do() -> dict[str, Any]:
-                return (await ask(image, question)).to_json()
-
-            key = key_of("decide", who, self._of(image), question)
-            return Answer.from_json(await self._journal.cached_call("decide", key, do))
-
-        return decide
-
-    def look(
-        self, ask: Callable[[Image.Image, str], Awaitable[str]], who: Mapping[str, Any]
-    ) -> Callable[[Image.Image, str], Awaitable[str]]:
-        async def look(image: Image.Image, question: str) -> str:
-            async def do() -> dict[str, Any]:
-                return {"text": await ask(image, question)}
-
-            key = key_of("look", who, self._of(image), question)
-            text: str = (await self._journal.cached_call("look", key, do))["text"]
-            return text
-
-        return look
-
-    def score(
-        self,
-        rate: Callable[[str, Image.Image], Awaitable[float]],
-        who: Mapping[str, Any],
-    ) -> Callable[[str, Image.Image], Awaitable[float]]:
-        async def score(text: str, image: Image.Image) -> float:
-            async def do() -> dict[str, Any]:
-                return {"score": float(await rate(text, image))}
-
-            key = key_of("score", who, text, self._of(image))
-            value: float = (await self._journal.cached_call("score", key, do))["score"]
-            return value
-
-        return score
-
-    def _read(self, journal: Journal, key: str) -> Image.Image | None:
+    def _read(self, key: str) -> Image | None:
         """Return a known image, if it is still as it was written."""
-        value = journal.get_or_copy_from_cache("generate", key)
+        journal = self._journal
+        value = journal.get_or_copy_from_cache(GENERATE.journal, key)
         if value is None:
             return None
         data = journal.objects.get(value["object"])
@@ -217,31 +175,32 @@ class _Steps:
         if image is None:  # a cache may be anybody's, and its images of any size
             return None
         image.info["truncated_tokens"] = value["truncated_tokens"]
-        self._gallery.register(image, value["object"])
+        self._images.register(image, value["object"])
         return image
 
     def _writing(
-        self, image: Image.Image, prompt: str, seed: int
+        self, image: Image, prompt: str, seed: int
     ) -> Callable[[], dict[str, Any]]:
         def write() -> dict[str, Any]:
-            path = self._gallery.add(image, prompt=prompt, seed=seed)
+            path = self._images.add(image, prompt=prompt, seed=seed)
             tokens = image.info.get("truncated_tokens", 0)
             return {"object": path, "truncated_tokens": tokens}
 
         return write
 
-    def _of(self, image: Image.Image) -> str:
-        """Return what tells an image's pixels from others."""
-        known = self._pixels.get(id(image))
+    def _decisive(self, value: object) -> object:
+        """Return what a key holds of an input: of an image, the hash of its pixels."""
+        if not isinstance(value, Image):
+            return value
+        known = self._pixels.get(value)
         if known is None:
-            head = f"{image.mode} {image.size}".encode()
-            known = hashlib.sha256(head + image.tobytes()).hexdigest()
-            self._pixels[id(image)] = known
-            finalize(image, self._pixels.pop, id(image), None)
+            head = f"{value.mode} {value.size}".encode()
+            known = hashlib.sha256(head + value.tobytes()).hexdigest()
+            self._pixels[value] = known
         return known
 
 
-def _whose(given: Any) -> dict[str, Any]:
+def _beyond_its_name(given: Any) -> dict[str, Any]:
     """Return what is known of a model beyond its name."""
     if given == "pocket":
         # Its weights and rules are part of this package.

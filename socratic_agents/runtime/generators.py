@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import CandidateError, ConfigurationError
-from socratic_agents.runtime.adapters import called
-from socratic_agents.runtime.batching import formation
+from socratic_agents.runtime.batching import batched_call, run_in_worker, stage_options
+from socratic_agents.runtime.image_models import GENERATE
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -22,10 +25,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from socratic_agents.config.settings import Settings
+    from socratic_agents.models.acceleration import Speed
     from socratic_agents.models.diffusion import Diffusion
-    from socratic_agents.runtime.batching import PartName
 
-__all__ = ("OPENAI", "POCKET", "folder_of", "images_server", "open_generator")
+__all__ = (
+    "GENERATORS",
+    "OPENAI",
+    "POCKET",
+    "OpenedGenerator",
+    "images_server",
+    "open_generator",
+    "refuse_settings",
+)
 
 OPENAI = "https://api.openai.com/v1"
 POCKET = "pocket"
@@ -44,10 +55,23 @@ NOT_OF_SERVERS = tuple(
 """Settings of a generator that no images server takes."""
 
 
-def open_generator(
-    settings: Settings, worker: Worker
-) -> tuple[Any, int | None, tuple[Callable[[], Awaitable[None]], ...]]:
-    """Return how to draw, how many tokens are read, and what to close at the end.
+@dataclass(frozen=True, kw_only=True)
+class OpenedGenerator:
+    """A generator that was opened."""
+
+    generate: Callable[[str, int], Awaitable[Image.Image]]
+    """prompt, seed -> image"""
+    max_tokens: int | None = None
+    """Tokens of a prompt that it reads; ``None``: not known"""
+    closers: tuple[Callable[[], Awaitable[None]], ...] = ()
+    """To be awaited when it is not needed any more."""
+
+
+OpenGenerator: TypeAlias = "Callable[[Settings, Worker], OpenedGenerator]"
+
+
+def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
+    """Open the generator that the settings name; blocks, in the worker's thread.
 
     Args:
         settings: Name the generator.
@@ -58,77 +82,171 @@ def open_generator(
         LoadError: If there is no such model.
     """
     given = settings.generator
-    call = {name: getattr(settings, name) for name in ARGUMENTS}
-    server = images_server(settings)
-    if server is not None:
-        from socratic_agents.models.images_api import ImagesAPI
-
-        api = _images_api(ImagesAPI, settings, server)
-        return api.generate, None, (api.aclose,)
-    from socratic_agents.models.acceleration import Speed
+    if isinstance(given, str):
+        backend = choose_backend(GENERATORS, given, default="diffusers")
+        return backend.open(settings, worker)
     from socratic_agents.models.diffusion import Diffusion
 
-    speed = Speed(
-        channels_last=settings.channels_last,
-        compile=settings.compile,
-        vae_batch=settings.vae_batch,
-    )
-    if given == POCKET:
-        from socratic_agents.pocket import SAMPLING
-
-        call = {name: value or SAMPLING.get(name) for name, value in call.items()}
-    if isinstance(given, str):
-        quantization = settings.quantization and {
-            "quant_backend": f"bitsandbytes_{settings.quantization}",
-            "quant_kwargs": {f"load_in_{settings.quantization}": True},
-        }
-        model = Diffusion.load(
-            folder_of(given, "generator"),
-            device=settings.device,
-            dtype=settings.dtype,
-            offload=settings.offload,
-            quantization=quantization,
-            revision=REVISIONS.get(given),
-            speed=speed,
-            **call,
-        )
-    elif isinstance(given, Diffusion):
-        _refuse(settings, AT_OPENING, "a Diffusion")
-        model = given
-    elif hasattr(given, "scheduler") and hasattr(given, "components"):
-        model = Diffusion(given, speed=speed, **call)
-    elif settings.batching == "step":
+    if isinstance(given, Diffusion):
+        refuse_settings(settings, AT_OPENING, "a Diffusion")
+        return _batched(given, settings, worker)
+    if hasattr(given, "scheduler") and hasattr(given, "components"):
+        call = _sampling(settings)
+        model = Diffusion(given, speed=_speed(settings), **call)
+        return _batched(model, settings, worker)
+    if settings.batching == "step":
         message = (
             "expected a diffusers pipeline for batching 'step', got a "
             f"{type(given).__name__}; choose batching 'request'"
         )
         raise ConfigurationError(message)
-    else:
-        _refuse(settings, AT_OPENING, "a generator that is no pipeline")
-        return called(given, "generator", worker), None, ()
+    refuse_settings(settings, AT_OPENING, "a generator that is no pipeline")
+    return OpenedGenerator(generate=run_in_worker(GENERATE, given, worker))
+
+
+def _open_pocket(settings: Settings, worker: Worker) -> OpenedGenerator:
+    from socratic_agents.pocket import SAMPLING, weights_folder
+
+    call = {
+        name: given or SAMPLING.get(name) for name, given in _sampling(settings).items()
+    }
+    return _loaded(str(weights_folder("generator")), settings, worker, **call)
+
+
+def _open_diffusers(settings: Settings, worker: Worker) -> OpenedGenerator:
+    return _loaded(settings.generator, settings, worker, **_sampling(settings))
+
+
+def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
+    from socratic_agents.models.images_api import ImagesAPI
+
+    base_url, model = images_server(settings) or ("", None)
+    refuse_settings(settings, NOT_OF_SERVERS, f"the images server {base_url!r}")
+    options: dict[str, Any] = {
+        "timeout": settings.timeout,
+        "negative_prompt": settings.negative_prompt,
+    }
+    if settings.width or settings.height:
+        width, height = settings.width or settings.height, settings.height
+        options["size"] = f"{width}x{height or width}"
+    api = ImagesAPI(base_url, model=model, api_key=settings.api_key, **options)
+    return OpenedGenerator(generate=api.generate, closers=(api.aclose,))
+
+
+GENERATORS: Registry[Backend[OpenGenerator]] = Registry(
+    "a generator back end",
+    (
+        Backend(
+            name=POCKET,
+            title="The embedded Stable Diffusion of the pocket world.",
+            open=_open_pocket,
+            claims=lambda value: value == POCKET,
+        ),
+        Backend(
+            name="images-server",
+            title="Any server with OpenAI's images protocol: its address, or openai:…",
+            open=_open_images_server,
+            claims=lambda value: value.startswith(("http://", "https://", "openai:")),
+        ),
+        Backend(
+            name="diffusers",
+            title="Any diffusers text-to-image pipeline: a hub id or local folder.",
+            open=_open_diffusers,
+        ),
+    ),
+    spec=Backend,
+    group="socratic_agents.generators",
+)
+
+
+def images_server(settings: Settings) -> tuple[str, str | None] | None:
+    """Return the address and the model of an images server, if one is named."""
+    given = settings.generator
+    if not isinstance(given, str) or not GENERATORS["images-server"].is_for(given):
+        return None
+    if given.startswith("openai:"):
+        return OPENAI, given.removeprefix("openai:")
+    return given, settings.image_model
+
+
+def refuse_settings(settings: Settings, names: Iterable[str], what: str) -> None:
+    """Say of settings that would be passed over in silence that they are of no use.
+
+    Args:
+        settings: As they were given.
+        names: Of those that are of no use.
+        what: Takes none of them.
+
+    Raises:
+        ConfigurationError: If one is not its default.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value != FIELDS[name].default:
+            message = (
+                f"expected no {name} for {what}, which takes none, got {value!r}; "
+                "leave it out"
+            )
+            raise ConfigurationError(message)
+
+
+def _sampling(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in ARGUMENTS}
+
+
+def _speed(settings: Settings) -> Speed:
+    from socratic_agents.models.acceleration import Speed
+
+    return Speed(
+        channels_last=settings.channels_last,
+        compile=settings.compile,
+        vae_batch=settings.vae_batch,
+    )
+
+
+def _loaded(
+    model: str, settings: Settings, worker: Worker, **call: Any
+) -> OpenedGenerator:
+    from socratic_agents.models.diffusion import Diffusion
+
+    bits = settings.quantization
+    loaded = Diffusion.load(
+        model,
+        device=settings.device,
+        dtype=settings.dtype,
+        offload=settings.offload,
+        quantization=bits
+        and {
+            "quant_backend": f"bitsandbytes_{bits}",
+            "quant_kwargs": {f"load_in_{bits}": True},
+        },
+        revision=REVISIONS.get(settings.generator),
+        speed=_speed(settings),
+        **call,
+    )
+    return _batched(loaded, settings, worker)
+
+
+def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGenerator:
+    """Return a pipeline that draws whole batches, or shares steps."""
     if settings.batching == "step":
-        stepwise, close = _step_by_step(model, settings, worker)
-        return stepwise, model.max_tokens, (close,)
-    batch = formation("generator", settings, worker, stage="generator")
-    stage = Stage(run=model, **batch, reduce_memory=model.decode_in_tiles)
-
-    async def generate(prompt: str, seed: int) -> Image.Image:
-        return cast("Image.Image", await worker.submit(stage, (prompt, seed)))
-
-    return generate, model.max_tokens, ()
+        return _step_by_step(model, settings, worker)
+    tiles = {"reduce_memory": model.decode_in_tiles}
+    generate = batched_call(GENERATE, model, settings, worker, **tiles)
+    return OpenedGenerator(generate=generate, max_tokens=model.max_tokens)
 
 
 def _step_by_step(
     model: Diffusion, settings: Settings, worker: Worker
-) -> tuple[Any, Callable[[], Awaitable[None]]]:
-    """Return how to draw where drawings share the denoiser's calls, and how to close.
+) -> OpenedGenerator:
+    """Return a pipeline whose images in the making share the denoiser's calls.
 
     Those who wait for a drawing wait for the same turns, which the worker's thread
     takes one by one; between two of them it may caption and score.
     """
     from socratic_agents.models.step_batching.batcher import Rendezvous
 
-    batch = formation("generator", settings, worker, stage="denoiser")
+    batch = stage_options("generator", settings, worker, stage="denoiser")
     padded = settings.strict or settings.compile is not None
     meeting = Rendezvous(model.pipeline, max_batch=batch["max_batch"], padded=padded)
 
@@ -167,55 +285,6 @@ def _step_by_step(
     async def close() -> None:
         meeting.close()
 
-    return generate, close
-
-
-def images_server(settings: Settings) -> tuple[str, str | None] | None:
-    """Return the address and the model of an images server, if one is named."""
-    given = settings.generator
-    if not isinstance(given, str):
-        return None
-    if given.startswith(("http://", "https://")):
-        return given, settings.image_model
-    if given.startswith("openai:"):
-        return OPENAI, given.removeprefix("openai:")
-    return None
-
-
-def _images_api(api: Any, settings: Settings, server: tuple[str, str | None]) -> Any:
-    base_url, model = server
-    _refuse(settings, NOT_OF_SERVERS, f"the images server {base_url!r}")
-    options: dict[str, Any] = {
-        "timeout": settings.timeout,
-        "negative_prompt": settings.negative_prompt,
-    }
-    if settings.width or settings.height:
-        width, height = settings.width or settings.height, settings.height
-        options["size"] = f"{width}x{height or width}"
-    return api(base_url, model=model, api_key=settings.api_key, **options)
-
-
-def _refuse(settings: Settings, names: Iterable[str], what: str) -> None:
-    """Say of settings that would be passed over in silence that they are of no use."""
-    for name in names:
-        value = getattr(settings, name)
-        if value != FIELDS[name].default:
-            message = (
-                f"expected no {name} for {what}, which takes none, got {value!r}; "
-                "leave it out"
-            )
-            raise ConfigurationError(message)
-
-
-def folder_of(name: str, part: PartName) -> str:
-    """Return where to load a model from: its name, or our own weights.
-
-    Args:
-        name: As the settings have it.
-        part: Which of the models it is.
-    """
-    if name != POCKET:
-        return name
-    from socratic_agents.pocket import weights_folder
-
-    return str(weights_folder(part))
+    return OpenedGenerator(
+        generate=generate, max_tokens=model.max_tokens, closers=(close,)
+    )

@@ -1,48 +1,149 @@
-"""Voices: the models that the settings name, opened and made into coroutine functions.
+"""Image models: what they do as one value, five calls of one item each.
 
-Each is one call for one item; the worker forms the batches beneath.
+Whatever stands between a loop and the models (a cache, sharing, counting, a choice of
+devices) is a function of one call, and ``ImageModels.map`` puts it before all of them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+)
 
-from socratic_agents.config.profiles import REVISIONS
-from socratic_agents.core.checklist import read_answer
+from PIL import Image
+
+from socratic_agents.core.checklist import Answer
+from socratic_agents.core.errors import CandidateError, SocraticError
 from socratic_agents.core.history import Status
-from socratic_agents.runtime.adapters import called, drawn, guarded
-from socratic_agents.runtime.batching import formation
-from socratic_agents.runtime.generators import POCKET, folder_of, open_generator
-from socratic_agents.scheduler.worker import Stage, Worker
+from socratic_agents.core.text import error_line
+from socratic_agents.llm.usage import current_meter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
+    from typing import Self
 
-    from PIL import Image
+__all__ = (
+    "ANSWER_OPEN",
+    "ANSWER_YES_NO",
+    "CALL_KINDS",
+    "CAPTION",
+    "GENERATE",
+    "SCORE",
+    "CallKind",
+    "Codec",
+    "ImageModels",
+    "ModelName",
+    "Wrapper",
+    "as_candidate_errors",
+    "checked_rgb",
+    "guarded",
+)
 
-    from socratic_agents.config.settings import Settings
-    from socratic_agents.core.checklist import Answer
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
 
-__all__ = ("Voices", "open_scorer", "open_voices", "score_name")
-
-QUESTIONS = 16
-"""Questions of one call: they are short, and every image gets several."""
+ModelName: TypeAlias = Literal["generator", "captioner", "scorer"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voices:
+class Codec(Generic[Output]):
+    """How an answer becomes JSON, and JSON the answer again."""
+
+    encode: Callable[[Output], dict[str, Any]]
+    decode: Callable[[Mapping[str, Any]], Output]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallKind(Generic[Output]):
+    """One of the calls: what it is called where, and how its answer is stored."""
+
+    name: str
+    """Attribute of ``ImageModels``."""
+    journal: str
+    """Kind of its entries in the journal."""
+    stage: str
+    """Name in statistics, and in what calls cost."""
+    model: ModelName
+    """Whose answer it is."""
+    codec: Codec[Output] | None
+    """``None``: the answer is an image, which no JSON holds."""
+    failure: Status = Status.OK
+    """Status of a candidate whose call failed; ``OK``: its image and caption stay."""
+
+
+TEXT: Codec[str] = Codec(
+    encode=lambda text: {"text": text}, decode=lambda value: str(value["text"])
+)
+GENERATE: CallKind[Image.Image] = CallKind(
+    name="generate",
+    journal="generate",
+    stage="generator",
+    model="generator",
+    codec=None,
+    failure=Status.GENERATION_FAILED,
+)
+CAPTION: CallKind[str] = CallKind(
+    name="caption",
+    journal="caption",
+    stage="captioner",
+    model="captioner",
+    codec=TEXT,
+    failure=Status.CAPTION_FAILED,
+)
+ANSWER_YES_NO: CallKind[Answer] = CallKind(
+    name="answer_yes_no",
+    journal="decide",
+    stage="decide",
+    model="captioner",
+    codec=Codec(encode=Answer.to_json, decode=Answer.from_json),
+)
+ANSWER_OPEN: CallKind[str] = CallKind(
+    name="answer_open", journal="look", stage="look", model="captioner", codec=TEXT
+)
+SCORE: CallKind[float] = CallKind(
+    name="score",
+    journal="score",
+    stage="scorer",
+    model="scorer",
+    codec=Codec(
+        encode=lambda score: {"score": float(score)},
+        decode=lambda value: float(value["score"]),
+    ),
+)
+CALL_KINDS: tuple[CallKind[Any], ...] = (
+    *(GENERATE, CAPTION),
+    *(ANSWER_YES_NO, ANSWER_OPEN, SCORE),
+)
+
+
+class Wrapper(Protocol):
+    """Puts something before a call, of whatever kind."""
+
+    def __call__(
+        self, kind: CallKind[Output], call: Callable[Inputs, Awaitable[Output]], /
+    ) -> Callable[Inputs, Awaitable[Output]]:
+        """Return a call with the same inputs and the same output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageModels:
     """What the image models do, one item a call; a failure is a candidate's error."""
 
     generate: Callable[[str, int], Awaitable[Image.Image]]
     """prompt, seed -> image (RGB)"""
     caption: Callable[[Image.Image], Awaitable[str]]
     """image -> caption"""
-    decide: Callable[[Image.Image, str], Awaitable[Answer]] | None = None
+    answer_yes_no: Callable[[Image.Image, str], Awaitable[Answer]] | None = None
     """image, yes/no question -> answer; ``None``: the captioner only captions"""
-    look: Callable[[Image.Image, str], Awaitable[str]] | None = None
+    answer_open: Callable[[Image.Image, str], Awaitable[str]] | None = None
     """image, open question -> answer"""
     score: Callable[[str, Image.Image], Awaitable[float]] | None = None
     """user prompt, image -> score, higher is better"""
@@ -51,142 +152,81 @@ class Voices:
     max_tokens: int | None = None
     """Tokens of a prompt that the generator reads; ``None``: not known"""
     closers: tuple[Callable[[], Awaitable[None]], ...] = ()
-    """To be awaited when the voices are not needed any more."""
+    """To be awaited when the models are not needed any more."""
+
+    @classmethod
+    def make(
+        cls,
+        call: Callable[[CallKind[Any]], Callable[..., Awaitable[Any]] | None],
+        **more: Any,
+    ) -> Self:
+        """Return models whose calls are made one by one.
+
+        Args:
+            call: Returns the call of a kind; ``None``: there is none.
+            more: The other fields.
+        """
+        calls: dict[str, Any] = {kind.name: call(kind) for kind in CALL_KINDS}
+        return cls(**calls, **more)
+
+    def map(self, wrap: Wrapper) -> Self:
+        """Return models with something before every call that there is.
+
+        Args:
+            wrap: Returns what stands before a call of some kind.
+        """
+        decide, look, score = self.answer_yes_no, self.answer_open, self.score
+        return replace(
+            self,
+            generate=wrap(GENERATE, self.generate),
+            caption=wrap(CAPTION, self.caption),
+            answer_yes_no=decide and wrap(ANSWER_YES_NO, decide),
+            answer_open=look and wrap(ANSWER_OPEN, look),
+            score=score and wrap(SCORE, score),
+        )
+
+    def can(self) -> frozenset[str]:
+        """Return the names of the calls that there are."""
+        names = (kind.name for kind in CALL_KINDS)
+        return frozenset(name for name in names if getattr(self, name) is not None)
 
 
-def open_voices(settings: Settings, worker: Worker) -> Voices:
-    """Open the models that the settings name; blocks, in the worker's thread.
-
-    Args:
-        settings: What to open.
-        worker: Runs the models from now on.
-
-    Raises:
-        ConfigurationError: If something cannot be opened, or is of the wrong type.
-    """
-    generate, max_tokens, closers = open_generator(settings, worker)
-    captioner = _captioner(settings)
-    caption = _captions(settings, captioner, worker)
-    decide, look = _answers(settings, captioner, worker)
-    score_name, score = open_scorer(settings, worker, captioner)
-    return Voices(
-        generate=drawn(guarded(generate, Status.GENERATION_FAILED)),
-        caption=guarded(caption, Status.CAPTION_FAILED),
-        decide=decide,
-        look=look,
-        score=score,
-        score_name=score_name,
-        max_tokens=max_tokens,
-        closers=closers,
-    )
+def guarded(models: ImageModels) -> ImageModels:
+    """Return models whose failures fail one candidate each, and whose images are RGB."""
+    safe = models.map(as_candidate_errors)
+    return replace(safe, generate=checked_rgb(safe.generate))
 
 
-def _captioner(settings: Settings) -> Any:
-    """Return the captioner itself: a model that was loaded, or what was given."""
-    given = settings.captioner
-    if not isinstance(given, str):
-        return given
-    from socratic_agents.models.captioning import Captioner
+def as_candidate_errors(
+    kind: CallKind[Output], call: Callable[Inputs, Awaitable[Output]]
+) -> Callable[Inputs, Awaitable[Output]]:
+    """Turn whatever a model raises into the failure of one candidate."""
 
-    pocket = {"question_format": "question: {question} answer:"}
-    return Captioner.load(
-        folder_of(given, "captioner"),
-        device=settings.device,
-        dtype=settings.dtype,
-        revision=REVISIONS.get(given),
-        **(pocket if given == POCKET else {}),
-    )
+    async def safe(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
+        try:
+            return await call(*inputs, **named)
+        except SocraticError:
+            raise
+        except Exception as problem:
+            raise CandidateError(kind.failure, error_line(problem)) from problem
 
-
-def _captions(settings: Settings, captioner: Any, worker: Worker) -> Any:
-    if not hasattr(captioner, "caption"):
-        return called(captioner, "captioner", worker)
-    stage: Stage[Image.Image, str] = Stage(
-        run=captioner.caption,
-        **formation("captioner", settings, worker, stage="captioner"),
-        priority=1,
-    )
-
-    async def caption(image: Image.Image) -> str:
-        return await worker.submit(stage, image)
-
-    return caption
+    return safe
 
 
-def _answers(settings: Settings, captioner: Any, worker: Worker) -> tuple[Any, Any]:
-    """Return how the captioner decides by yes or no, and answers open questions."""
-    answers = getattr(captioner, "answer", None)
-    stages = {
-        "decide": getattr(captioner, "decide", answers and partial(_read, answers)),
-        "look": answers,
-    }
+def checked_rgb(
+    generate: Callable[[str, int], Awaitable[Any]],
+) -> Callable[[str, int], Awaitable[Image.Image]]:
+    """Hold a generator to its promise, a PIL image in RGB, and count what is drawn."""
 
-    width = getattr(captioner, "width", None) if settings.strict else None
+    async def draw(prompt: str, seed: int) -> Image.Image:
+        current_meter().add_images()
+        image = await generate(prompt, seed)
+        if not isinstance(image, Image.Image):
+            message = (
+                f"expected the generator to return a PIL image, got "
+                f"{type(image).__name__}; convert it"
+            )
+            raise CandidateError(Status.GENERATION_FAILED, message)
+        return image if image.mode == "RGB" else image.convert("RGB")
 
-    def voice(name: str, run: Any) -> Any:
-        asked = formation("captioner", settings, worker, stage=name)
-        most = QUESTIONS if asked["max_batch"] > 1 else 1
-        asked |= {"max_batch": most, "priority": 1}
-        stage: Stage[tuple[Image.Image, str], Any] = Stage(run=run, **asked)
-
-        async def ask(image: Image.Image, question: str) -> Any:
-            key = width(question) if width else None
-            return await worker.submit(stage, (image, question), key=key)
-
-        return guarded(ask, Status.OK)
-
-    decide, look = (run and voice(name, run) for name, run in stages.items())
-    return decide, look
-
-
-def _read(answers: Any, questions: list[tuple[Image.Image, str]]) -> list[Answer]:
-    """Read yes or no from what a captioner of one's own writes."""
-    return [read_answer(str(text)) for text in answers(questions)]
-
-
-def open_scorer(
-    settings: Settings, worker: Worker, captioner: Any = None
-) -> tuple[str, Any]:
-    """Return a score's name and how to score; ``None`` where nobody does.
-
-    Args:
-        settings: Names the scorer.
-        worker: Runs it.
-        captioner: The captioner, if it was opened already.
-    """
-    given, name = settings.scorer, score_name(settings)
-    if given is None:
-        return name, None
-    if given == "captioner":
-        score = (captioner or _captioner(settings)).fit
-    elif isinstance(given, str):
-        from socratic_agents.models.clip import Clip
-
-        pocket = {"prefix": ""}
-        score = Clip.load(
-            folder_of(given, "scorer"),
-            device=settings.device,
-            dtype=settings.dtype,
-            **(pocket if given == POCKET else {}),
-        ).score
-    elif hasattr(given, "score"):
-        score = given.score
-    else:
-        return "score", guarded(called(given, "scorer", worker), Status.OK)
-    stage: Stage[tuple[str, Image.Image], float] = Stage(
-        run=score,
-        **formation("scorer", settings, worker, stage="scorer"),
-        priority=1,
-    )
-
-    async def scored(user_prompt: str, image: Image.Image) -> float:
-        return await worker.submit(stage, (user_prompt, image))
-
-    return name, guarded(scored, Status.OK)
-
-
-def score_name(settings: Settings) -> str:
-    """Return what the score of a scorer with a name is called."""
-    if settings.scorer == "captioner":
-        return f"p_yes {Path(settings.public()['captioner']).name}"
-    return "clip"
+    return draw

@@ -7,24 +7,28 @@ image is drawn where the fewest wait, and looked at where it was drawn.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
-from socratic_agents.runtime.image_models import Voices, open_voices
+from PIL.Image import Image
+
+from socratic_agents.core.image_map import WeakImageMap
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from PIL import Image
-
     from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.image_models import CallKind, ImageModels
     from socratic_agents.scheduler.cost_model import CostModel
 
 __all__ = ("open_devices",)
+
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
 
 
 @dataclass(eq=False)
@@ -32,7 +36,7 @@ class _Device:
     """One of them, and how much it has to do."""
 
     worker: Worker
-    voices: Voices
+    models: ImageModels
     waiting: int = 0
     """Items that it has not answered yet."""
 
@@ -42,18 +46,18 @@ def open_devices(
     worker: Worker,
     *,
     cost_model: CostModel | None = None,
-    open_with: Callable[[Settings, Worker], Voices] = open_voices,
-) -> tuple[Voices, tuple[Worker, ...]]:
+    open_with: Callable[[Settings, Worker], ImageModels] = open_image_models,
+) -> tuple[ImageModels, tuple[Worker, ...]]:
     """Open all models on every device that the settings name; blocks.
 
     Args:
         settings: What to open, and on which devices.
         worker: Of the first device; this runs in its thread.
         cost_model: What calls cost, for the other workers.
-        open_with: Opens the voices of one device.
+        open_with: Opens the models of one device.
 
     Returns:
-        Voices that use whatever device is free, and the workers.
+        Models that use whatever device is free, and the workers.
 
     Raises:
         ConfigurationError: If a device is not there, or a model cannot be opened.
@@ -73,49 +77,38 @@ def open_devices(
             devices.append(_Device(other, asyncio.run(opened)))
         closing = stack.pop_all()
     if not others:
-        return devices[0].voices, (worker,)
+        return devices[0].models, (worker,)
     return _shared(devices, closing), tuple(device.worker for device in devices)
 
 
-def _shared(devices: list[_Device], closing: ExitStack) -> Voices:
-    """Return voices that give every item to one of the devices."""
-    homes: dict[int, _Device] = {}
+def _shared(devices: list[_Device], closing: ExitStack) -> ImageModels:
+    """Return models that give every item to one of the devices."""
+    homes: WeakImageMap[_Device] = WeakImageMap()
 
-    def least() -> _Device:
-        return min(devices, key=lambda device: device.waiting)
+    def choose(inputs: tuple[object, ...]) -> _Device:
+        # An image from elsewhere is at home nowhere.
+        known = (homes.get(one) for one in inputs if isinstance(one, Image))
+        fewest = min(devices, key=lambda device: device.waiting)
+        return next(known, None) or fewest
 
-    async def asked(device: _Device, call: Awaitable[Any]) -> Any:
-        device.waiting += 1
-        try:
-            return await call
-        finally:
-            device.waiting -= 1
+    def placed(
+        kind: CallKind[Output], _: Callable[Inputs, Awaitable[Output]]
+    ) -> Callable[Inputs, Awaitable[Output]]:
+        async def ask(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
+            device = choose(inputs)
+            device.waiting += 1
+            try:
+                answer = await getattr(device.models, kind.name)(*inputs, **named)
+            finally:
+                device.waiting -= 1
+            if isinstance(answer, Image):
+                homes[answer] = device
+            return cast("Output", answer)
 
-    async def generate(prompt: str, seed: int) -> Image.Image:
-        device = least()
-        image: Image.Image
-        image = await asked(device, device.voices.generate(prompt, seed))
-        homes[id(image)] = device
-        weakref.finalize(image, homes.pop, id(image), None)
-        return image
-
-    def seen(name: str, *, at: int = 0) -> Any:
-        async def see(*inputs: Any) -> Any:
-            # An image from elsewhere is at home nowhere.
-            device = homes.get(id(inputs[at])) or least()
-            return await asked(device, getattr(device.voices, name)(*inputs))
-
-        return see if getattr(devices[0].voices, name) is not None else None
+        return ask
 
     async def close() -> None:
         await asyncio.to_thread(closing.close)
 
-    return replace(
-        devices[0].voices,
-        generate=generate,
-        caption=seen("caption"),
-        decide=seen("decide"),
-        look=seen("look"),
-        score=seen("score", at=1),
-        closers=(close, *(c for device in devices for c in device.voices.closers)),
-    )
+    closers = (close, *(c for device in devices for c in device.models.closers))
+    return replace(devices[0].models.map(placed), closers=closers)

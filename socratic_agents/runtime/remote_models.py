@@ -1,4 +1,4 @@
-"""Ray voices: the models that the settings name, opened in processes of their own.
+"""Remote models: those that the settings name, opened in processes of their own.
 
 The processes are children of this one, or actors of a Ray cluster.
 """
@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.workers import RayWorkers, parse_workers
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Status
-from socratic_agents.runtime.adapters import drawn, guarded
 from socratic_agents.runtime.generators import images_server
-from socratic_agents.runtime.image_models import Voices, open_voices
+from socratic_agents.runtime.image_models import GENERATE, ImageModels, guarded
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.remote.pool import ReplicaPool
 from socratic_agents.scheduler.remote.processes import ProcessCluster
 from socratic_agents.scheduler.remote.ray import RayCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from PIL import Image
+    from collections.abc import Awaitable, Callable
 
     from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.image_models import CallKind
     from socratic_agents.scheduler.remote.cluster import Cluster
     from socratic_agents.scheduler.worker import Worker
 
@@ -34,13 +32,13 @@ __all__ = ("open_replicas",)
 def open_replicas(
     settings: Settings,
     *,
-    open_with: Callable[[Settings, Worker], Voices] = open_voices,
-) -> Voices:
+    open_with: Callable[[Settings, Worker], ImageModels] = open_image_models,
+) -> ImageModels:
     """Open the models that the settings name in processes of their own; blocks.
 
     Args:
         settings: What to open, and with which workers.
-        open_with: Opens the voices within such a process.
+        open_with: Opens the models within such a process.
 
     Raises:
         ConfigurationError: If there is no Ray or no room, or a process cannot open
@@ -70,26 +68,22 @@ def open_replicas(
         replicas.close()
         raise
 
-    def voice(name: str, status: Status = Status.OK) -> Any:
-        see = guarded(partial(replicas.query, name), status)
-        return see if name in able.operations else None
-
-    async def score(user_prompt: str, image: Image.Image) -> float:
-        scored: float = await voice("score")(image, user_prompt)
-        return scored
+    def call(kind: CallKind[Any]) -> Callable[..., Awaitable[Any]] | None:
+        if kind.name not in able.operations:
+            return None
+        drawing = kind.name == GENERATE.name
+        return replicas.generate if drawing else partial(replicas.query, kind.name)
 
     async def close() -> None:
         await asyncio.to_thread(replicas.close)
 
-    return Voices(
-        generate=drawn(guarded(replicas.generate, Status.GENERATION_FAILED)),
-        caption=voice("caption", Status.CAPTION_FAILED),
-        decide=voice("decide"),
-        look=voice("look"),
-        score=score if "score" in able.operations else None,
-        score_name=able.score_name,
-        max_tokens=able.max_tokens,
-        closers=(close,),
+    return guarded(
+        ImageModels.make(
+            call,
+            score_name=able.score_name,
+            max_tokens=able.max_tokens,
+            closers=(close,),
+        )
     )
 
 

@@ -27,24 +27,26 @@ from socratic_agents.core.loop import assessed, chosen, verdict_on
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import using_meter
-from socratic_agents.runtime.build import cast_agents
+from socratic_agents.runtime.build import build_agents
 from socratic_agents.runtime.cached_models import (
     language_model_identity,
     max_tokens_of,
-    remembered,
+    with_journal,
 )
-from socratic_agents.runtime.image_models import Voices, score_name
+from socratic_agents.runtime.image_models import SCORE, ImageModels
 from socratic_agents.runtime.language_model import open_language_model
+from socratic_agents.runtime.open_models import score_name
 from socratic_agents.storage.results import read_outcomes
 from socratic_agents.storage.run_config import CONFIG
 from socratic_agents.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from socratic_agents.core.history import Candidate
     from socratic_agents.core.loop import Agents
+    from socratic_agents.runtime.image_models import CallKind
 
 __all__ = ("Replayed", "in_words", "replay", "settings_of")
 
@@ -207,24 +209,23 @@ def _with_image(candidate: Candidate, run: RunDirectory) -> Candidate:
 def _agents(run: RunDirectory, settings: Settings) -> Agents:
     """Return agents that know what a run knows, and nothing else."""
 
-    def absent(kind: str) -> Callable[..., Any]:
+    def absent(kind: CallKind[Any]) -> Callable[..., Awaitable[Any]] | None:
+        if kind is SCORE and not settings.scorer:
+            return None
+
         async def missing(*_: Any) -> Any:
-            raise MissingStepError({kind: 1})
+            raise MissingStepError({kind.journal: 1})
 
         return missing
 
-    silent = Voices(
-        generate=absent("generate"),
-        caption=absent("caption"),
-        decide=absent("decide"),
-        look=absent("look"),
-        score=absent("score") if settings.scorer else None,
+    silent = ImageModels.make(
+        absent,
         score_name=score_name(settings),
         max_tokens=max_tokens_of(run.journal, settings),
     )
-    voices = remembered(silent, run.journal, settings, gallery=run.images)
+    models = with_journal(silent, run.journal, settings, images=run.images)
     templates = find_templates(settings)
     # It is opened, for how it is asked belongs to the question, but never asked.
     keyed = settings.but(api_key=settings.api_key or SecretStr("none"))
     llm = open_language_model(keyed) if find_roles(settings).needs_llm else None
-    return cast_agents(settings, templates, llm, voices)
+    return build_agents(settings, templates, llm, models)

@@ -10,8 +10,8 @@ import re
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
-from weakref import finalize
 
+from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.storage.files import quarantine_file, wrap_os_errors, write_atomic
 from socratic_agents.storage.provenance import encode_png
 
@@ -93,7 +93,7 @@ class ImageStore:
     ) -> None:
         self._objects, self._encode = objects, encode
         self._lock = threading.Lock()
-        self._paths: dict[int, Future[str]] = {}
+        self._paths: WeakImageMap[Future[str]] = WeakImageMap()
 
     def add(self, image: Image, *, prompt: str, seed: int) -> str:
         """Store an image unless it is there already, and return its path in the folder.
@@ -113,7 +113,7 @@ class ImageStore:
             except BaseException as problem:
                 path.set_exception(problem)
                 with self._lock:
-                    self._paths.pop(id(image), None)
+                    del self._paths[image]
                 raise
         return path.result()
 
@@ -125,13 +125,11 @@ class ImageStore:
 
     def _path(self, image: Image) -> tuple[Future[str], bool]:
         with self._lock:
-            path = self._paths.get(id(image))
+            path = self._paths.get(image)
             if path is not None:
                 return path, False
-            path = self._paths[id(image)] = Future()
-        # Another image may have the same number later, but not while this one lives.
-        finalize(image, self._paths.pop, id(image), None)
-        return path, True
+            path = self._paths[image] = Future()
+            return path, True
 
 
 def write_image(folder: Path, image: Image) -> str:

@@ -19,8 +19,8 @@ from PIL import Image
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.outcome import Failure
-from socratic_agents.runtime.cached_models import remembered
-from socratic_agents.runtime.image_models import Voices
+from socratic_agents.runtime.cached_models import with_journal
+from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.storage.journal import Journal, key_of
 from socratic_agents.storage.results import read_outcomes
@@ -78,16 +78,16 @@ class Models:
         self.asked["caption"] += 1
         return str(image.getpixel((0, 0)))
 
-    def kept(self, run: RunDirectory) -> Voices:
-        voices = Voices(generate=self.generate, caption=self.caption)
-        return remembered(voices, run.journal, SETTINGS, gallery=run.images)
+    def kept(self, run: RunDirectory) -> ImageModels:
+        image_models = ImageModels(generate=self.generate, caption=self.caption)
+        return with_journal(image_models, run.journal, SETTINGS, images=run.images)
 
 
 async def drawn(run: RunDirectory, models: Models) -> list[Any]:
     """Draw and caption three images."""
-    voices = models.kept(run)
-    images = [await voices.generate("a ball", seed) for seed in range(3)]
-    return [images, [await voices.caption(image) for image in images]]
+    image_models = models.kept(run)
+    images = [await image_models.generate("a ball", seed) for seed in range(3)]
+    return [images, [await image_models.caption(image) for image in images]]
 
 
 @pytest.mark.parametrize("share", numbered(SHARES, smoke=1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import OOM_ERROR_NAMES, ConfigurationError
-from socratic_agents.runtime.image_models import open_voices
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.tuning import DEFAULT_TUNING
 from socratic_agents.scheduler.worker import Worker
@@ -88,14 +88,14 @@ async def calibrate(
     cost_model = CostModel(cache_file() if path is None else path)
     costs: list[Cost] = []
     async with _Tape(cost_model) as worker:
-        voices = await worker.call(lambda: open_voices(settings, worker))
+        models = await worker.call(lambda: open_image_models(settings, worker))
         try:
-            image = await voices.generate(PROMPT, settings.seed)
-            await voices.caption(image)
-            for ask in filter(None, (voices.decide, voices.look)):
+            image = await models.generate(PROMPT, settings.seed)
+            await models.caption(image)
+            for ask in filter(None, (models.answer_yes_no, models.answer_open)):
                 await ask(image, QUESTION)
-            if voices.score is not None:
-                await voices.score(PROMPT, image)
+            if models.score is not None:
+                await models.score(PROMPT, image)
             for stage, item in worker.first.values():
 
                 def measure(stage: Any = stage, item: Any = item) -> list[Cost]:
@@ -103,7 +103,7 @@ async def calibrate(
 
                 costs += await worker.call(measure)
         finally:
-            for close in voices.closers:
+            for close in models.closers:
                 await close()
     if not costs:
         message = (

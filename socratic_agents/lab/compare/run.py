@@ -20,7 +20,7 @@ from socratic_agents.lab.compare.result import ArmResult, Comparison, Step, Tria
 from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.lab.metrics.open import open_metric
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.runtime.build import cast_agents, check_keys, open_parts
+from socratic_agents.runtime.build import build_agents, check_keys, open_parts
 from socratic_agents.runtime.refiner import seed_bank
 from socratic_agents.scheduler.worker import Worker
 
@@ -162,7 +162,7 @@ async def _trials(
         index: int, user_prompt: str
     ) -> list[tuple[Trial, Counter[str]]]:
         async with room:
-            sharing = SharedCalls(parts.voices, parts.agents.inquire)
+            sharing = SharedCalls(parts.models, parts.agents.inquire)
 
             async def one_arm(one: _PreparedArm) -> tuple[Trial, Counter[str]]:
                 work = Counter[str]()
@@ -185,11 +185,11 @@ async def _trials(
 
 
 def _agents(one: _PreparedArm, parts: Parts, sharing: SharedCalls) -> Agents:
-    agents = cast_agents(
+    agents = build_agents(
         one.settings,
         one.templates,
         parts.llm,
-        sharing.voices,
+        sharing.models,
         retries=parts.retries,
     )
     if agents.inquire is not None:

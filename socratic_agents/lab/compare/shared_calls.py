@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from PIL.Image import Image
 
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
     from socratic_agents.core.checklist import Checklist
-    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.runtime.image_models import ImageModels
 
 __all__ = ("WORK", "SharedCalls")
 
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
+
 WORK: ContextVar[Counter[str]] = ContextVar("socratic_work")
-"""How often the arm in force used each voice, shared or not."""
+"""How often the arm in force used each model, shared or not."""
 
 
 class SharedCalls:
@@ -32,39 +35,34 @@ class SharedCalls:
     charged as if it had been for him alone.
 
     Args:
-        voices: What the image models do.
+        models: What the image models do.
         inquire: Who writes checklists, if anybody does.
     """
 
     def __init__(
         self,
-        voices: Voices,
+        models: ImageModels,
         inquire: Callable[[str], Awaitable[Checklist]] | None = None,
     ) -> None:
-        self._known: dict[Hashable, asyncio.Future[_Outcome]] = {}
-        self.voices = replace(
-            voices,
-            generate=self._shared("generator", voices.generate),
-            caption=self._shared("captioner", voices.caption),
-            decide=voices.decide and self._shared("decide", voices.decide),
-            look=voices.look and self._shared("look", voices.look),
-            score=voices.score and self._shared("scorer", voices.score),
-        )
-        self.inquire = inquire and self._shared("checklist", inquire)
+        self._known: dict[Hashable, asyncio.Future[_Outcome[Any]]] = {}
+        self.models = models.map(lambda kind, call: self._once(kind.stage, call))
+        self.inquire = inquire and self._once("checklist", inquire)
 
-    def _shared(self, name: str, call: Callable[..., Awaitable[Any]]) -> Any:
-        async def ask(*inputs: Any) -> Any:
+    def _once(
+        self, name: str, call: Callable[Inputs, Awaitable[Output]]
+    ) -> Callable[Inputs, Awaitable[Output]]:
+        async def ask(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
             WORK.get(Counter())[name] += 1
             key = (name, *map(_identity, inputs))
             while (known := self._known.get(key)) is not None:
                 await asyncio.wait([known])
                 if not known.cancelled():
-                    return known.result().told()
+                    return cast("Output", known.result().told())
                 # Who asked first got no further: somebody else must do it.
             future = asyncio.get_running_loop().create_future()
             self._known[key] = future
             try:
-                outcome = await _done(call, inputs)
+                outcome = await _done(call(*inputs, **named))
             except BaseException:
                 del self._known[key]
                 future.cancel()
@@ -76,14 +74,14 @@ class SharedCalls:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Outcome:
+class _Outcome(Generic[Output]):
     """What came of some work, good or bad, and what it cost."""
 
     cost: UsageMeter
-    answer: Any = None
+    answer: Output | None = None
     problem: SocraticError | None = None
 
-    def told(self) -> Any:
+    def told(self) -> Output:
         """Charge who asks as if he had been the only one, and tell him."""
         meter, cost = current_meter(), self.cost
         meter.add_images(cost.images)
@@ -94,16 +92,14 @@ class _Outcome:
         )
         if self.problem is not None:
             raise self.problem
-        return self.answer
+        return cast("Output", self.answer)
 
 
-async def _done(
-    call: Callable[..., Awaitable[Any]], inputs: tuple[Any, ...]
-) -> _Outcome:
+async def _done(work: Awaitable[Output]) -> _Outcome[Output]:
     """Do the work on a meter of its own: one arm's budget is not the others'."""
     with using_meter(UsageMeter()) as cost:
         try:
-            return _Outcome(cost=cost, answer=await call(*inputs))
+            return _Outcome(cost=cost, answer=await work)
         except SocraticError as problem:
             return _Outcome(cost=cost, problem=problem)
 

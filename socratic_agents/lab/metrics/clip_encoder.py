@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.models.clip import Clip
 
 if TYPE_CHECKING:
@@ -75,15 +75,14 @@ class BatchedClip:
     record: Mapping[str, Any]
     """Which model and weights it is."""
     _seen: dict[Hashable, asyncio.Task[Any]] = field(default_factory=dict, init=False)
+    _images_seen: WeakImageMap[asyncio.Task[Any]] = field(
+        default_factory=WeakImageMap, init=False
+    )
 
     async def image(self, image: Image) -> NDArray[Any]:
         """Return the embedding of an image; it must not be changed afterwards."""
-        key = id(image)
-        if key not in self._seen:
-            # The number of an image that is gone may be given to another one.
-            weakref.finalize(image, self._seen.pop, key, None)
         found: NDArray[Any] = await self._once(
-            key, lambda: self.worker.submit(self.images, image)
+            self._images_seen, image, lambda: self.worker.submit(self.images, image)
         )
         return found
 
@@ -98,30 +97,29 @@ class BatchedClip:
             image = await asyncio.to_thread(_read, path)
             return await self.worker.submit(self.images, image)
 
-        found: NDArray[Any] = await self._once(path, ask)
+        found: NDArray[Any] = await self._once(self._seen, path, ask)
         return found
 
     async def text(self, text: str) -> EmbeddedText:
         """Return the embedding of a text."""
         found: EmbeddedText = await self._once(
-            text, lambda: self.worker.submit(self.texts, text)
+            self._seen, text, lambda: self.worker.submit(self.texts, text)
         )
         return found
 
     async def _once(
-        self, key: Hashable, ask: Callable[[], Coroutine[Any, Any, Any]]
+        self, seen: Any, key: Any, ask: Callable[[], Coroutine[Any, Any, Any]]
     ) -> Any:
-        task = self._seen.get(key)
+        task = seen.get(key)
         if task is None:
             # It is nobody's own, so it outlives whoever asked first.
             task = asyncio.create_task(ask())
-            self._seen[key] = task
+            seen[key] = task
 
             def forget(done: asyncio.Task[Any]) -> None:
-                if (done.cancelled() or done.exception()) and (
-                    self._seen.get(key) is done
-                ):
-                    del self._seen[key]
+                failed = done.cancelled() or done.exception()
+                if failed and seen.get(key) is done:
+                    del seen[key]
 
             task.add_done_callback(forget)
         return await asyncio.shield(task)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.history import Status
-from socratic_agents.runtime.adapters import guarded
-from socratic_agents.runtime.batching import formation
+from socratic_agents.runtime.batching import QUESTIONS, batched_call, stage_options
+from socratic_agents.runtime.captioners import open_captioner
+from socratic_agents.runtime.image_models import ANSWER_YES_NO, as_candidate_errors
 from socratic_agents.scheduler.worker import Stage
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ("MetricModels", "VqaModel")
 
 POCKET = "pocket"
-QUESTIONS = 16
-"""Questions of one call: they are short, and every image gets several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +82,7 @@ class MetricModels:
             stages: list[Stage[Any, Any]] = [
                 Stage(
                     run=run,
-                    **formation("scorer", settings, self.worker, stage=stage),
+                    **stage_options("scorer", settings, self.worker, stage=stage),
                     priority=1,
                 )
                 for stage, run in (
@@ -106,24 +104,13 @@ class MetricModels:
         if not self._lookers:
             given = self.settings.captioner
             called = str(self.settings.public()["captioner"])
-            decide = self.decide or self._decide(given, called)
+            decide = self.decide or self._decide(called)
             record = {"captioner": called, **_weights(given)}
             self._lookers.append(VqaModel(decide=decide, record=record))
         return self._lookers[0]
 
-    def _decide(self, given: Any, called: str) -> Any:
-        captioner = given
-        if isinstance(given, str):
-            from socratic_agents.models.captioning import Captioner
-
-            pocket = {"question_format": "question: {question} answer:"}
-            captioner = Captioner.load(
-                _folder(given, "captioner"),
-                device=self.settings.device,
-                dtype=self.settings.dtype,
-                revision=REVISIONS.get(given),
-                **(pocket if given == POCKET else {}),
-            )
+    def _decide(self, called: str) -> Any:
+        captioner = open_captioner(self.settings)
         run = getattr(captioner, "decide", None)
         if run is None:
             message = (
@@ -131,15 +118,15 @@ class MetricModels:
                 f"{called!r}; give one, or leave out p_yes, dsg and checklist"
             )
             raise ConfigurationError(message)
-        asked = formation("captioner", self.settings, self.worker, stage="metric looks")
-        stage: Stage[tuple[Image, str], Answer] = Stage(
-            run=run, **{**asked, "max_batch": QUESTIONS}, priority=1
+        decide = batched_call(
+            ANSWER_YES_NO,
+            run,
+            self.settings,
+            self.worker,
+            name="metric looks",
+            max_batch=QUESTIONS,
         )
-
-        async def decide(image: Image, question: str) -> Answer:
-            return await self.worker.submit(stage, (image, question))
-
-        return guarded(decide, Status.OK)
+        return as_candidate_errors(ANSWER_YES_NO, decide)
 
 
 def _folder(name: str, part: Any) -> str:

@@ -102,7 +102,7 @@ def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
 
 
 def _scorer(given: Any, settings: Settings, worker: Worker) -> Metric:
-    from socratic_agents.runtime.image_models import open_scorer
+    from socratic_agents.runtime.open_models import open_scorer
 
     own = settings.but(scorer=given)
     _, score = open_scorer(own, worker)

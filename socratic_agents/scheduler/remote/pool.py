@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-import weakref
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import BatchError, ClosedError, ConfigurationError
+from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.core.text import error_line
 from socratic_agents.scheduler.remote.replica import ImageEvictedError
 from socratic_agents.scheduler.requests import Request, current_session
@@ -66,8 +65,6 @@ class _ImageLocation:
     pixels: Any = None
     """The image while it is being sent to the slot: whoever asks meanwhile sends the
     same reference."""
-    alive: weakref.ref[Image.Image] | None = field(default=None, repr=False)
-    """Ends the entry with its image."""
 
 
 class ReplicaPool:
@@ -82,7 +79,7 @@ class ReplicaPool:
         self._cluster, self._start = cluster, start
         self._lock = threading.RLock()
         self._waiting = set[Request]()
-        self._locations: dict[int, _ImageLocation] = {}
+        self._locations: WeakImageMap[_ImageLocation] = WeakImageMap()
         self._tokens = itertools.count()
         self._closed, self._last_death = False, "none was started"
         self._slots = [self._open_slot() for _ in range(cluster.count)]
@@ -132,10 +129,12 @@ class ReplicaPool:
         self._location(image, _ImageLocation(token, slot))
         return image
 
-    async def query(self, operation: str, image: Image.Image, *texts: str) -> Any:
+    async def query(self, operation: str, *inputs: str | Image.Image) -> Any:
         """Ask about an image where it was drawn, or send it along."""
         import numpy as np
 
+        (image,) = (one for one in inputs if not isinstance(one, str))
+        texts = [one if isinstance(one, str) else None for one in inputs]
         location, owner = self._location(image), _owner()
 
         def call(slot: _Slot) -> Reference:
@@ -259,13 +258,11 @@ class ReplicaPool:
     ) -> _ImageLocation:
         """Return where an image is; one from elsewhere is nowhere yet."""
         with self._lock:
-            if (known := self._locations.get(id(image))) is not None:
-                return known
-            location = location or _ImageLocation(next(self._tokens))
-            forget = partial(self._locations.pop, id(image), None)
-            location.alive = weakref.ref(image, lambda _: forget())
-            self._locations[id(image)] = location
-            return location
+            known = self._locations.get(image)
+            if known is None:
+                known = location or _ImageLocation(next(self._tokens))
+                self._locations[image] = known
+            return known
 
     def _no_answer(self) -> SocraticError:
         message = (

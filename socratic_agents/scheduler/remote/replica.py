@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.runtime.image_models import ImageModels
 
 __all__ = ("Capabilities", "ImageEvictedError", "Replica")
 
@@ -38,7 +38,7 @@ class Capabilities:
     """What the models of a replica can do."""
 
     operations: frozenset[str]
-    """Names of those there are, such as ``decide``."""
+    """Names of those there are, such as ``answer_yes_no``."""
     score_name: str
     """What the score is called."""
     max_tokens: int | None
@@ -52,7 +52,7 @@ class Replica:
 
     Args:
         settings: What to open.
-        open_with: Opens the voices, as ``open_voices`` does.
+        open_with: Opens the models, as ``open_image_models`` does.
         kept: Images that are kept, at least 1.
     """
 
@@ -60,7 +60,7 @@ class Replica:
         self,
         settings: Settings,
         *,
-        open_with: Callable[[Settings, Worker], Voices],
+        open_with: Callable[[Settings, Worker], ImageModels],
         kept: int = KEPT,
     ) -> None:
         self._open_with = partial(open_with, settings)
@@ -72,12 +72,11 @@ class Replica:
         """Open the models and return what they can do."""
         worker = self._worker
         worker.open()
-        self._voices = voices = await worker.call(partial(self._open_with, worker))
-        names = ("generate", "caption", "decide", "look", "score")
+        self._models = models = await worker.call(partial(self._open_with, worker))
         return Capabilities(
-            operations=frozenset(n for n in names if getattr(voices, n) is not None),
-            score_name=voices.score_name,
-            max_tokens=voices.max_tokens,
+            operations=models.can(),
+            score_name=models.score_name,
+            max_tokens=models.max_tokens,
         )
 
     async def close(self) -> None:
@@ -98,7 +97,7 @@ class Replica:
         import numpy as np
 
         _join_session(owner)
-        image = await self._voices.generate(prompt, seed)
+        image = await self._models.generate(prompt, seed)
         self._keep(token, image)
         return np.asarray(image), image.info
 
@@ -108,7 +107,7 @@ class Replica:
         token: int,
         pixels: NDArray[Any] | None,
         operation: str,
-        *texts: str,
+        *texts: str | None,
     ) -> Any:
         """Return what a model answers about an image.
 
@@ -117,8 +116,8 @@ class Replica:
             token: Which image.
             pixels: The image itself, ``(height, width, 3)``, uint8; ``None``: it was
                 drawn here, or sent before.
-            operation: ``caption``, ``decide``, ``look`` or ``score``.
-            texts: The question, or the user prompt.
+            operation: Name of the call in ``ImageModels``.
+            texts: Its inputs; ``None`` stands for the image.
 
         Raises:
             ImageEvictedError: If the image is needed again.
@@ -132,10 +131,8 @@ class Replica:
             raise ImageEvictedError(token)
         self._images.move_to_end(token)
         image = self._images[token]
-        call = getattr(self._voices, operation)
-        if operation == "score":
-            return await call(*texts, image)
-        return await call(image, *texts)
+        inputs = (image if text is None else text for text in texts)
+        return await getattr(self._models, operation)(*inputs)
 
     def _keep(self, token: int, image: Image.Image) -> None:
         self._images[token] = image

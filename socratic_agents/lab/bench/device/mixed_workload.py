@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from socratic_agents.core.history import Status
 from socratic_agents.lab.bench.device.schedulers import Variants
 from socratic_agents.lab.bench.device.testbeds import (
     open_testbed_and_models,
@@ -14,7 +13,11 @@ from socratic_agents.lab.bench.device.testbeds import (
 from socratic_agents.lab.bench.device.trial import LoopSetup
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import SAMPLING, weights_folder
-from socratic_agents.runtime.adapters import drawn, guarded
+from socratic_agents.runtime.image_models import (
+    GENERATE,
+    as_candidate_errors,
+    checked_rgb,
+)
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -51,10 +54,10 @@ def open_mixed_testbed(
             turns.
         users: Whose loops they are, by their place among those in flight.
     """
-    testbed, voices = open_testbed_and_models(name, settings, prompts)
+    testbed, models = open_testbed_and_models(name, settings, prompts)
     recorder, folder = testbed.recorder, str(weights_folder("generator"))
     opened = Diffusion.load(folder, device=settings.device)
-    models = {
+    pipelines = {
         kind: Diffusion(opened.pipeline, **SAMPLING | dict(call))
         for kind, call in kinds.items()
     }
@@ -62,7 +65,7 @@ def open_mixed_testbed(
 
     def run(requests: list[tuple[str, str, int]]) -> Sequence[Any]:
         # All of a batch are of one kind, since that is their key.
-        model = models[requests[0][0]]
+        model = pipelines[requests[0][0]]
         return model([(prompt, seed) for _, prompt, seed in requests])
 
     stage: Stage[tuple[str, str, int], Image] = Stage(
@@ -76,10 +79,9 @@ def open_mixed_testbed(
             item = (kind, prompt, seed)
             return cast("Image", await recorder.submit(stage, item, key=kind))
 
-        voiced = replace(
-            voices, generate=drawn(guarded(generate, Status.GENERATION_FAILED))
-        )
-        return simulated_agents(voiced, prompts, recorder)(pace)
+        safe = as_candidate_errors(GENERATE, generate)
+        drawing = replace(models, generate=checked_rgb(safe))
+        return simulated_agents(drawing, prompts, recorder)(pace)
 
     why = "items have several keys in this workload"
     return replace(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate, History
     from socratic_agents.lab.bench.device.instrumentation import CallLog
     from socratic_agents.lab.bench.device.trial import LlmDelay
-    from socratic_agents.runtime.image_models import Voices
+    from socratic_agents.runtime.image_models import ImageModels
 
 __all__ = (
     "open_profile_testbed",
@@ -53,19 +53,19 @@ def open_testbed(name: str, settings: Settings, prompts: Sequence[str]) -> Testb
 
 def open_testbed_and_models(
     name: str, settings: Settings, prompts: Sequence[str]
-) -> tuple[Testbed, Voices]:
+) -> tuple[Testbed, ImageModels]:
     """Do as ``open_testbed``, and return what the image models do, too."""
-    from socratic_agents.runtime.image_models import open_voices
+    from socratic_agents.runtime.open_models import open_image_models
 
     recorder = RecordingWorker()
-    voices = open_voices(settings, recorder)  # type: ignore[arg-type] # it does as a worker
+    models = open_image_models(settings, recorder)  # type: ignore[arg-type] # it does as a worker
 
-    def loops(spoken: Voices) -> LoopSetup:
+    def loops(spoken: ImageModels) -> LoopSetup:
         return LoopSetup(
             agents=simulated_agents(spoken, prompts, recorder), prompts=prompts
         )
 
-    return _testbed(name, settings, recorder, voices, loops), voices
+    return _testbed(name, settings, recorder, models, loops), models
 
 
 def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
@@ -79,7 +79,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
     from socratic_agents.agents.registry import find_roles, find_templates
-    from socratic_agents.runtime.build import cast_agents, open_parts
+    from socratic_agents.runtime.build import build_agents, open_parts
 
     if settings.workers:
         message = (
@@ -90,13 +90,13 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
     recorder, templates = RecordingWorker(), find_templates(settings)
     parts = open_parts(settings, templates, recorder)  # type: ignore[arg-type] # as above
 
-    def loops(voices: Voices) -> LoopSetup:
-        agents = cast_agents(
-            settings, templates, parts.llm, voices, retries=parts.retries
+    def loops(models: ImageModels) -> LoopSetup:
+        agents = build_agents(
+            settings, templates, parts.llm, models, retries=parts.retries
         )
         return LoopSetup(agents=partial(_spoken, agents, recorder), prompts=prompts)
 
-    testbed = _testbed("profile", settings, recorder, parts.voices, loops)
+    testbed = _testbed("profile", settings, recorder, parts.models, loops)
     many = settings.prompts_per_round * settings.seeds_per_prompt > 1
     return replace(
         testbed,
@@ -108,7 +108,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
 
 
 def simulated_agents(
-    voices: Voices, prompts: Sequence[str], recorder: RecordingWorker
+    models: ImageModels, prompts: Sequence[str], recorder: RecordingWorker
 ) -> Callable[[LlmDelay], Agents]:
     """Return the agents of a loop whose language model only lets time pass.
 
@@ -116,7 +116,7 @@ def simulated_agents(
     judge and to select.
 
     Args:
-        voices: What the image models do.
+        models: What the image models do.
         prompts: What rewrites are taken from.
         recorder: Told when a loop thinks.
     """
@@ -140,9 +140,9 @@ def simulated_agents(
             return 0
 
         return Agents(
-            generate=voices.generate,
-            caption=voices.caption,
-            assess=_assess(voices),
+            generate=models.generate,
+            caption=models.caption,
+            assess=_assess(models),
             judge=judge,
             optimize=optimize,
             select=select,
@@ -179,8 +179,8 @@ def _testbed(
     name: str,
     settings: Settings,
     recorder: RecordingWorker,
-    voices: Voices,
-    loops: Callable[[Voices], LoopSetup],
+    models: ImageModels,
+    loops: Callable[[ImageModels], LoopSetup],
 ) -> Testbed:
     from socratic_agents.models.devices import choose_device, choose_dtype
 
@@ -189,29 +189,29 @@ def _testbed(
     return Testbed(
         name=name,
         recorder=recorder,
-        loops=loops(voices),
-        others=partial(_others, settings, recorder, voices, loops),
+        loops=loops(models),
+        others=partial(_others, settings, recorder, models, loops),
         memory=Memory(device),
         determinism=DeterminismCheck(exact=device.type == "cpu", fine=fine),
         steady=device.type == "cuda",
-        closers=voices.closers,
+        closers=models.closers,
     )
 
 
 def _others(
     settings: Settings,
     recorder: RecordingWorker,
-    voices: Voices,
-    loops: Callable[[Voices], LoopSetup],
+    models: ImageModels,
+    loops: Callable[[ImageModels], LoopSetup],
     log: CallLog,
 ) -> Variants:
     """Return the same models called with one size, and step by step."""
     from socratic_agents.models.diffusion import Diffusion
     from socratic_agents.runtime.generators import AT_OPENING
-    from socratic_agents.runtime.image_models import open_voices
+    from socratic_agents.runtime.open_models import open_image_models
 
-    models = {stage.name: stage.run for stage, _ in log.samples}
-    generator = models.get("generator")
+    runs = {stage.name: stage.run for stage, _ in log.samples}
+    generator = runs.get("generator")
     if not isinstance(generator, Diffusion):
         why = "its generator is no pipeline of this process"
         return Variants(lacks={"strict": why, "step": why})
@@ -221,12 +221,12 @@ def _others(
         "batching": "request",
     }
     for part in ("captioner", "scorer"):
-        if (model := getattr(models.get(part), "__self__", None)) is not None:
+        if (model := getattr(runs.get(part), "__self__", None)) is not None:
             opened[part] = model
     variants, lacks, closers = (
         dict[str, LoopSetup](),
         dict[str, str](),
-        voices.closers[:0],
+        models.closers[:0],
     )
     changes: dict[str, dict[str, Any]] = {
         "strict": {"strict": True},
@@ -235,7 +235,7 @@ def _others(
     for name, change in changes.items():
         try:
             changed = settings.but(**opened | change)
-            other = open_voices(changed, recorder)  # type: ignore[arg-type] # as above
+            other = open_image_models(changed, recorder)  # type: ignore[arg-type] # as above
         except ConfigurationError as error:
             lacks[name] = str(error)
         else:
@@ -243,14 +243,14 @@ def _others(
     return Variants(loops=variants, lacks=lacks, closers=closers)
 
 
-def _assess(voices: Voices) -> Any:
+def _assess(models: ImageModels) -> Any:
     """Return the loop's ``assess``; ``None`` where nothing is scored."""
-    score = voices.score
+    score = models.score
     if score is None:
         return None
 
     async def assess(user_prompt: str, candidate: Candidate) -> Mapping[str, float]:
         image = cast("Image", candidate.image)
-        return {voices.score_name: await score(user_prompt, image)}
+        return {models.score_name: await score(user_prompt, image)}
 
     return assess

@@ -1,10 +1,11 @@
-"""Voices: what the models can do, found out when they are opened, one item a call."""
+"""Image models: what the models can do, found out when they are opened, one item a call."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
 from PIL import Image
@@ -16,16 +17,21 @@ from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Candidate
 from socratic_agents.llm.usage import using_meter
 from socratic_agents.pocket import weights_folder
-from socratic_agents.runtime.adapters import drawn
-from socratic_agents.runtime.build import cast_agents
+from socratic_agents.runtime.build import build_agents
 from socratic_agents.runtime.generators import images_server
-from socratic_agents.runtime.image_models import open_scorer, open_voices
+from socratic_agents.runtime.image_models import CALL_KINDS, ImageModels, checked_rgb
+from socratic_agents.runtime.open_models import open_image_models, open_scorer
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.scheduler.worker import Worker
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from socratic_agents.runtime.image_models import CallKind
+
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
 
 IMAGE = Image.new("RGB", (8, 8))
 RED = Checklist(questions=(Question(text="Is it red?", requirement="red"),))
@@ -91,19 +97,19 @@ def _settings(captioner: Any, **overrides: Any) -> Settings:
 
 async def test_a_captioner_that_writes_is_read(worker: Worker) -> None:
     """It looks, and the yes or no that it begins with decides."""
-    voices = open_voices(_settings(Writes()), worker)
-    assert voices.look is not None
-    assert voices.decide is not None
-    assert "Yes, what?" == await voices.look(IMAGE, "What?")
-    assert YesNo.YES == (await voices.decide(IMAGE, "Is it?")).said
+    image_models = open_image_models(_settings(Writes()), worker)
+    assert image_models.answer_open is not None
+    assert image_models.answer_yes_no is not None
+    assert "Yes, what?" == await image_models.answer_open(IMAGE, "What?")
+    assert YesNo.YES == (await image_models.answer_yes_no(IMAGE, "Is it?")).said
 
 
 async def test_a_captioner_that_decides_need_not_write(worker: Worker) -> None:
     """Nobody asks it open questions then."""
-    voices = open_voices(_settings(Decides()), worker)
-    assert voices.look is None
-    assert voices.decide is not None
-    assert 0.25 == (await voices.decide(IMAGE, "Is it?")).probability
+    image_models = open_image_models(_settings(Decides()), worker)
+    assert image_models.answer_open is None
+    assert image_models.answer_yes_no is not None
+    assert 0.25 == (await image_models.answer_yes_no(IMAGE, "Is it?")).probability
 
 
 @pytest.mark.parametrize("captioner", [Captions(), describe])
@@ -111,17 +117,21 @@ async def test_a_captioner_that_only_captions_is_not_asked(
     worker: Worker, captioner: object
 ) -> None:
     """Objects and callables alike."""
-    voices = open_voices(_settings(captioner), worker)
-    assert (None, None, None) == (voices.decide, voices.look, voices.score)
-    assert "a thing" == await voices.caption(IMAGE)
+    image_models = open_image_models(_settings(captioner), worker)
+    assert (None, None, None) == (
+        image_models.answer_yes_no,
+        image_models.answer_open,
+        image_models.score,
+    )
+    assert "a thing" == await image_models.caption(IMAGE)
 
 
 async def test_a_question_that_fails_fails_its_candidate(worker: Worker) -> None:
     """What a captioner raises is told in one line, and the image is kept."""
-    voices = open_voices(_settings(Breaks()), worker)
-    assert voices.decide is not None
+    image_models = open_image_models(_settings(Breaks()), worker)
+    assert image_models.answer_yes_no is not None
     with pytest.raises(CandidateError, match="LookupError: no model"):
-        await voices.decide(IMAGE, "Is it?")
+        await image_models.answer_yes_no(IMAGE, "Is it?")
     question = {"requirement": "red", "question": "Is it red?", "needs": []}
     script = [
         {"questions": [{**question, "instead": ""}]},
@@ -178,7 +188,7 @@ async def test_a_strict_answer_does_not_depend_on_other_questions() -> None:
     async with Refiner(strict=True) as refiner:
         await refiner.agents()
         assert refiner._parts is not None
-        decide = refiner._parts.voices.decide
+        decide = refiner._parts.models.answer_yes_no
         assert decide is not None
         alone = await decide(image, short)
         together = await asyncio.gather(decide(image, long), decide(image, short))
@@ -192,12 +202,14 @@ async def test_what_is_asked_for_is_counted() -> None:
         return Image.new("L", (8, 8))
 
     with using_meter() as meter:
-        assert "RGB" == (await drawn(grey)("a ball", 1)).mode
-        assert IMAGE is await drawn(lambda *_: asyncio.sleep(0, IMAGE))("a ball", 1)
+        assert "RGB" == (await checked_rgb(grey)("a ball", 1)).mode
+        assert IMAGE is await checked_rgb(lambda *_: asyncio.sleep(0, IMAGE))(
+            "a ball", 1
+        )
         with pytest.raises(LookupError):
-            await drawn(fail)("a ball", 1)
+            await checked_rgb(fail)("a ball", 1)
         with pytest.raises(CandidateError, match="a PIL image, got NoneType"):
-            await drawn(lambda *_: asyncio.sleep(0))("a ball", 1)
+            await checked_rgb(lambda *_: asyncio.sleep(0))("a ball", 1)
     assert 4 == meter.images
 
 
@@ -221,9 +233,11 @@ async def test_a_captioner_that_is_no_use_is_told(worker: Worker) -> None:
     mute = Decides()
     mute.decide = None  # type: ignore[method-assign, assignment]
     settings = _settings(mute)
-    voices = open_voices(settings, worker)
+    image_models = open_image_models(settings, worker)
     with pytest.raises(ConfigurationError, match="set answerer='llm'"):
-        cast_agents(settings, find_templates(settings), ScriptedChatModel(), voices)
+        build_agents(
+            settings, find_templates(settings), ScriptedChatModel(), image_models
+        )
 
 
 @pytest.mark.parametrize(
@@ -243,9 +257,9 @@ async def test_scores_stand_in_the_order_of_their_weight(
 ) -> None:
     """The first one ranks: the checklist, unless one selects by the scorer alone."""
     settings = _settings(Writes(), **({"scorer": measure} | overrides))
-    voices = open_voices(settings, worker)
-    agents = cast_agents(
-        settings, find_templates(settings), ScriptedChatModel(), voices
+    image_models = open_image_models(settings, worker)
+    agents = build_agents(
+        settings, find_templates(settings), ScriptedChatModel(), image_models
     )
     said = RED.resolved([Answer(said=answers)]) if answers else ()
     candidate = Candidate(prompt="p", seed=0, image=IMAGE, answers=said)
@@ -256,10 +270,64 @@ async def test_scores_stand_in_the_order_of_their_weight(
 async def test_a_scorer_that_stands_alone_may_not_fail(worker: Worker) -> None:
     """Where nothing was answered, its failure is the candidate's."""
     settings = _settings(Writes(), scorer=fail)
-    voices = open_voices(settings, worker)
-    agents = cast_agents(
-        settings, find_templates(settings), ScriptedChatModel(), voices
+    image_models = open_image_models(settings, worker)
+    agents = build_agents(
+        settings, find_templates(settings), ScriptedChatModel(), image_models
     )
     assert agents.assess is not None
     with pytest.raises(CandidateError, match="LookupError: no model"):
         await agents.assess("a ball", Candidate(prompt="p", seed=0, image=IMAGE))
+
+
+async def test_one_function_stands_before_every_call() -> None:
+    """``map`` wraps the calls that there are, each with its kind, and keeps the rest."""
+    seen: list[str] = []
+
+    def noted(
+        kind: CallKind[Output], call: Callable[Inputs, Awaitable[Output]]
+    ) -> Callable[Inputs, Awaitable[Output]]:
+        async def ask(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
+            seen.append(kind.name)
+            return await call(*inputs, **named)
+
+        return ask
+
+    image_models = ImageModels(
+        generate=paint, caption=describe, score=measure, score_name="size", max_tokens=7
+    ).map(noted)
+    image = await image_models.generate("a ball", 1)
+    assert "a thing" == await image_models.caption(image)
+    assert image_models.score is not None
+    assert 0.5 == await image_models.score("a ball", image)
+    assert ["generate", "caption", "score"] == seen
+    assert {"generate", "caption", "score"} == image_models.can()
+    assert ("size", 7) == (image_models.score_name, image_models.max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("caption", "a thing"),
+        ("answer_open", "red"),
+        ("answer_yes_no", Answer(said=YesNo.YES, probability=0.25)),
+        ("score", 0.5),
+    ],
+)
+def test_stored_answers_are_read_as_they_were(name: str, output: Any) -> None:
+    """Every kind of call reads its own JSON back; images are no JSON."""
+    codecs = {kind.name: kind.codec for kind in CALL_KINDS}
+    codec = codecs[name]
+    assert codec is not None
+    assert output == codec.decode(json.loads(json.dumps(codec.encode(output))))
+    assert codecs["generate"] is None
+
+
+def test_stored_names_of_calls_stay() -> None:
+    """Journals, statistics and calibrations of earlier versions have them."""
+    assert [
+        ("generate", "generator"),
+        ("caption", "captioner"),
+        ("decide", "decide"),
+        ("look", "look"),
+        ("score", "scorer"),
+    ] == [(kind.journal, kind.stage) for kind in CALL_KINDS]

@@ -1,0 +1,118 @@
+"""Captioners: what the settings name to look at images, opened and made into calls."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from socratic_agents.config.backends import Backend, choose_backend
+from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.config.registry import Registry
+from socratic_agents.core.checklist import read_answer
+from socratic_agents.runtime.batching import batched_call, run_in_worker
+from socratic_agents.runtime.generators import POCKET
+from socratic_agents.runtime.image_models import ANSWER_OPEN, ANSWER_YES_NO, CAPTION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from PIL import Image
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.core.checklist import Answer
+    from socratic_agents.scheduler.worker import Worker
+
+__all__ = ("CAPTIONERS", "captioner_calls", "open_captioner")
+
+OpenCaptioner: TypeAlias = "Callable[[Settings], Any]"
+"""Returns an object with ``caption``, and what else docs/models.md says of captioners."""
+
+
+def open_captioner(settings: Settings) -> Any:
+    """Return the captioner itself: a model that was loaded, or what was given; blocks.
+
+    Args:
+        settings: Name it.
+
+    Raises:
+        LoadError: If there is no such model.
+    """
+    given = settings.captioner
+    if not isinstance(given, str):
+        return given
+    return choose_backend(CAPTIONERS, given, default="transformers").open(settings)
+
+
+def captioner_calls(
+    settings: Settings, captioner: Any, worker: Worker
+) -> dict[str, Any]:
+    """Return how a captioner captions and answers, by the fields of ``ImageModels``.
+
+    Args:
+        settings: Say where it runs and how.
+        captioner: As from ``open_captioner``.
+        worker: Runs it.
+
+    Raises:
+        ConfigurationError: If it is of the wrong type.
+    """
+    if not hasattr(captioner, "caption"):
+        return {"caption": run_in_worker(CAPTION, captioner, worker)}
+    answers = getattr(captioner, "answer", None)
+    decides = getattr(captioner, "decide", answers and partial(_read, answers))
+    width = getattr(captioner, "width", None) if settings.strict else None
+    group = width and (lambda _, question: width(question))
+    call = partial(batched_call, settings=settings, worker=worker)
+    return {
+        "caption": call(CAPTION, captioner.caption),
+        "answer_yes_no": decides and call(ANSWER_YES_NO, decides, group=group),
+        "answer_open": answers and call(ANSWER_OPEN, answers, group=group),
+    }
+
+
+def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[Answer]:
+    """Read yes or no from what a captioner of one's own writes."""
+    return [read_answer(str(text)) for text in answers(questions)]
+
+
+def _open_pocket(settings: Settings) -> Any:
+    from socratic_agents.pocket import weights_folder
+
+    asked = "question: {question} answer:"
+    return _loaded(str(weights_folder("captioner")), settings, question_format=asked)
+
+
+def _open_transformers(settings: Settings) -> Any:
+    return _loaded(settings.captioner, settings)
+
+
+def _loaded(model: str, settings: Settings, **options: Any) -> Any:
+    from socratic_agents.models.captioning import Captioner
+
+    return Captioner.load(
+        model,
+        device=settings.device,
+        dtype=settings.dtype,
+        revision=REVISIONS.get(settings.captioner),
+        **options,
+    )
+
+
+CAPTIONERS: Registry[Backend[OpenCaptioner]] = Registry(
+    "a captioner back end",
+    (
+        Backend(
+            name=POCKET,
+            title="The embedded BLIP-2 of the pocket world.",
+            open=_open_pocket,
+            claims=lambda value: value == POCKET,
+        ),
+        Backend(
+            name="transformers",
+            title="BLIP-2 or any transformers image-text-to-text model: a hub id or folder.",
+            open=_open_transformers,
+        ),
+    ),
+    spec=Backend,
+    group="socratic_agents.captioners",
+)

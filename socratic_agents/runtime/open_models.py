@@ -1,0 +1,127 @@
+"""Opens the image models that the settings name, in one worker's thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from socratic_agents.config.backends import Backend, choose_backend
+from socratic_agents.config.registry import Registry
+from socratic_agents.runtime.batching import batched_call, run_in_worker
+from socratic_agents.runtime.captioners import captioner_calls, open_captioner
+from socratic_agents.runtime.generators import POCKET, open_generator
+from socratic_agents.runtime.image_models import (
+    SCORE,
+    ImageModels,
+    as_candidate_errors,
+    guarded,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.scheduler.worker import Worker
+
+__all__ = ("SCORERS", "open_image_models", "open_scorer", "score_name")
+
+OpenScorer: TypeAlias = "Callable[[Settings], Any]"
+"""Returns an object whose ``score`` takes pairs of a text and an image."""
+
+
+def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
+    """Open the image models that the settings name; blocks, in the worker's thread.
+
+    Args:
+        settings: What to open.
+        worker: Runs the models from now on.
+
+    Raises:
+        ConfigurationError: If something cannot be opened, or is of the wrong type.
+    """
+    generator = open_generator(settings, worker)
+    captioner = open_captioner(settings)
+    calls = captioner_calls(settings, captioner, worker)
+    name, score = open_scorer(settings, worker, captioner)
+    return guarded(
+        ImageModels(
+            generate=generator.generate,
+            **calls,
+            score=score,
+            score_name=name,
+            max_tokens=generator.max_tokens,
+            closers=generator.closers,
+        )
+    )
+
+
+def open_scorer(
+    settings: Settings, worker: Worker, captioner: Any = None
+) -> tuple[str, Any]:
+    """Return a score's name and how to score; ``None`` where nobody does.
+
+    Args:
+        settings: Names the scorer.
+        worker: Runs it.
+        captioner: The captioner, if it was opened already.
+    """
+    given, name = settings.scorer, score_name(settings)
+    if given is None:
+        return name, None
+    if given == "captioner":
+        score = (captioner or open_captioner(settings)).fit
+    elif isinstance(given, str):
+        score = choose_backend(SCORERS, given, default="clip").open(settings).score
+    elif hasattr(given, "score"):
+        score = given.score
+    else:
+        call = run_in_worker(SCORE, given, worker)
+        return "score", as_candidate_errors(SCORE, call)
+    call = batched_call(SCORE, score, settings, worker)
+    return name, as_candidate_errors(SCORE, call)
+
+
+def score_name(settings: Settings) -> str:
+    """Return what the score of a scorer with a name is called."""
+    given = settings.scorer
+    if given == "captioner":
+        return f"p_yes {Path(settings.public()['captioner']).name}"
+    if isinstance(given, str) and given != POCKET:
+        return choose_backend(SCORERS, given, default="clip").name
+    return "clip"
+
+
+def _open_pocket(settings: Settings) -> Any:
+    from socratic_agents.pocket import weights_folder
+
+    return _loaded(str(weights_folder("scorer")), settings, prefix="")
+
+
+def _open_clip(settings: Settings) -> Any:
+    return _loaded(settings.scorer, settings)
+
+
+def _loaded(model: Any, settings: Settings, **options: Any) -> Any:
+    from socratic_agents.models.clip import Clip
+
+    return Clip.load(model, device=settings.device, dtype=settings.dtype, **options)
+
+
+SCORERS: Registry[Backend[OpenScorer]] = Registry(
+    "a scorer back end",
+    (
+        Backend(
+            name=POCKET,
+            title="The embedded OpenCLIP of the pocket world.",
+            open=_open_pocket,
+            claims=lambda value: value == POCKET,
+        ),
+        Backend(
+            name="clip",
+            title="CLIPScore by any OpenCLIP or transformers model: a name or folder.",
+            open=_open_clip,
+        ),
+    ),
+    spec=Backend,
+    group="socratic_agents.scorers",
+)
