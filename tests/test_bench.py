@@ -151,7 +151,7 @@ def test_files_are_kept_in_the_folder(
     assert json.loads(printed.out) == json.loads(kept)
     assert b"plot" == (out / "plot.bin").read_bytes()
     assert {"bench.json", "plot.bin"} == {path.name for path in out.iterdir()}
-    assert f"figures: {out}\n" in printed.err
+    assert f"results: {out}\n" in printed.err
 
 
 def test_figures_are_kept_where_nothing_can_be_drawn(

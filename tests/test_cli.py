@@ -489,19 +489,17 @@ def test_batch_writes_one_line_each(socratic: Callable[..., Run], folder: Path) 
     assert "[3] round 1, image 1: not judged" in run.err
 
 
-def test_batch_goes_on_where_it_stopped(
-    socratic: Callable[..., Run], folder: Path
-) -> None:
+def test_batch_resumes(socratic: Callable[..., Run], folder: Path) -> None:
     """The same command again does only what is missing, and prints everything."""
     (folder / "in.txt").write_text("a cat\na dog\na cow\n")
     first = socratic("batch", "in.txt", "--out", "OUT", "--json")
     opened = SmallRefiner.opened
     again = socratic("batch", "in.txt", "--out", "OUT", "--json")
     assert (0, opened) == (again.code, SmallRefiner.opened)
-    assert "3 of 3 were finished before" in again.err
+    assert "3 of 3 were already finished" in again.err
     keep_first_lines(folder / "OUT" / "results.jsonl", 1)
     part = socratic("batch", "in.txt", "--out", "OUT", "--json")
-    assert "1 of 3 were finished before" in part.err
+    assert "1 of 3 were already finished" in part.err
     for run in (again, part):
         by_index = sorted(run.lines, key=lambda one: one["index"])
         assert sorted(first.lines, key=lambda one: one["index"]) == by_index
@@ -530,7 +528,7 @@ def test_failures_are_tried_again(socratic: Callable[..., Run], folder: Path) ->
     for _ in range(2):
         run = socratic("batch", "in.txt", "--out", "OUT")
         assert 1 == run.code
-    assert "1 of 2 were finished before" in run.err
+    assert "1 of 2 were already finished" in run.err
     assert 2 == (folder / "OUT" / "results.jsonl").read_text().count("\n")
 
 
@@ -565,7 +563,7 @@ def test_an_interrupted_batch_can_go_on(
     (folder / "in.txt").write_text("a cat\na dog\n")
     run = socratic("batch", "in.txt", "--out", "OUT")
     assert 0 == run.code
-    assert "1 of 2 were finished before" in run.err
+    assert "1 of 2 were already finished" in run.err
 
 
 # report, doctor, and the parts beneath

@@ -388,7 +388,7 @@ def test_prompts_come_from_a_file(
     assert "does not know the word 'dragon'" in capsys.readouterr().err
     file.write_text("a crimson ball\n\x00\n", "utf-8")
     assert 2 == main([*arms, "--prompts", str(file)])
-    assert "mend the file" in capsys.readouterr().err
+    assert "fix the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

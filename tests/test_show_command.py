@@ -126,9 +126,9 @@ def test_json_is_all_that_is_printed(
     [
         (replace(PLAIN, version="0.0.1"), "made with version 0.0.1", True),
         (replace(PLAIN, model="tiny", kind="folder"), "a folder of this name", True),
-        (replace(PLAIN, model="Painter", kind="object"), "an object of a pro", False),
-        (replace(PLAIN, prompt=" a circle"), "would not take this prompt", False),
-        (replace(PLAIN, prompt="a\x1b[2Jcircle"), "would not take this pro", False),
+        (replace(PLAIN, model="Painter", kind="object"), "a Python object", False),
+        (replace(PLAIN, prompt=" a circle"), "does not accept this pro", False),
+        (replace(PLAIN, prompt="a\x1b[2Jcircle"), "does not accept this pro", False),
     ],
 )
 def test_what_stands_in_the_way_is_said(

@@ -135,12 +135,12 @@ def _report(
         bool | None,
         typer.Option(
             "--linked/--no-linked",
-            help="Leave the images in DIR/objects; otherwise the size decides.",
+            help="Leave the images in DIR/objects, or embed them; by default the size decides.",
             show_default=False,
         ),
     ] = None,
 ) -> int:
-    """Write one page about a run that opens offline: DIR/report.html."""
+    """Write a report of a run, one page that opens offline: DIR/report.html."""
     from socratic_agents.report.html import report_html
     from socratic_agents.report.run_browser import is_large, run_html
     from socratic_agents.storage.files import write_files

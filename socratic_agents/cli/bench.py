@@ -84,12 +84,10 @@ def _bench(  # noqa: PLR0913 - an option each
     ] = "virtual",
     llm_seconds: Annotated[
         str | None,
-        typer.Option(
-            metavar="S,...", help="Medians of a call of the language model, in seconds."
-        ),
+        typer.Option(metavar="S,...", help="Median seconds of an LLM call."),
     ] = None,
     loops: Annotated[
-        str | None, typer.Option(metavar="N,...", help="Numbers of loops in flight.")
+        str | None, typer.Option(metavar="N,...", help="Numbers of concurrent loops.")
     ] = None,
     repeats: Annotated[
         int | None,
@@ -108,10 +106,10 @@ def _bench(  # noqa: PLR0913 - an option each
         typer.Option("--tiny", help="Small models for sd15, sdxl and turbo."),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where figures and plots go.")
+        Path | None, typer.Option(metavar="DIR", help="Where results and plots go.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures as JSON on stdout.")
+        bool, typer.Option("--json", help="Print the results as JSON on stdout.")
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
@@ -156,7 +154,7 @@ def _bench(  # noqa: PLR0913 - an option each
         data = f"{json.dumps(figures, indent=2, allow_nan=False)}\n".encode()
         write_files(out, {"bench.json": data})  # before plots, which may be impossible
         write_files(out, {name: draw() for name, draw in measured.files.items()})
-        sys.stderr.write(f"figures: {sanitize_for_terminal(str(out.resolve()))}\n")
+        sys.stderr.write(f"results: {sanitize_for_terminal(str(out.resolve()))}\n")
     return 0
 
 
@@ -200,7 +198,7 @@ def _check(workload: str, options: Options) -> None:
     for name, refused in useless.items():
         if refused:
             message = (
-                f"expected no {name} for workload {workload!r}, which has no use for "
+                f"expected no {name} for workload {workload!r}, which does not use "
                 "it; leave it out"
             )
             raise ConfigurationError(message)

@@ -32,11 +32,11 @@ def _calibrate(
         int, typer.Option(metavar="N", help="Items of the largest call.")
     ] = 64,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures as JSON on stdout.")
+        bool, typer.Option("--json", help="Print the results as JSON on stdout.")
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Measure what calls of your models cost, so that batches are right at once."""
+    """Measure the cost of calls of your models, which decides the batch sizes."""
     from socratic_agents.config.settings import Settings
     from socratic_agents.lab.bench.calibrate import calibrate, sizes_worth_forming
     from socratic_agents.scheduler.cost_model import cache_file
@@ -54,7 +54,7 @@ def _calibrate(
     worth = sizes_worth_forming(costs)
     for stage, items in worth.items():
         _say(f"{stage}: batches of {items}")
-    _say(f"kept in {cache_file()}")
+    _say(f"saved in {cache_file()}")
     if as_json:
         measured = [
             {"stage": c.stage, "items": c.items, "seconds": c.seconds} for c in costs

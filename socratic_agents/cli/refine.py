@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where images and results go.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what it may cost at most, and stop.")
+    bool, typer.Option("--dry-run", help="Print the maximum cost, and stop.")
 ]
 Cache = Annotated[
     Path | None,
@@ -152,7 +152,7 @@ def _refine_all(
     *,
     as_json: bool,
 ) -> list[Failure]:
-    """Refine what is not finished, keep and print all of it; return the failures."""
+    """Refine what is not finished, save and print everything; return the failures."""
     from socratic_agents.core.outcome import Failure
 
     finished, bad, pending = _split(lines, run)
@@ -173,7 +173,7 @@ def _refine_all(
     progress = _progress(settings, total=len(lines), done=len(finished))
     with progress, redirect_stdout(sys.stderr):
         if finished:
-            progress.say(f"{len(finished)} of {len(lines)} were finished before")
+            progress.say(f"{len(finished)} of {len(lines)} were already finished")
         for refinement in finished:
             with redirect_stdout(stdout):
                 _print_json(refinement, as_json=as_json)
@@ -283,7 +283,7 @@ def _write_json(value: dict[str, Any]) -> None:
         with suppress(OSError):  # Python would complain once more when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message = (
-            f"expected to write to stdout, got: {error.strerror}; what was made is "
-            "kept, run the same command again to print it"
+            f"expected to write to stdout, got: {error.strerror}; finished work "
+            "is kept, run the same command again to print it"
         )
         raise ConfigurationError(message) from error

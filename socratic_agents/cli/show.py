@@ -144,10 +144,10 @@ def _remarks(provenance: Provenance, words: Sequence[str] | None) -> Iterator[st
         )
     if provenance.kind == "folder":
         yield (
-            "the model was opened from a folder of this name: give its path as "
+            "the model was loaded from a folder of this name: give its path as "
             "--generator"
         )
     if provenance.kind == "object":
-        yield "the model was an object of a program: only that can draw it again"
+        yield "the model was a Python object: only that program can reproduce the image"
     elif words is None:
-        yield "the command line would not take this prompt as it is"
+        yield "the command line does not accept this prompt unchanged"

@@ -8,7 +8,7 @@ SocraticError
 │   └── LoadError           a model that cannot be opened
 ├── CandidateError          one image could not be drawn or captioned; carries its status
 ├── AgentError              one of the language model's roles gave no usable answer
-│   ├── AnswerError         it answered, but wrongly, and could not mend it
+│   ├── AnswerError         it answered, but invalidly, even after validation retries
 │   ├── CallError           the call itself failed
 │   │   └── ServerDownError     its server answered before, and was waited for in vain
 │   └── BudgetError         the call was not made, because the budget is spent

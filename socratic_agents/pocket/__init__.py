@@ -1,4 +1,4 @@
-"""The pocket world: small models of our own, a little world, and its exact oracle."""
+"""The pocket world: small embedded models, scenes of shapes, and an exact oracle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = (
 )
 
 SAMPLING: dict[str, Any] = {"steps": 12, "guidance_scale": 3.0}
-"""With what the pocket generator was trained to be drawn from."""
+"""Sampling parameters that the pocket generator was trained for."""
 
 _HOMES = {
     "PocketChatModel": "chat_model",

@@ -30,8 +30,8 @@ def write_questions(
 
     Args:
         user_prompt: What the person asked for.
-        rng: Where the chance comes from.
-        inject_error: Forget one question, as people who write lists do.
+        rng: Random number generator.
+        inject_error: Omit one question.
     """
     asked = parse_literally(user_prompt)
     if asked is None:
@@ -168,15 +168,15 @@ def _without(item: dict[str, Any], lost: int) -> dict[str, Any]:
 def check_rewrites(
     user_prompt: str, prompts: list[str], rng: random.Random, *, inject_error: bool
 ) -> dict[str, Any]:
-    """Say what each prompt lost of what was asked for, and mend it.
+    """Report what each prompt lost of what was asked for, and correct it.
 
     An unknown word is kept by any word of its kind: nobody can say that it is wrong.
 
     Args:
         user_prompt: What the person asked for.
         prompts: The rewrites.
-        rng: Where the chance comes from.
-        inject_error: Let one prompt pass without a look.
+        rng: Random number generator.
+        inject_error: Let one prompt pass unchecked.
     """
     asked = parse_known(user_prompt)
     blind = rng.randrange(len(prompts)) if inject_error and prompts else -1

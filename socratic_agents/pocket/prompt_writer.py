@@ -52,7 +52,7 @@ def foreign(text: str, rng: random.Random, share: dict[str, float]) -> str:
 
     Args:
         text: Canonical words.
-        rng: Where the chance comes from.
+        rng: Random number generator.
         share: Canonical word to the probability that it is replaced.
     """
     words: list[str] = []

@@ -178,7 +178,7 @@ def sample_scene(rng: random.Random, *, pair: float = 0.65) -> Scene:
     """Return a random scene.
 
     Args:
-        rng: Where the chance comes from.
+        rng: Random number generator.
         pair: Share of scenes with two objects.
     """
 

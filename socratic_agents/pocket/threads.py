@@ -1,4 +1,4 @@
-"""Threads: how many torch takes for models that are as small as these."""
+"""How many threads torch uses for models as small as these."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ THREADS = "OMP_NUM_THREADS"
 
 
 def prefer_one_thread() -> None:
-    """Let torch compute in one thread, for programs that run pocket models alone.
+    """Let torch use one thread, for programs that only run pocket models.
 
-    Calls this small spend their time waking threads: on two free cores the second
-    one saves a sixth of the time, and where others work, the waiting for it costs
-    ten times as much as it brings. Nothing happens if torch is loaded already, or if
-    the person has said how many threads there shall be.
+    Such small calls are dominated by thread wake-ups: on two idle cores the second
+    thread saves a sixth of the time, on busy ones waiting for it costs ten times as
+    much. Nothing happens if torch is already loaded, or the number of threads is set.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault(THREADS, "1")

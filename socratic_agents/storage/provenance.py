@@ -1,7 +1,7 @@
 """Provenance: what an image was made from, written into its PNG and read back.
 
-An object of the store is named by the hash of its bytes, so these depend on nothing
-but the pixels and the provenance: not on the time, the run or the machine.
+An object of the store is named by the hash of its bytes, so these depend only on the
+pixels and the provenance: not on the time, the run or the machine.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _Size = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What one image was made from; the settings among it are named as they are."""
+    """What one image was made from; settings have their own names."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -92,7 +92,7 @@ class Provenance:
     """Of this library."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON form, without what is as it is by default."""
+        """Return the JSON form, without default values."""
         values = asdict(self)
         return (
             {"schema": SCHEMA}
@@ -170,11 +170,11 @@ def encode_png(image: Image, provenance: Provenance | None) -> bytes:
 
 
 def read_provenance(source: Path | str | bytes) -> Provenance:
-    """Return what a PNG file says that it was made from.
+    """Return the provenance that a PNG file contains.
 
-    The file may be anybody's. Its pixels are never decoded, nothing in it is
-    decompressed, and what it says is held against its types and ranges; that it says
-    the truth, nobody can know.
+    The file may come from anybody. Its pixels are never decoded, nothing in it is
+    decompressed, and its values are validated; whether they are true, no file can
+    prove.
 
     Args:
         source: A path, or the file's bytes.

@@ -46,17 +46,17 @@ def _lab() -> None:
 def _compare(  # noqa: PLR0913 - an option each
     *,
     arms: Annotated[
-        str, typer.Option(metavar="NAMES", help="What to compare, with commas.")
+        str, typer.Option(metavar="NAMES", help="Policies to compare, with commas.")
     ] = ARMS,
     images: Annotated[
-        int, typer.Option(metavar="N", help="Images of each arm for a prompt.")
+        int, typer.Option(metavar="N", help="Images per arm and prompt.")
     ] = 6,
     prompts: Annotated[
         str | None, typer.Option(metavar="FILE", help="Prompts, .txt or .jsonl.")
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Or so many prompts of the pocket world."),
+        typer.Option(metavar="N", help="Number of pocket prompts, instead of a file."),
     ] = None,
     kind: Annotated[
         str, typer.Option(metavar="KIND", help="foreign, canonical, or terse.")
@@ -65,23 +65,23 @@ def _compare(  # noqa: PLR0913 - an option each
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What to report: oracle (pocket world), or a scorer that selects nowhere.",
+            help="Metric to report: oracle (pocket world), or a scorer that no arm selects with.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where page, plots and figures go."),
+        typer.Option(metavar="DIR", help="Where page, plots and results go."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures as JSON on stdout.")
+        bool, typer.Option("--json", help="Print the results as JSON on stdout.")
     ] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what it may cost at most, and stop."),
+        typer.Option("--dry-run", help="Print the maximum cost, and stop."),
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Compare policies at an equal number of images, with intervals."""
+    """Compare policies at an equal number of images, with confidence intervals."""
     from socratic_agents.config.settings import Settings
 
     names = arms.split(",")
@@ -225,12 +225,12 @@ def _prompts(
         lines = read_prompts(file)
         bad = [line for line in lines if line.error]
         if bad:
-            message = f"{bad[0].error} (in {file!r}); mend the file"
+            message = f"{bad[0].error} (in {file!r}); fix the file"
             raise ConfigurationError(message)
         chosen = [line.text for line in lines]
     elif not pocket:
         message = (
-            "expected --prompts FILE for a generator of the real world, got none; "
+            "expected --prompts FILE for a generator other than pocket, got none; "
             "write the prompts one a line"
         )
         raise ConfigurationError(message)
@@ -266,7 +266,7 @@ def _print_estimate(
     for name, policy in find_arms(names, images=images).items():
         estimate = worst_case(policy.settings(settings, images, given))
         sys.stderr.write(f"{name}: {estimate.lines(prompts)[0]}\n")
-    sys.stderr.write("what several arms draw alike is drawn once\n")
+    sys.stderr.write("images that several arms share are generated once\n")
     return 0
 
 

@@ -34,7 +34,7 @@ def register(lab: typer.Typer) -> None:
 
 
 def _sets(*, as_json: AsJson = False) -> int:
-    """List the prompt sets: what they are, and whose."""
+    """List the prompt sets, with their licences."""
     from socratic_agents.lab.datasets.catalog import PROMPT_SETS
 
     if as_json:
@@ -48,22 +48,22 @@ def _sets(*, as_json: AsJson = False) -> int:
 
 def _sample(  # noqa: PLR0913 - an option each
     name: Annotated[
-        str, typer.Argument(metavar="SET", help="Which set; 'lab sets' lists them.")
+        str, typer.Argument(metavar="SET", help="Prompt set; 'lab sets' lists them.")
     ],
     *,
     file: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="The set's file, folder or .zip; else it is downloaded once.",
+            help="The set's file, folder or .zip; by default it is downloaded once.",
         ),
     ] = None,
     column: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Where the prompts of your own file are."),
+        typer.Option(metavar="NAME", help="Column of the prompts in your own file."),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", metavar="N", help="How many; all without it.")
+        int | None, typer.Option("-n", metavar="N", help="Sample size; by default all.")
     ] = None,
     method: Annotated[
         str | None,
@@ -73,10 +73,11 @@ def _sample(  # noqa: PLR0913 - an option each
     ] = None,
     stratify: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="In proportion to this column's values."),
+        typer.Option(metavar="COLUMN", help="Stratify by this column's values."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="The same seed, the same sample.")
+        int,
+        typer.Option(min=0, metavar="N", help="The same seed gives the same sample."),
     ] = 0,
     min_words: Annotated[
         int | None, typer.Option(metavar="N", help="Leave out shorter prompts.")
@@ -96,21 +97,23 @@ def _sample(  # noqa: PLR0913 - an option each
     ] = False,
     unsafe_column: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Leave out what this column calls unsafe."),
+        typer.Option(
+            metavar="COLUMN", help="Leave out prompts that this column rates unsafe."
+        ),
     ] = None,
     unsafe_from: Annotated[
-        float, typer.Option(metavar="X", help="From this value of that column on.")
+        float, typer.Option(metavar="X", help="Threshold in that column.")
     ] = 0.5,
     sha256: Annotated[
-        str | None, typer.Option(metavar="HEX", help="What the file must have.")
+        str | None, typer.Option(metavar="HEX", help="Required SHA-256 of the file.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.jsonl", help="Write the prompts, one a line."),
+        typer.Option(metavar="FILE.jsonl", help="Write the prompts, one per line."),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Draw prompts of a set, always the same for the same seed."""
+    """Sample prompts of a set, deterministically by seed."""
     from socratic_agents.lab.datasets.filters import Filters
     from socratic_agents.lab.datasets.loader import load_set
     from socratic_agents.lab.datasets.sampling import Method, draw_sample

@@ -34,7 +34,7 @@ def register(lab: typer.Typer) -> None:
 def _run(  # noqa: PLR0913 - an option each
     ctx: typer.Context,
     study: Annotated[
-        str, typer.Argument(help="A ready-made study, or a .yaml file of your own.")
+        str, typer.Argument(help="A built-in study, or a .yaml file of your own.")
     ],
     *,
     out: Annotated[
@@ -44,20 +44,22 @@ def _run(  # noqa: PLR0913 - an option each
         ),
     ] = None,
     n: Annotated[
-        int | None, typer.Option("-n", metavar="N", help="Prompts in all.")
+        int | None, typer.Option("-n", metavar="N", help="Total number of prompts.")
     ] = None,
     file: Annotated[
         list[str] | None,
-        typer.Option(metavar="SET=FILE", help="Where a prompt set lies."),
+        typer.Option(metavar="SET=FILE", help="File of a prompt set."),
     ] = None,
     bank: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Examples for the arms that show some."),
+        typer.Option(
+            metavar="FILE", help="Few-shot examples for the arms that use them."
+        ),
     ] = None,
     as_json: AsJson = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what it may cost at most, and stop."),
+        typer.Option("--dry-run", help="Print the maximum cost, and stop."),
     ] = False,
     overrides: dict[str, Any],
 ) -> int:

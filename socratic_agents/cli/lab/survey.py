@@ -41,27 +41,29 @@ def _survey(  # noqa: PLR0913 - an option each
         ),
     ] = None,
     pairs: Annotated[
-        int, typer.Option(metavar="N", help="How many pairs of images to ask about.")
+        int, typer.Option(metavar="N", help="Number of image pairs.")
     ] = 100,
     repeats: Annotated[
-        float, typer.Option(metavar="SHARE", help="Of the pairs, that come again.")
+        float, typer.Option(metavar="SHARE", help="Share of pairs that are repeated.")
     ] = 0.1,
     catch: Annotated[
-        float, typer.Option(metavar="SHARE", help="Pairs with a wrong image, as well.")
+        float,
+        typer.Option(metavar="SHARE", help="Share of catch pairs, with a wrong image."),
     ] = 0.05,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of all that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="S", help="Random seed.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="The page.  [default: DIR/survey.html]"),
     ] = None,
     serve: Annotated[
-        bool, typer.Option("--serve", help="Show it here, and keep the answers in DIR.")
+        bool,
+        typer.Option("--serve", help="Serve the page, and save the answers in DIR."),
     ] = False,
     host: Annotated[
-        str, typer.Option(metavar="NAME", help="Where to listen.")
+        str, typer.Option(metavar="NAME", help="Address to listen on.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(metavar="N", help="Where to listen; 0 is any that is free.")
+        int, typer.Option(metavar="N", help="Port to listen on; 0 is any free one.")
     ] = 8000,
 ) -> int:
     """Make a page that asks people which of two images is better."""
@@ -84,12 +86,18 @@ def _results(
     key: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The survey's; by default the one beside the answers."
+            metavar="FILE",
+            help="Key of the survey; by default the one beside the answers.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="S", help="Of the intervals.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="S", help="Random seed of the intervals.")
+    ] = 0,
     keep_careless: Annotated[
-        bool, typer.Option("--keep-careless", help="Leave no person out.")
+        bool,
+        typer.Option(
+            "--keep-careless", help="Keep people who failed the attention checks."
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the results as JSON on stdout.")
@@ -150,7 +158,7 @@ def _tell_about(
     lines = [f"study {key.study}: {asked} pairs, {extra}, {size / 1e6:.1f} MB"]
     lines += [f"{count} not asked: {why}" for why, count in key.left_out.items()]
     if asked < wanted:
-        lines.append(f"{wanted} pairs were wanted; there are no more")
+        lines.append(f"{wanted} pairs were requested; there are no more")
     lines.append(f"page: {page.resolve()}")
     lines.append(f"key: {beside.resolve()} (keep it to yourself)")
     sys.stderr.write("".join(f"{sanitize_for_terminal(line)}\n" for line in lines))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ("AsJson", "register", "surroundings", "tell")
 
 AsJson = Annotated[
-    bool, typer.Option("--json", help="Print the figures as JSON on stdout.")
+    bool, typer.Option("--json", help="Print the results as JSON on stdout.")
 ]
 
 
@@ -61,14 +61,18 @@ def _harvest(
     ],
     *,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The bank: .jsonl, or .yaml.")
+        Path, typer.Option(metavar="FILE", help="Output file: .jsonl, or .yaml.")
     ],
     min_gain: Annotated[
         float,
-        typer.Option(metavar="X", min=0.0, help="By the score that ranked the images."),
+        typer.Option(
+            metavar="X",
+            min=0.0,
+            help="Minimum gain, by the score that ranked the images.",
+        ),
     ] = 0.05,
     arm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of a study, this arm alone.")
+        str | None, typer.Option(metavar="NAME", help="Only this arm of a study.")
     ] = None,
 ) -> int:
     """Mine good rewrites from a run, as examples for a template."""
@@ -94,7 +98,7 @@ def _harvest(
 def _evolve(  # noqa: PLR0913 - an option each
     ctx: typer.Context,
     study: Annotated[
-        str, typer.Argument(help="A ready-made study, or a .yaml file of your own.")
+        str, typer.Argument(help="A built-in study, or a .yaml file of your own.")
     ],
     *,
     reflect: Annotated[
@@ -102,21 +106,24 @@ def _evolve(  # noqa: PLR0913 - an option each
     ],
     rollouts: Annotated[
         int,
-        typer.Option(metavar="N", help="Refinements of the search; the test is more."),
+        typer.Option(
+            metavar="N", help="Refinements for the search; testing takes more."
+        ),
     ] = 200,
     arm: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose template to evolve.")
+        str | None, typer.Option(metavar="NAME", help="Arm whose template is evolved.")
     ] = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where the template and its test go.")
+        Path,
+        typer.Option(metavar="DIR", help="Where the template and the test results go."),
     ] = Path("socratic-evolution"),
     n: Annotated[
-        int | None, typer.Option("-n", metavar="N", help="Prompts in all.")
+        int | None, typer.Option("-n", metavar="N", help="Total number of prompts.")
     ] = None,
     as_json: AsJson = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Evolve a template by the loop's own gain; accept it on a held-out gain alone."""
+    """Evolve a template by the loop's gain; accept it only with a held-out gain."""
     from socratic_agents.lab.study.load import read_study
     from socratic_agents.lab.study.plan import plan_study
     from socratic_agents.lab.tuning.study_evolve import evolve_study
@@ -144,7 +151,7 @@ def _writer(plan: StudyPlan, name: str) -> Callable[[str], str]:
     if name == "pocket":
         message = (
             "expected --reflect with a language model that writes freely, got 'pocket', "
-            "which plays its roles alone; name one, such as openai:gpt-5-mini"
+            "which is rule-based; name one, such as openai:gpt-5-mini"
         )
         raise ConfigurationError(message)
     settings = plan.base.but(llm=name)

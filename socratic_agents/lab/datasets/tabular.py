@@ -198,7 +198,7 @@ def _json_lines(piece: SetFile) -> Iterator[Record]:
         if not isinstance(value, dict):
             message = (
                 'expected JSON such as {"prompt": "..."} or a string in '
-                f"{place}, got {type(value).__name__}; mend the line"
+                f"{place}, got {type(value).__name__}; fix the line"
             )
             raise ConfigurationError(message)
         yield {name: _written(each) for name, each in value.items()}

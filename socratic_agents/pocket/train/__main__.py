@@ -1,6 +1,6 @@
 """Train the pocket models: ``python -m socratic_agents.pocket.train``.
 
-Stages already done are not done again, and one that was interrupted goes on from its
+Stages already done are not done again, and one that was interrupted resumes from its
 last checkpoint.
 """
 
@@ -125,7 +125,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--scenes", type=int, default=60_000, help="scenes the denoiser learns from"
     )
     parser.add_argument(
-        "--start", type=Path, help="a captioner's weights to go on from"
+        "--start", type=Path, help="a captioner's weights to continue from"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     return parser.parse_args(arguments)

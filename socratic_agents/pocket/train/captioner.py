@@ -123,7 +123,7 @@ def train_captioner(
         folder: Gets checkpoints and a log.
         examples: What the generator drew, as ``generated_examples`` returns it.
         steps: How many steps in all.
-        start: Folder of the weights to go on from; ``None`` starts from scratch.
+        start: Folder of the weights to continue from; ``None`` starts from scratch.
     """
     torch.manual_seed(41)
     model, tokenizer = build_captioner(), captioner_tokenizer()

@@ -94,7 +94,7 @@ def describe(scene: Scene, rng: random.Random, *, unknown: float = 0.12) -> Desc
 
     Args:
         scene: What is shown.
-        rng: Where the chance comes from.
+        rng: Random number generator.
         unknown: Share of descriptions in which some words are unknown ones.
     """
     hide = rng.choice((0.25, 0.6, 1.0)) if rng.random() < unknown else 0.0

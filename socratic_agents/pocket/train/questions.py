@@ -62,7 +62,7 @@ def ask_about(
 
     Args:
         scene: What is asked about.
-        rng: Where the chance comes from.
+        rng: Random number generator.
         kind: One of ``CHECKS``, to ask what a checklist asks; ``None`` asks anything.
     """
     about = CHECKS[kind] if kind else rng.choice(KINDS)

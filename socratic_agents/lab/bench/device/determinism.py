@@ -98,7 +98,7 @@ class DeterminismCheck:
         if ours.shape != pixels.shape:
             message = (
                 f"expected {who} to draw an image of shape {ours.shape}, got "
-                f"{pixels.shape}; mend the contender"
+                f"{pixels.shape}; fix the contender"
             )
             raise BatchError(message)
         apart = np.abs(ours.astype(int) - pixels.astype(int))

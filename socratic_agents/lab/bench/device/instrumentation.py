@@ -126,7 +126,7 @@ class CallLog:
         if lost or doubled:
             message = (
                 f"expected every item to be run and answered once, got {lost} lost "
-                f"and {doubled} doubled; mend the contender"
+                f"and {doubled} doubled; fix the contender"
             )
             raise BatchError(message)
 

@@ -94,7 +94,7 @@ class RecordingWorker:
         if not isinstance(answer, TracedOutput) or answer.traced is not traced:
             message = (
                 f"expected the output of stage {name!r} for an item, got that of "
-                "another; mend the contender"
+                "another; fix the contender"
             )
             raise BatchError(message)
         if isinstance(answer.output, Exception):
@@ -141,7 +141,7 @@ def _logged(
         if len(outputs) != len(traced_items):
             message = (
                 f"expected {len(traced_items)} outputs of stage {stage.name!r}, got "
-                f"{len(outputs)}; mend the model's list"
+                f"{len(outputs)}; fix the model's list"
             )
             raise BatchError(message)
         own = dict.fromkeys(traced_items)  # without the copies that fill a call up

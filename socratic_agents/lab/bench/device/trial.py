@@ -205,7 +205,7 @@ async def run_trial(
     except TimeoutError:
         message = (
             f"expected a contender that serves {in_flight} loops, got one that did not "
-            f"get through in {STUCK} s; mend the contender, or choose fewer loops"
+            f"get through in {STUCK} s; fix the contender, or choose fewer loops"
         )
         raise BatchError(message) from None
     await asyncio.sleep(OFTEN)  # those who were refused get to know it

@@ -135,7 +135,7 @@ class Simulator:
         if self._where or len(self._latencies) != len(self._began):
             message = (
                 f"expected all {len(self._began)} loops to end, got stuck with "
-                f"{len(self._where)} of them; mend the contender"
+                f"{len(self._where)} of them; fix the contender"
             )
             raise BatchError(message)
         (t0, w0, b0), (t1, w1, b1) = self._marks
@@ -190,7 +190,7 @@ class Simulator:
             if wrong or len(set(decision.loops)) != len(decision.loops):
                 message = (
                     f"expected each loop once in a batch of the {decision.stage}, and "
-                    f"only those that wait for it, got {list(decision.loops)}; mend "
+                    f"only those that wait for it, got {list(decision.loops)}; fix "
                     "the contender"
                 )
                 raise BatchError(message)
