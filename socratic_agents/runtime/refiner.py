@@ -214,7 +214,11 @@ class Refiner(Runnable[str, Refinement]):
         return user_prompt
 
     async def refine(
-        self, prompt: str, *, on_event: Callable[[Event], None] | None = None
+        self,
+        prompt: str,
+        *,
+        user: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
     ) -> Refinement:
         """Refine one user prompt.
 
@@ -222,6 +226,7 @@ class Refiner(Runnable[str, Refinement]):
 
         Args:
             prompt: What to draw.
+            user: For whom; users get equal shares of the devices.
             on_event: Called for every candidate and every verdict.
 
         Raises:
@@ -237,7 +242,11 @@ class Refiner(Runnable[str, Refinement]):
         meter = UsageMeter(
             budget=settings.budget, prices=settings.prices, parent=self._run
         )
-        with using_meter(meter), using_cache(self._response_cache), worker.session():
+        with (
+            using_meter(meter),
+            using_cache(self._response_cache),
+            worker.session(user=user),
+        ):
             most = [n for n in (settings.max_images, meter.images_left()) if n]
             refinement = await refine_prompt(
                 user_prompt,
@@ -270,6 +279,7 @@ class Refiner(Runnable[str, Refinement]):
         self,
         prompts: Iterable[str],
         *,
+        user: str | None = None,
         on_event: Callable[[int, Event], None] | None = None,
     ) -> AsyncGenerator[Refinement | Failure, None]:
         """Refine many user prompts at once, and yield each outcome when it is there.
@@ -279,6 +289,7 @@ class Refiner(Runnable[str, Refinement]):
 
         Args:
             prompts: What to draw; ``outcome.index`` tells an outcome's place in it.
+            user: For whom; users get equal shares of the devices.
             on_event: Called with that place for every candidate and every verdict.
 
         Raises:
@@ -291,7 +302,7 @@ class Refiner(Runnable[str, Refinement]):
             while True:
                 room = max(self.admission() - len(tasks), 0)
                 for index, prompt in itertools.islice(numbered, room):
-                    outcome = self._outcome(index, prompt, on_event)
+                    outcome = self._outcome(index, prompt, user, on_event)
                     tasks.add(asyncio.create_task(outcome))
                 if done:
                     yield done.popleft()
@@ -309,11 +320,16 @@ class Refiner(Runnable[str, Refinement]):
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _outcome(
-        self, index: int, prompt: str, on_event: Callable[[int, Event], None] | None
+        self,
+        index: int,
+        prompt: str,
+        user: str | None,
+        on_event: Callable[[int, Event], None] | None,
     ) -> Refinement | Failure:
         observe = partial(on_event, index) if on_event else None
         try:
-            return replace(await self.refine(prompt, on_event=observe), index=index)
+            outcome = await self.refine(prompt, user=user, on_event=observe)
+            return replace(outcome, index=index)
         except SocraticError as problem:
             error, history, kind = str(problem), problem.history, problem.kind
         except Exception as problem:  # noqa: BLE001 - a bug fails its prompt, not all
@@ -385,6 +401,7 @@ async def refine(
     prompt: str,
     settings: Settings | None = None,
     *,
+    user: str | None = None,
     on_event: Callable[[Event], None] | None = None,
     **overrides: Any,
 ) -> Refinement:
@@ -392,7 +409,7 @@ async def refine(
     refiner = Refiner(settings, **overrides)
     refiner.check(prompt)  # before the models are loaded
     async with refiner:
-        return await refiner.refine(prompt, on_event=on_event)
+        return await refiner.refine(prompt, user=user, on_event=on_event)
 
 
 async def refine_many(
