@@ -97,7 +97,7 @@ def test_each_ablation_lacks_its_part() -> None:
 @pytest.mark.parametrize(
     ("names", "images", "message"),
     [
-        (["nobody"], 6, "expected arms of first, best_of_n.*got 'nobody'"),
+        (["nobody"], 6, r"expected an arm \(first, best_of_n.*got 'nobody'"),
         ([" "], 6, "got none"),
         (["first", "first"], 6, "expected each arm once"),
         (["first"], 0, f"from 1 to {MOST} images"),

@@ -28,7 +28,11 @@ from socratic_agents.lab.metrics.evaluate import evaluate
 from socratic_agents.lab.metrics.metric import Measure, Metric, Need
 from socratic_agents.lab.metrics.models import MetricModels
 from socratic_agents.lab.metrics.open import open_metric, open_metrics
-from socratic_agents.lab.metrics.registry import METRICS, find_metrics, selecting
+from socratic_agents.lab.metrics.registry import (
+    METRICS,
+    find_metrics,
+    metrics_that_select,
+)
 from socratic_agents.lab.metrics.scores import Subject, Value
 from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
@@ -626,9 +630,11 @@ def test_who_selects_is_told() -> None:
     """A metric whose model selects in the loop is no evidence for it."""
     names = ["clipscore", "clipscore_openclip", "dsg", "contrast"]
     settings = Settings(**REAL, scorer="ViT-B-32-quickgelu/openai")
-    assert ("clipscore", "dsg") == selecting(find_metrics(names, settings), settings)
+    assert ("clipscore", "dsg") == metrics_that_select(
+        find_metrics(names, settings), settings
+    )
     blind = settings.but(scorer=None, judge="never", selector="last")
-    assert () == selecting(find_metrics(names, blind), blind)
+    assert () == metrics_that_select(find_metrics(names, blind), blind)
 
 
 def test_a_comparison_takes_metrics_by_name() -> None:

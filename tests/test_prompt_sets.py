@@ -22,7 +22,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.datasets import archives as pieces
 from socratic_agents.lab.datasets import tabular as records
 from socratic_agents.lab.datasets.archives import SetFile
-from socratic_agents.lab.datasets.catalog import PROMPT_SETS, find_set
+from socratic_agents.lab.datasets.catalog import PROMPT_SETS
 from socratic_agents.lab.datasets.download import Source, cache_folder, fetch
 from socratic_agents.lab.datasets.loader import load_set
 from socratic_agents.lab.datasets.question_formats import question_rows
@@ -382,9 +382,9 @@ def test_unknown_columns_list_those_that_there_are(tmp_path: Path) -> None:
 def test_unknown_sets_are_answered_with_a_name() -> None:
     """A name that is nearly right is told what it may have meant."""
     with pytest.raises(ConfigurationError, match="did you mean 'parti'"):
-        find_set("PartiPrompts")
+        PROMPT_SETS.find("PartiPrompts")
     with pytest.raises(ConfigurationError, match="name one of these"):
-        find_set("zzz")
+        PROMPT_SETS.find("zzz")
     with pytest.raises(ConfigurationError, match="expected --file"):
         load_set("file")
 
@@ -448,7 +448,7 @@ def test_the_published_file_is_known(
     sha256 = hashlib.sha256(PARTI.encode()).hexdigest()
     one = PROMPT_SETS["parti"]
     same = replace(one, sources=(replace(one.sources[0], sha256=sha256),))
-    monkeypatch.setitem(PROMPT_SETS, "parti", same)
+    monkeypatch.setitem(PROMPT_SETS._own, "parti", same)
 
     assert load_set("parti", file=write(tmp_path / "p.tsv", PARTI)).published is True
     assert load_set("parti", file=tmp_path).published is True

@@ -37,11 +37,12 @@ def _sets(*, as_json: AsJson = False) -> int:
     """List the prompt sets, with their licences."""
     from socratic_agents.lab.datasets.catalog import PROMPT_SETS
 
+    found = [one.entry for one in PROMPT_SETS.listed() if one.entry is not None]
     if as_json:
-        sets = [one.to_json() for one in PROMPT_SETS.values()]
+        sets = [one.to_json() for one in found]
         sys.stdout.write(f"{json.dumps({'schema': SCHEMA, 'sets': sets})}\n")
         return 0
-    for one in PROMPT_SETS.values():
+    for one in found:
         sys.stderr.write(f"{one.name}: {one.title}. Licence: {one.licence}.\n")
     return 0
 

@@ -1,12 +1,13 @@
-"""Policies: what is compared, each as settings and, where these do not do, a twist."""
+"""Arms: what is compared, each as settings and, where these do not do, wrapped agents."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.profiles import PRESETS, spread_images
+from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import History, Round
 
@@ -19,53 +20,95 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Verdict
     from socratic_agents.core.loop import Agents
 
-__all__ = ("ARMS", "ArmSpec", "find_arms")
+    Configure = Callable[[Settings, int, Mapping[str, Any]], Settings]
+
+__all__ = (
+    "ArmSpec",
+    "as_published",
+    "find_arms",
+    "from_preset",
+    "in_one_round",
+    "unchanged",
+)
 
 MOST = 64
 """Images of one prompt at most; the settings allow no more seeds of it."""
 
 
-def _as_they_are(agents: Agents) -> Agents:
+def unchanged(agents: Agents) -> Agents:
+    """Return the agents as the settings cast them."""
     return agents
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArmSpec:
-    """One way to spend a number of images on a user prompt."""
+    """One way to spend a number of images on a user prompt.
 
-    about: str
+    Other packages write theirs as one of these, with a function for its settings such
+    as ``from_preset`` returns, and one that wraps what plays these settings.
+    """
+
+    name: str
+    title: str
     """What it does, in a sentence."""
-    preset: str = "default"
-    """Where it starts from."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """What it sets beyond the preset."""
-    alone: bool = False
-    """Spend all images on one prompt, in one round."""
-    wrap_agents: Callable[[Agents], Agents] = _as_they_are
+    settings: Configure
+    """The models with what the arm leaves open, the images of a prompt, and what the
+    person set explicitly -> the arm's settings."""
+    wrap_agents: Callable[[Agents], Agents] = unchanged
     """What it does to the agents that play these settings."""
 
-    def settings(
-        self, base: Settings, images: int, given: Mapping[str, Any]
-    ) -> Settings:
-        """Return the settings with which it spends so many images.
 
-        Args:
-            base: The models, and what the policy leaves open.
-            images: At least 1.
-            given: What the person set outright; it wins over a preset, but not over
-                what makes the policy what it is, and the predecessor stays as it was.
-        """
-        preset = dict(PRESETS[self.preset])
-        if self.alone:
-            preset |= {"rounds": 1, "seeds_per_prompt": images, "judge": "never"}
-            given = {k: v for k, v in given.items() if k in _LOOKING}
-        elif self.preset == "classic":
-            preset |= {"rounds": images, **_OWN_WORDS}
-            given = {}
-        else:
-            preset = spread_images(preset, images)
-        own = {**preset, **given, **self.changes, "preset": self.preset}
-        return base.but(**{**own, "max_images": images})
+def from_preset(preset: str = "default", **changes: Any) -> Configure:
+    """Return how an arm is set up that is a preset with so many images at most.
+
+    What the person set explicitly wins over the preset, but not over the changes.
+
+    Args:
+        preset: Where it starts from.
+        changes: What makes the arm what it is.
+    """
+
+    def settings(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:
+        own = spread_images(PRESETS[preset], images) | {**given, **changes}
+        return base.but(**own | {"preset": preset, "max_images": images})
+
+    return settings
+
+
+def in_one_round(**changes: Any) -> Configure:
+    """Return how an arm is set up that spends all images on one prompt, in one round.
+
+    Of what the person set explicitly, only how images are looked at counts.
+
+    Args:
+        changes: What makes the arm what it is.
+    """
+
+    def settings(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:
+        own = PRESETS["default"] | {
+            "rounds": 1,
+            "seeds_per_prompt": images,
+            "judge": "never",
+            "guard": None,
+            **{name: value for name, value in given.items() if name in _LOOKING},
+        }
+        return base.but(**own | changes | {"preset": "default", "max_images": images})
+
+    return settings
+
+
+def as_published(**changes: Any) -> Configure:
+    """Return how the predecessor's loop is set up: nothing that is set changes it.
+
+    Args:
+        changes: What makes the arm what it is.
+    """
+
+    def settings(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:  # noqa: ARG001 - it stays as it was
+        own = PRESETS["classic"] | {"rounds": images, **_OWN_WORDS, **changes}
+        return base.but(**own | {"preset": "classic", "max_images": images})
+
+    return settings
 
 
 _LOOKING = ("selector", "selector_template", "checklist_template", "answerer")
@@ -128,61 +171,76 @@ def _hasty(agents: Agents) -> Agents:
     return replace(agents, judge=judge, optimize=optimize, select=select)
 
 
-ARMS: dict[str, ArmSpec] = {
-    "first": ArmSpec(
-        about="One image of the user prompt.",
-        alone=True,
-        changes={"seeds_per_prompt": 1, "guard": None},
+ARMS = Registry(
+    "an arm",
+    (
+        ArmSpec(
+            name="first",
+            title="One image of the user prompt.",
+            settings=in_one_round(seeds_per_prompt=1),
+        ),
+        ArmSpec(
+            name="best_of_n",
+            title="All images of the user prompt; the same selector picks the best.",
+            settings=in_one_round(),
+        ),
+        ArmSpec(
+            name="expand",
+            title="One rewrite, made before anything was drawn; then the best of its images.",
+            settings=in_one_round(prompts_per_round=1),
+            wrap_agents=_expanded,
+        ),
+        ArmSpec(
+            name="classic_last",
+            title="The predecessor: one image a round, a caption judge, the last image.",
+            settings=as_published(selector="last"),
+        ),
+        ArmSpec(
+            name="classic_caption",
+            title="The predecessor: one image a round, a caption judge and selector.",
+            settings=as_published(),
+        ),
+        *(
+            ArmSpec(name=name, title=f"The preset {name}.", settings=from_preset(name))
+            for name in ("quick", "default", "thorough")
+        ),
+        ArmSpec(
+            name="no_checklist",
+            title="default without checklist: caption judge, no guard, selection by CLIP.",
+            settings=from_preset(judge="caption", selector="clip", guard=None),
+        ),
+        ArmSpec(
+            name="no_history",
+            title="default, but the optimizer sees nothing but the incumbent.",
+            settings=from_preset(),
+            wrap_agents=_forgetful,
+        ),
+        ArmSpec(
+            name="no_incumbent",
+            title="default, but what came last is judged, rewritten and returned.",
+            settings=from_preset(),
+            wrap_agents=_hasty,
+        ),
+        ArmSpec(
+            name="no_guard",
+            title="default, but rewrites are drawn unchecked.",
+            settings=from_preset(guard=None),
+        ),
+        ArmSpec(
+            name="no_caption",
+            title="default, but the optimizer learns nothing of what the images show.",
+            settings=from_preset(optimizer_template="no_caption"),
+        ),
+        ArmSpec(
+            name="no_tie_break",
+            title="default, but nothing except the checklist scores.",
+            settings=from_preset(scorer=None),
+        ),
     ),
-    "best_of_n": ArmSpec(
-        about="All images of the user prompt; the same selector picks the best.",
-        alone=True,
-        changes={"guard": None},
-    ),
-    "expand": ArmSpec(
-        about="One rewrite, made before anything was drawn; then the best of its images.",
-        alone=True,
-        changes={"guard": None, "prompts_per_round": 1},
-        wrap_agents=_expanded,
-    ),
-    "classic_last": ArmSpec(
-        about="The predecessor: one image a round, a caption judge, the last image.",
-        preset="classic",
-        changes={"selector": "last"},
-    ),
-    "classic_caption": ArmSpec(
-        about="The predecessor: one image a round, a caption judge and selector.",
-        preset="classic",
-    ),
-    **{
-        name: ArmSpec(about=f"The preset {name}.", preset=name)
-        for name in ("quick", "default", "thorough")
-    },
-    "no_checklist": ArmSpec(
-        about="default without checklist: caption judge, no guard, selection by CLIP.",
-        changes={"judge": "caption", "selector": "clip", "guard": None},
-    ),
-    "no_history": ArmSpec(
-        about="default, but the optimizer sees nothing but the incumbent.",
-        wrap_agents=_forgetful,
-    ),
-    "no_incumbent": ArmSpec(
-        about="default, but what came last is judged, rewritten and returned.",
-        wrap_agents=_hasty,
-    ),
-    "no_guard": ArmSpec(
-        about="default, but rewrites are drawn unchecked.", changes={"guard": None}
-    ),
-    "no_caption": ArmSpec(
-        about="default, but the optimizer learns nothing of what the images show.",
-        changes={"optimizer_template": "no_caption"},
-    ),
-    "no_tie_break": ArmSpec(
-        about="default, but nothing except the checklist scores.",
-        changes={"scorer": None},
-    ),
-}
-"""Name of an arm to what it does."""
+    spec=ArmSpec,
+    group="socratic_agents.arms",
+)
+"""What can be compared, by name."""
 
 
 def find_arms(names: Iterable[str], *, images: int) -> dict[str, ArmSpec]:
@@ -197,16 +255,14 @@ def find_arms(names: Iterable[str], *, images: int) -> dict[str, ArmSpec]:
             number of images is out of range.
     """
     wanted = [name.strip() for name in names if name.strip()]
-    known = ", ".join(ARMS)
-    unknown = [name for name in wanted if name not in ARMS]
-    if unknown or not wanted:
-        came = repr(unknown[0]) if unknown else "none"
-        message = f"expected arms of {known}, got {came}"
+    if not wanted:
+        message = f"expected arms ({', '.join(ARMS)}), got none; name some of them"
         raise ConfigurationError(message)
-    if len(set(wanted)) < len(wanted):
+    found = {name: ARMS.find(name) for name in wanted}
+    if len(found) < len(wanted):
         message = f"expected each arm once, got {', '.join(wanted)}; leave one out"
         raise ConfigurationError(message)
     if not 1 <= images <= MOST:
         message = f"expected from 1 to {MOST} images a prompt, got {images}"
         raise ConfigurationError(message)
-    return {name: ARMS[name] for name in wanted}
+    return found

@@ -6,11 +6,10 @@ file that is there already.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.config.registry import Registry
 from socratic_agents.lab.datasets.download import Source
 from socratic_agents.lab.datasets.parsers import (
     COMPBENCH,
@@ -27,7 +26,7 @@ from socratic_agents.lab.datasets.parsers import (
 if TYPE_CHECKING:
     from socratic_agents.lab.datasets.parsers import Parse
 
-__all__ = ("FILE", "PROMPT_SETS", "PromptSet", "find_set")
+__all__ = ("FILE", "PROMPT_SETS", "PromptSet")
 
 FILE = "file"
 """The set that is anybody's own file."""
@@ -69,21 +68,6 @@ class PromptSet:
         }
 
 
-def find_set(name: str) -> PromptSet:
-    """Return the prompt set of a name.
-
-    Raises:
-        ConfigurationError: If there is none.
-    """
-    if name in PROMPT_SETS:
-        return PROMPT_SETS[name]
-    names = ", ".join(PROMPT_SETS)
-    close = difflib.get_close_matches(name.lower(), list(PROMPT_SETS), n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else "name one of these"
-    message = f"expected a prompt set ({names}), got {name!r}; {hint}"
-    raise ConfigurationError(message)
-
-
 def _github(
     repository: str, path: str, revision: str, sha256: str | None = None
 ) -> Source:
@@ -96,9 +80,9 @@ def _github(
     )
 
 
-PROMPT_SETS: dict[str, PromptSet] = {
-    one.name: one
-    for one in (
+PROMPT_SETS = Registry(
+    "a prompt set",
+    (
         PromptSet(
             "parti",
             title="PartiPrompts: 1,632 prompts in 12 categories and 11 challenges",
@@ -209,6 +193,8 @@ PROMPT_SETS: dict[str, PromptSet] = {
             parse=parse_file,
             members=("*.txt", "*.csv", "*.tsv", "*.jsonl", "*.parquet"),
         ),
-    )
-}
+    ),
+    spec=PromptSet,
+    group="socratic_agents.prompt_sets",
+)
 """Every prompt set, by its name."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.datasets.archives import digest, read_files
-from socratic_agents.lab.datasets.catalog import FILE, find_set
+from socratic_agents.lab.datasets.catalog import FILE, PROMPT_SETS
 from socratic_agents.lab.datasets.download import cache_folder, fetch
 from socratic_agents.lab.datasets.parsers import parse_file
 
@@ -65,7 +65,7 @@ def load_set(
         ConfigurationError: If the set is unknown, or its file is not there, not what
             was published, or not to be read.
     """
-    chosen = find_set(name)
+    chosen = PROMPT_SETS.find(name)
     parse = chosen.parse
     if column is not None:
         if name != FILE:

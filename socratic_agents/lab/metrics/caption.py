@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.metrics.metric import Measure
+from socratic_agents.lab.metrics.metric import Measure, MetricSpec, Need
 
 if TYPE_CHECKING:
     from socratic_agents.lab.metrics.models import MetricModels
@@ -44,3 +44,13 @@ def caption_similarity(models: MetricModels) -> Measure:
     captioner = models.settings.public()["captioner"]
     record = {"signature": str(chrf.get_signature()), "captioner": captioner}
     return Measure(record=record, measure=measure)
+
+
+CAPTION_METRICS = (
+    MetricSpec(
+        name="caption_similarity",
+        title="the caption's words against the user prompt's (chrF)",
+        needs=(Need.TEXT, Need.CAPTION),
+        open=caption_similarity,
+    ),
+)

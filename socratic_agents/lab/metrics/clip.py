@@ -5,12 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.metrics.metric import Measure
+from socratic_agents.lab.metrics.metric import (
+    POCKET,
+    SEEN,
+    Measure,
+    MetricSpec,
+    Need,
+    only_pocket,
+)
 from socratic_agents.lab.metrics.scores import Value
 
 if TYPE_CHECKING:
@@ -166,3 +174,51 @@ def _reference(reference: str, folder: Path | None) -> Path:
         )
         raise ConfigurationError(message)
     return Path(reference)
+
+
+CLIP_METRICS = (
+    MetricSpec(
+        name="clipscore",
+        title="CLIPScore as published (OpenAI's ViT-B/32)",
+        needs=SEEN,
+        open=partial(clipscore, name=PUBLISHED, prefix="A photo depicts "),
+        model=lambda _: PUBLISHED,
+    ),
+    MetricSpec(
+        name="clipscore_openclip",
+        title="the predecessor's CLIPScore (LAION's ViT-B/32, no prefix)",
+        needs=SEEN,
+        open=partial(clipscore, name=OPENCLIP, prefix=""),
+        model=lambda _: OPENCLIP,
+    ),
+    MetricSpec(
+        name="clipscore_pocket",
+        title="the same formula by the pocket scorer",
+        needs=SEEN,
+        open=partial(clipscore, name=POCKET, prefix=""),
+        model=lambda _: POCKET,
+        refuse=only_pocket,
+    ),
+    MetricSpec(
+        name="image_similarity",
+        title="likeness to the row's reference image",
+        needs=(Need.IMAGE, Need.REFERENCE),
+        open=image_similarity,
+        model=general_clip,
+    ),
+    MetricSpec(
+        name="quality",
+        title="good photo or bad photo, by CLIP",
+        needs=(Need.IMAGE,),
+        open=quality,
+        model=lambda _: PUBLISHED,
+    ),
+    MetricSpec(
+        name="diversity",
+        title="how much images change between rounds",
+        needs=(Need.ROUNDS,),
+        open=diversity,
+        higher_is_better=None,
+        model=general_clip,
+    ),
+)

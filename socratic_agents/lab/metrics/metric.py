@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-__all__ = ("Measure", "Metric", "Need")
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.lab.metrics.models import MetricModels
+
+__all__ = ("Measure", "Metric", "MetricSpec", "Need", "only_pocket")
+
+POCKET = "pocket"
+CAPTIONER = "captioner"
 
 
 class Need(StrEnum):
@@ -84,6 +90,24 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricSpec:
+    """A metric that is not open yet; other packages write theirs as one of these."""
+
+    name: str
+    title: str
+    """What it tells, in a line."""
+    needs: tuple[Need, ...]
+    open: Callable[[MetricModels], Measure]
+    """Opens what it looks through; blocks, in the worker's thread."""
+    higher_is_better: bool | None = True
+    """``None``: neither more nor less of it is good in itself."""
+    model: Callable[[Settings], str | None] = lambda _settings: None
+    """The scorer's name of what it looks through; ``captioner``; or nothing."""
+    refuse: Callable[[Settings], str | None] = lambda _settings: None
+    """Why it cannot measure what these settings draw; ``None`` if it can."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A metric that is open: what is reported of an image."""
 
@@ -137,3 +161,18 @@ class Metric:
         if found.value is None:
             raise CandidateError(Status.OK, found.reason or "")
         return found.value
+
+
+def only_pocket(settings: Settings) -> str | None:
+    """Refuse what is drawn outside of the pocket world.
+
+    Args:
+        settings: What draws the images.
+    """
+    if settings.generator == POCKET:
+        return None
+    return "which knows the pocket world alone"
+
+
+SEEN = (Need.TEXT, Need.IMAGE)
+"""What every image of a refinement has."""

@@ -5,23 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.metrics.metric import Measure, Metric
+from socratic_agents.lab.metrics.metric import CAPTIONER, POCKET, SEEN, Measure, Metric
 from socratic_agents.lab.metrics.models import MetricModels
+from socratic_agents.lab.metrics.pixels import ORACLE
 from socratic_agents.lab.metrics.registry import (
-    CAPTIONER,
     METRICS,
-    ORACLE,
-    POCKET,
-    SEEN,
     find_metrics,
-    selecting,
+    metrics_that_select,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.lab.metrics.registry import MetricSpec
+    from socratic_agents.lab.metrics.metric import MetricSpec
     from socratic_agents.lab.metrics.scores import Subject
     from socratic_agents.scheduler.worker import Worker
 
@@ -29,12 +26,12 @@ __all__ = ("Metric", "open_metric", "open_metrics")
 
 
 def open_metrics(
-    kinds: Sequence[MetricSpec], models: MetricModels
+    specs: Sequence[MetricSpec], models: MetricModels
 ) -> tuple[Metric, ...]:
     """Open metrics; blocks, in the worker's thread.
 
     Args:
-        kinds: Metrics of ``find_metrics``.
+        specs: Metrics of ``find_metrics``.
         models: Opens each model once.
 
     Raises:
@@ -42,12 +39,12 @@ def open_metrics(
     """
     return tuple(
         Metric(
-            name=kind.name,
-            needs=kind.needs,
-            higher_is_better=kind.higher_is_better,
-            how=kind.open(models),
+            name=spec.name,
+            needs=spec.needs,
+            higher_is_better=spec.higher_is_better,
+            how=spec.open(models),
         )
-        for kind in kinds
+        for spec in specs
     )
 
 
@@ -75,11 +72,11 @@ def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
 
     answerer = find_roles(settings).answerer
     looks = answerer is not None and answerer.needs_captioner
-    kinds: tuple[MetricSpec, ...] = ()
+    specs: tuple[MetricSpec, ...] = ()
     if name is None or (isinstance(name, str) and name in METRICS):
-        kinds = find_metrics([name or ORACLE], settings)
+        specs = find_metrics([name or ORACLE], settings)
     if (
-        selecting(kinds, settings)
+        metrics_that_select(specs, settings)
         or name == settings.scorer
         or (name == CAPTIONER and looks)
     ):
@@ -88,15 +85,15 @@ def open_metric(name: Any, settings: Settings, worker: Worker) -> Metric:
             "what selects looks better than it is by its own measure"
         )
         raise ConfigurationError(message)
-    if kinds:
-        (kind,) = kinds
-        if not set(kind.needs) <= set(SEEN) or not kind.higher_is_better:
+    if specs:
+        (spec,) = specs
+        if not set(spec.needs) <= set(SEEN) or not spec.higher_is_better:
             message = (
                 "expected a metric of the image and its prompt, of which more is better, "
-                f"got {name!r}, which is {kind.title}; name another one"
+                f"got {name!r}, which is {spec.title}; name another one"
             )
             raise ConfigurationError(message)
-        (metric,) = open_metrics(kinds, MetricModels(settings=settings, worker=worker))
+        (metric,) = open_metrics(specs, MetricModels(settings=settings, worker=worker))
         return metric
     return _scorer(name, settings, worker)
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.metrics.metric import Measure
+from socratic_agents.lab.metrics.metric import (
+    SEEN,
+    Measure,
+    MetricSpec,
+    Need,
+    only_pocket,
+)
 from socratic_agents.scheduler.worker import Stage
 
 if TYPE_CHECKING:
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ("contrast", "oracle", "sharpness")
 
+ORACLE = "oracle"
+"""The pocket world's own: what the pixels really show."""
 LAPLACE = "variance of the 4-neighbour Laplacian of luma in [0, 255]"
 SPREAD = "standard deviation of luma in [0, 1]"
 
@@ -81,3 +89,28 @@ def _luma(image: Image) -> Any:
     import numpy as np
 
     return np.asarray(image.convert("L"), dtype=np.float64)
+
+
+PIXEL_METRICS = (
+    MetricSpec(
+        name=ORACLE,
+        title="what the pixels of the pocket world really show",
+        needs=SEEN,
+        open=oracle,
+        refuse=only_pocket,
+    ),
+    MetricSpec(
+        name="sharpness",
+        title="how strongly neighbouring pixels differ",
+        needs=(Need.IMAGE,),
+        open=sharpness,
+        higher_is_better=None,
+    ),
+    MetricSpec(
+        name="contrast",
+        title="how far light and dark are apart",
+        needs=(Need.IMAGE,),
+        open=contrast,
+        higher_is_better=None,
+    ),
+)

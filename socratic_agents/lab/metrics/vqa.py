@@ -6,12 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.checklist import Checklist, Question, share_passed
-from socratic_agents.lab.metrics.metric import Measure
+from socratic_agents.lab.metrics.metric import (
+    CAPTIONER,
+    POCKET,
+    SEEN,
+    Measure,
+    MetricSpec,
+    Need,
+)
 from socratic_agents.lab.metrics.scores import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from socratic_agents.config.settings import Settings
     from socratic_agents.lab.metrics.models import MetricModels
     from socratic_agents.lab.metrics.scores import Subject
 
@@ -89,3 +97,36 @@ def _of_row(subject: Subject) -> Sequence[Question]:
 def _of_loop(subject: Subject) -> Sequence[Question]:
     written = subject.history.checklist if subject.history else None
     return written.questions if written else ()
+
+
+def _untaught(settings: Settings) -> str | None:
+    """Refuse a captioner that says no to whatever it was not taught."""
+    if settings.captioner != POCKET:
+        return None
+    return "a question that the pocket captioner was not taught"
+
+
+VQA_METRICS = (
+    MetricSpec(
+        name="p_yes",
+        title="how surely the captioner says that the image shows the prompt",
+        needs=SEEN,
+        open=p_yes,
+        model=lambda _: CAPTIONER,
+        refuse=_untaught,
+    ),
+    MetricSpec(
+        name="dsg",
+        title="share of the row's questions passed, by the captioner",
+        needs=(Need.IMAGE, Need.QUESTIONS),
+        open=dsg,
+        model=lambda _: CAPTIONER,
+    ),
+    MetricSpec(
+        name="checklist",
+        title="share of the loop's own questions passed, by the captioner",
+        needs=(Need.IMAGE, Need.CHECKLIST),
+        open=checklist,
+        model=lambda _: CAPTIONER,
+    ),
+)

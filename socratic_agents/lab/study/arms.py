@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.compare.arms import ARMS, ArmSpec
+from socratic_agents.lab.compare.arms import ARMS, unchanged
 from socratic_agents.lab.study.spec import MOST_IMAGES
 from socratic_agents.lab.study.template_variants import read_bank, variant
 from socratic_agents.runtime.build import check_keys
@@ -101,12 +101,12 @@ def _settings(
     images: int | None,
 ) -> Settings:
     """Return the settings of an arm: its own win, then the shared ones."""
-    policies = [n for n, one in ARMS.items() if one.wrap_agents is ArmSpec.wrap_agents]
     if entry.policy is not None:
-        if entry.policy not in policies:
+        arm = ARMS.find(entry.policy)
+        if arm.wrap_agents is not unchanged:
             message = (
-                f"expected a policy of {', '.join(policies)}, got {entry.policy!r}; "
-                "others run in 'socratic lab compare'"
+                "expected a policy that needs no more than settings, got "
+                f"{entry.policy!r}, which runs in 'socratic lab compare' alone"
             )
             raise ConfigurationError(message)
         most = images or base.max_images
@@ -116,9 +116,8 @@ def _settings(
                 f"{most or 'none'}; write 'budget: {{images: 6}}' into the study"
             )
             raise ConfigurationError(message)
-        one = ARMS[entry.policy]
         own = {**shared, **entry.settings}
-        return one.settings(base, most, own).but(**entry.settings)
+        return arm.settings(base, most, own).but(**entry.settings)
     own = {**shared, **entry.settings}
     if images is not None:
         own["max_images"] = images
@@ -155,5 +154,5 @@ def _template(
 def _told(entry: ArmEntry) -> str:
     """Return what an arm is, where its file does not say."""
     if entry.policy is not None:
-        return ARMS[entry.policy].about if entry.policy in ARMS else ""
+        return ARMS.find(entry.policy).title
     return ", ".join(f"{name} {value}" for name, value in entry.settings.items())

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.lab.metrics.registry import METRICS, find_metrics, selecting
+from socratic_agents.lab.metrics.registry import (
+    METRICS,
+    find_metrics,
+    metrics_that_select,
+)
 from socratic_agents.lab.study.arms import PlannedArm, plan_arm
 from socratic_agents.lab.study.prompts import study_prompts
 from socratic_agents.lab.study.spec import POCKET, Study
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from socratic_agents.core.budget import Budget
-    from socratic_agents.lab.metrics.registry import MetricSpec
+    from socratic_agents.lab.metrics.metric import MetricSpec
     from socratic_agents.lab.study.prompts import StudyPrompt
 
 __all__ = ("StudyPlan", "plan_study")
@@ -153,7 +157,7 @@ def _judges_itself(
     """Refuse a main metric that selects; say which others do."""
     said: dict[str, list[str]] = {}
     for arm in arms:
-        for metric in selecting(metrics, arm.settings):
+        for metric in metrics_that_select(metrics, arm.settings):
             said.setdefault(metric, []).append(arm.name)
     main = metrics[0].name
     if main in said:
