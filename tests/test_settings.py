@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from socratic_agents.agents.registry import find_roles
+from socratic_agents.config.messages import unknown_variables
 from socratic_agents.config.profiles import PRESETS, PROFILES, REVISIONS
-from socratic_agents.config.settings import Settings, unknown_variables
+from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import ConfigurationError, PromptError
 from socratic_agents.core.prompts import validate_prompt

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
-from socratic_agents.config.messages import TOML
-from socratic_agents.config.settings import Settings, unknown_variables
+from socratic_agents.config.messages import TOML, unknown_variables
+from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -91,6 +91,11 @@ class Field:
         return isinstance(self.default, bool)
 
     @property
+    def is_text(self) -> bool:
+        """Whether it is prose: a call takes as long whatever it says."""
+        return self.metavar == "TEXT"
+
+    @property
     def option(self) -> str:
         """What the command line calls it."""
         return f"--{self.name.replace('_', '-')}"

@@ -24,12 +24,16 @@ __all__ = (
     "one_of",
     "public_value",
     "suggestion",
+    "unknown_variables",
 )
 
 PREFIX = "SOCRATIC_"
 """Of the environment variables that are settings."""
 TOML = "socratic.toml"
 """The file of settings in the working directory."""
+
+_ELSEWHERE = {f"{PREFIX}CACHE"}
+"""Variables that are read by others: where measured costs are kept."""
 
 
 def one_of(name: str, names: Iterable[str], what: str) -> str:
@@ -82,6 +86,16 @@ def _came(details: ErrorDetails, name: str) -> str:
     if name in FIELDS and FIELDS[name].secret:
         return ""
     return f", got {one_line(repr(details['input']))[:80]}"
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return ``SOCRATIC_*`` variables that set nothing, each with what to do."""
+    names = {PREFIX + name.upper() for name in FIELDS} | _ELSEWHERE
+    return {
+        name: f"is no setting{suggestion(name.upper(), names)}"
+        for name in sorted(environment)
+        if name.upper().startswith(PREFIX) and name.upper() not in names
+    }
 
 
 def public_value(value: Any) -> Any:

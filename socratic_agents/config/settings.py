@@ -26,6 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from socratic_agents.config.conflicts import conflict
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.messages import (
     PREFIX,
@@ -33,7 +34,6 @@ from socratic_agents.config.messages import (
     error_message,
     one_of,
     public_value,
-    suggestion,
 )
 from socratic_agents.config.profiles import (
     PRESETS,
@@ -52,13 +52,10 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-__all__ = ("FEWEST", "Settings", "unknown_variables")
+__all__ = ("FEWEST", "Settings")
 
 FEWEST = 8
 """Prompts that are refined at the same time at least, where nobody says how many."""
-
-_ELSEWHERE = {f"{PREFIX}CACHE"}
-"""Variables that are read by others: where measured curves are kept."""
 
 _Count = Annotated[int, Field(ge=1)]
 _Few = Annotated[int, Field(ge=1, le=64)]
@@ -253,40 +250,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _agreeing(self) -> Settings:
         """Refuse settings that contradict each other."""
-        most, seeds = self.max_images, self.seeds_per_prompt
-        unfit = not isinstance(self.captioner, str) and not hasattr(
-            self.captioner, "fit"
-        )
         for budget in (self.budget, self.run_budget):
             budget.check(self.prices)
-        models = {n: getattr(self, n) for n in ("generator", "captioner", "scorer")}
-        given = ", ".join(
-            f"{name} {public_value(model)!r}"
-            for name, model in models.items()
-            if not isinstance(model, str | None)
-        )
-        contradictions = {
-            "expected names for workers, which open the models elsewhere, got the "
-            f"object {given}; name it, or leave workers out": self.workers and given,
-            f"expected max_images to be at least seeds_per_prompt ({seeds}), "
-            f"got {most}; raise the one or lower the other": most and most < seeds,
-            "expected a captioner with 'fit' for scorer 'captioner', got "
-            f"{public_value(self.captioner)!r}; give one, or name another scorer": unfit
-            and self.scorer == "captioner",
-            "expected a guidance_scale above 1 for a negative prompt, which has no "
-            f"effect otherwise, got {self.guidance_scale}; raise the one, or leave out "
-            "the other": self.negative_prompt is not None
-            and self.guidance_scale is not None
-            and self.guidance_scale <= 1,
-            "expected an llm that base_url leads to, got 'pocket', which needs no "
-            "server; name one, such as llm='openai:MODEL'": self.base_url
-            and self.llm == "pocket",
-            f"expected a device to offload from, got offload {self.offload!r} on the "
-            "cpu; leave offload out": self.offload and self.device == "cpu",
-        }
-        for message, contradicted in contradictions.items():
-            if contradicted:
-                raise ValueError(message)
+        if message := conflict(self):
+            raise ValueError(message)
         return self
 
     @property
@@ -336,13 +303,3 @@ class Settings(BaseSettings):
         return {
             name: public_value(value) for name, value in self if not FIELDS[name].secret
         }
-
-
-def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return ``SOCRATIC_*`` variables that set nothing, each with what to do."""
-    names = {PREFIX + name.upper() for name in FIELDS} | _ELSEWHERE
-    return {
-        name: f"is no setting{suggestion(name.upper(), names)}"
-        for name in sorted(environment)
-        if name.upper().startswith(PREFIX) and name.upper() not in names
-    }

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from socratic_agents.config.field import Decides, Part
-from socratic_agents.config.fields import FIELDS, TEXT, deciding
+from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
@@ -158,7 +158,7 @@ def _identity(part: ModelName, settings: Settings, device: torch.device) -> str 
     values = {name: getattr(settings, name) for name in names}
     # Of a text it matters whether there is one, not what it says.
     described = [
-        name if FIELDS[name].metavar == TEXT else f"{name}={value}"
+        name if FIELDS[name].is_text else f"{name}={value}"
         for name, value in values.items()
         if value
     ]

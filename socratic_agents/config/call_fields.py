@@ -1,0 +1,217 @@
+"""The part of the table of settings that is about the models' calls.
+
+What is drawn, what the language model is asked, and on which hardware.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from socratic_agents.config.field import Decides, Field, Group, Part
+
+__all__ = ("CALL_FIELDS",)
+
+IMAGE, ROUNDING, CAPTION, SCORE, ANSWER, COST, PLACE, SEARCH, PRIVACY = Decides
+GENERATOR, CAPTIONER, SCORER, LLM = Part
+IMAGE_MODELS = GENERATOR | CAPTIONER | SCORER
+
+_llm = partial(Field, group=Group.LLM, of=LLM)
+_hardware = partial(Field, group=Group.HARDWARE)
+_drawn = partial(
+    Field,
+    group=Group.IMAGE,
+    decides=IMAGE | COST,
+    of=GENERATOR,
+    unset="the pipeline's own",
+    metavar="N",
+    argument=True,
+    in_every_key=True,
+)
+_speed = partial(_hardware, of=GENERATOR, at_opening=True)
+
+CALL_FIELDS: tuple[Field, ...] = (
+    Field(
+        "seed",
+        "Where all noise comes from: the same seed, the same images.",
+        group=Group.IMAGE,
+        decides=SEARCH,
+        default=0,
+        metavar="N",
+    ),
+    _drawn(
+        "image_model",
+        "Model that an images server is asked for.",
+        decides=IMAGE,
+        metavar="NAME",
+        unset="the server's own",
+        argument=False,
+        server=True,
+    ),
+    _drawn(
+        "negative_prompt",
+        "What not to draw, for generators that take a negative prompt; needs "
+        "guidance above 1.",
+        metavar="TEXT",
+        unset="nothing",
+        server=True,
+        at_opening=True,
+        in_every_key=False,
+    ),
+    _drawn("steps", "Denoising steps."),
+    _drawn("guidance_scale", "Strength of the prompt.", metavar="X"),
+    _drawn(
+        "width",
+        "Of the image; a multiple of 8.",
+        metavar="PIXELS",
+        unset="the model's own",
+        server=True,
+    ),
+    _drawn(
+        "height",
+        "Of the image; a multiple of 8.",
+        metavar="PIXELS",
+        unset="the model's own",
+        server=True,
+    ),
+    _llm(
+        "base_url",
+        "Address of an OpenAI-compatible server of the language model.",
+        decides=ANSWER | PRIVACY,
+        in_every_key=True,
+        metavar="URL",
+        unset="the provider's own",
+    ),
+    _llm(
+        "api_key",
+        "Key of the language model and of the images server: SOCRATIC_API_KEY, or "
+        "in Python. It is no option, since options stand in the list of processes.",
+        decides=PRIVACY,
+        unset="the provider's own variable, such as OPENAI_API_KEY",
+        secret=True,
+    ),
+    _llm(
+        "temperature",
+        "Of the language model, from 0 to 2.",
+        decides=ANSWER,
+        in_every_key=True,
+        metavar="X",
+        unset="the model's own",
+    ),
+    _llm(
+        "timeout",
+        "What one request over the network may take.",
+        decides=PLACE,
+        default=60.0,
+        metavar="SECONDS",
+    ),
+    _llm(
+        "llm_concurrency",
+        "Requests to the language model at the same time; others wait, without "
+        "using up their timeout.",
+        decides=PLACE,
+        default=64,
+        metavar="N",
+    ),
+    _llm(
+        "llm_rate",
+        "Requests to the language model a minute, evenly spaced, repeated ones "
+        "included.",
+        decides=PLACE,
+        metavar="PER_MINUTE",
+        unset="no limit",
+    ),
+    _hardware(
+        "device",
+        "Where image models run: cuda:0, mps, cpu; several, with commas, share the "
+        "work.",
+        decides=PLACE,
+        of=IMAGE_MODELS,
+        unset="the best that is there",
+    ),
+    _hardware(
+        "dtype",
+        "Number format of the weights: float32, float16, or bfloat16.",
+        decides=IMAGE | CAPTION | SCORE | COST,
+        of=IMAGE_MODELS,
+        unset="what suits the device",
+        in_every_key=True,
+    ),
+    _hardware(
+        "offload",
+        "What of the generator is kept in main memory while it does not run: model "
+        "(whole models), sequential (layers), or group (groups of layers).",
+        decides=COST | PLACE,
+        of=GENERATOR,
+        unset="nothing",
+    ),
+    _hardware(
+        "quantization",
+        "Of the generator's weights, through bitsandbytes: 4bit, or 8bit.",
+        decides=IMAGE | COST,
+        of=GENERATOR,
+        metavar="BITS",
+        unset="as dtype says",
+        in_every_key=True,
+    ),
+    _hardware(
+        "batching",
+        "What shares a batch: request (whole images), or step (calls of the "
+        "denoiser, so that an image may join others; experimental).",
+        decides=IMAGE,
+        of=GENERATOR,
+        default="request",
+        in_every_key=True,
+    ),
+    _speed(
+        "channels_last",
+        "Keep the generator's weights as tensor cores read them.",
+        decides=ROUNDING | COST,
+        default=False,
+    ),
+    _speed(
+        "compile",
+        "Compile the denoiser: regional (the blocks that it repeats), or full.",
+        decides=IMAGE | COST,
+        unset="run as it is",
+        in_every_key=True,
+    ),
+    _speed(
+        "vae_batch",
+        "Images that are decoded at once.",
+        decides=ROUNDING | COST,
+        metavar="N",
+        unset="the whole batch",
+    ),
+    _hardware(
+        "workers",
+        "Where image models run: process (here, in processes of their own), ray, or "
+        "ray://HOST:PORT; in Python also ProcessWorkers or RayWorkers.",
+        decides=PLACE,
+        of=IMAGE_MODELS,
+        metavar="WHERE",
+        unset="in this process",
+    ),
+    _hardware(
+        "strict",
+        "Give all batches one size, padded with copies: an image is the same to the "
+        "last bit whatever else runs, and a lone one takes longer.",
+        decides=ROUNDING,
+        of=IMAGE_MODELS,
+        default=False,
+    ),
+    _hardware(
+        "in_flight",
+        "Prompts refined at the same time, sharing the models' batches.",
+        decides=PLACE,
+        metavar="N",
+        unset="8, or up to 64 where so many are measured to keep the device busy",
+    ),
+    _hardware(
+        "patience",
+        "After which a call of an image model is taken to be stuck; none: never.",
+        decides=PLACE,
+        default=3600.0,
+        metavar="SECONDS",
+    ),
+)
+"""Image, language model and hardware, in the order of help and docs."""
