@@ -229,15 +229,13 @@ async def test_the_writer_asks_about_the_user_prompt() -> None:
     assert "<user_prompt>a brown dog in snow</user_prompt>" in llm.last_question
 
 
-COUNT = f"questions: expected 3 to {MOST} questions, got "
 WRONG = {
-    "none": (listed(), f"{COUNT}0"),
-    "forty": (listed(*(item(f"Is it {n}?") for n in range(40))), f"{COUNT}40"),
-    "an open question": (
-        listed(item("Is there a dog?"), item("What color is the dog?", 1)),
-        "question 2: expected an English question that yes or no answers",
-    ),
+    "none": (listed(), f"questions: expected 3 to {MOST}, got none"),
     "a statement": (listed(item("The dog is brown.")), "got 'The dog is brown.'"),
+    "an open question": (
+        listed(item("What color is the dog?")),
+        "question 1: expected an English question that yes or no answers",
+    ),
     "no mark": (listed(item("Is there a dog")), "got 'Is there a dog'"),
     "German": (listed(item("Ist da ein Hund?")), "got 'Ist da ein Hund?'"),
     "German, open": (listed(item("Was ist da?")), "got 'Was ist da?'"),
@@ -246,22 +244,6 @@ WRONG = {
     "an empty requirement": (
         listed(item("Is there a dog?", requirement=" \n")),
         "question 1: expected its requirement, got an empty one",
-    ),
-    "a duplicate": (
-        listed(item("Is there a dog?"), item("is there  a DOG?")),
-        "question 2: 'is there a DOG?' is asked twice",
-    ),
-    "a need of nobody": (
-        listed(item("Is there a dog?"), item("Is it brown?", 3)),
-        "question 2: expected needs from 1 to 2, got 3",
-    ),
-    "a need of number 0": (
-        listed(item("Is there a dog?", 0)),
-        "question 1: expected needs from 1 to 1, got 0",
-    ),
-    "a need of itself": (
-        listed(item("Is there a dog?", 1)),
-        "questions: expected needs without a circle, got 1 needs 1",
     ),
     "no list": ({"questions": "Is there a dog?"}, "questions.0: Input should be"),
 }
@@ -289,14 +271,61 @@ async def test_a_list_that_stays_wrong_is_an_error(name: str) -> None:
     assert 2 == len(llm.asked)
 
 
-async def test_a_circle_is_named_as_it_runs() -> None:
-    """Each number needs the one after it, so that the model sees which to cut."""
-    circle = listed(item("Is it 1?", 2), item("Is it 2?", 3), item("Is it 3?", 1))
-    llm = ScriptedChatModel(script=[circle, GOOD])
-    await checklist_writer(llm, WRITER)("a brown dog")
-    told = "1 needs 2 needs 3 needs 1"
-    turned = ("2 needs 3 needs 1 needs 2", "3 needs 1 needs 2 needs 3")
-    assert any(words in llm.last_question for words in (told, *turned))
+async def written(*items: Any) -> dict[str, tuple[int, ...]]:
+    """Return the questions of a list that is used at once, and their parents."""
+    llm = ScriptedChatModel(script=[listed(*items)])
+    questions = (await checklist_writer(llm, WRITER)("a brown dog")).questions
+    assert 1 == len(llm.asked)
+    return {question.text: question.parents for question in questions}
+
+
+FINE = item("Is there a dog?")
+
+
+@pytest.mark.parametrize(
+    ("items", "kept"),
+    [
+        ((FINE, item("What color is it?", 1)), {"Is there a dog?": ()}),
+        ((FINE, item("is there  a DOG?")), {"Is there a dog?": ()}),
+        ((FINE, item("Is it big?", requirement="")), {"Is there a dog?": ()}),
+        (
+            (item("?"), FINE, item("Is it big?", 1, 2)),
+            {"Is there a dog?": (), "Is it big?": (0,)},
+        ),
+        (
+            (FINE, item("Is it big?", 3, 0, -1, 2)),
+            {"Is there a dog?": (), "Is it big?": ()},
+        ),
+        (
+            (item("Is it 1?", 2), item("Is it 2?", 3), item("Is it 3?", 1), FINE),
+            {"Is it 1?": (), "Is it 2?": (), "Is it 3?": (), "Is there a dog?": ()},
+        ),
+        ((item("1. Is there a dog? (Yes or No)"),), {"Is there a dog?": ()}),
+        ((item("- Is there a dog? [yes/no]"),), {"Is there a dog?": ()}),
+    ],
+    ids=[
+        *("an open one", "a duplicate", "no requirement", "a need of a dropped one"),
+        *("needs of nobody", "a circle", "a numbered one", "a list item"),
+    ],
+)
+async def test_one_bad_question_is_dropped_and_not_the_list(
+    items: tuple[Any, ...], kept: dict[str, tuple[int, ...]]
+) -> None:
+    """What is usable is used, without another request."""
+    assert kept == await written(*items)
+
+
+async def test_a_list_that_is_too_long_is_cut() -> None:
+    """The first ones count: they are the plainest."""
+    assert MOST == len(await written(*(item(f"Is it {n}?") for n in range(40))))
+
+
+async def test_a_parroted_instruction_is_no_open_question() -> None:
+    """What is asked where a question fails has to be a question."""
+    parroted = {**item("Is there a dog?"), "instead": "A short open question"}
+    llm = ScriptedChatModel(script=[listed(parroted)])
+    (question,) = (await checklist_writer(llm, WRITER)("a dog")).questions
+    assert "" == question.instead
 
 
 async def test_a_failed_call_of_the_writer_is_no_empty_checklist() -> None:

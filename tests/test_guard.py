@@ -118,6 +118,31 @@ async def test_nothing_may_be_left() -> None:
     assert () == await fidelity_guard(llm, GUARD)(PAST, ("snow",))
 
 
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a dog in snow", check(1, "a dog", "in snow", mended="a dog")),
+        ("one dog; In  Snow!", check(1, "in snow")),
+        ("mud", check(1, "a red hat", mended="a red hat")),
+        ("mud", check(1, "in snow", mended="Mud.")),
+        ("mud", check(1, " ", "?")),
+    ],
+    ids=[
+        "said word for word",
+        "other case",
+        "nobody asked",
+        "its own repair",
+        "blanks",
+    ],
+)
+async def test_only_what_was_asked_for_can_be_lost(
+    prompt: str, said: dict[str, Any]
+) -> None:
+    """Weak models call lost what stands there, or what nobody had asked for."""
+    llm = ScriptedChatModel(script=[checks(said)])
+    assert (prompt,) == await fidelity_guard(llm, GUARD)(PAST, (prompt,))
+
+
 @pytest.mark.parametrize("checklist", [None, Checklist(error="gone"), Checklist()])
 async def test_without_a_checklist_nobody_is_asked(checklist: Checklist | None) -> None:
     """There is nothing to hold a prompt to."""

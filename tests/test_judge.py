@@ -51,10 +51,17 @@ async def test_it_can_be_satisfied() -> None:
     assert Verdict(satisfied=True, reason="so") == verdict
 
 
+async def test_satisfied_with_something_missing_is_not_satisfied() -> None:
+    """A verdict that contradicts itself counts by what it names, and says so."""
+    llm = ScriptedChatModel(script=[said("a dog", satisfied=True)])
+    verdict = await caption_judge(llm, DEFAULT)(history("a dog", drawn("a dog")))
+    reason = "so (called satisfied, with something missing)"
+    assert Verdict(satisfied=False, missing=("a dog",), reason=reason) == verdict
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (said("a dog", satisfied=True), "satisfied is true although missing"),
         (
             {**said(), "satisfied": "so so"},
             "satisfied: Input should be a valid boolean",
@@ -62,10 +69,10 @@ async def test_it_can_be_satisfied() -> None:
         ({**said(), "satisfied": 2}, "satisfied: Input should be a valid boolean"),
         ("Yes, it does.", "no JSON object"),
     ],
-    ids=["contradiction", "a word", "2", "free text"],
+    ids=["a word", "2", "free text"],
 )
 async def test_nothing_is_guessed_from_a_wrong_answer(wrong: Any, told: str) -> None:
-    """A contradiction, a word or a number is no verdict; the model is asked again."""
+    """A word or a number is no verdict; the model is asked again."""
     llm = ScriptedChatModel(script=[wrong, said("a dog")])
     verdict = await caption_judge(llm, DEFAULT)(history("a dog", drawn("a dog")))
     assert verdict.satisfied is False

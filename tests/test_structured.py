@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import AgentError, AnswerError, BudgetError, CallError
 from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import StructuredCaller
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from tests.fakes import ScriptedChatModel, TextModel, ask_structured
 from tests.loopback import Loopback, Reply, chat, error
@@ -109,15 +110,42 @@ async def test_a_wrong_answer_is_shown_with_what_is_wrong(case: str) -> None:
 
 @pytest.mark.parametrize("case", WRONG)
 async def test_what_stays_wrong_is_an_error_with_the_raw_answer(case: str) -> None:
-    """After two validation retries, three requests in all, the error keeps the last words."""
+    """The same words again end the asking; an empty answer may be told twice."""
     reply, told = WRONG[case]
     with Loopback(reply) as server, pytest.raises(AnswerError) as caught:
         await asked(server)
-    assert 3 == len(server.requests)
+    assert (3 if case == "empty" else 2) == len(server.requests)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
     raws = {"empty": "", "a wrong tool call": '{"score": 3}'}
     assert raws.get(case, _content(reply)) == caught.value.raw
+
+
+async def test_other_words_are_shown_twice() -> None:
+    """A model that tries something else gets two more requests, and no third."""
+    llm = ScriptedChatModel(script=["one", "two", "three", "four"])
+    with pytest.raises(AnswerError, match="stayed wrong"):
+        await ask_structured(llm, QUESTION, Answer)
+    assert 3 == len(llm.asked)
+
+
+async def test_a_model_that_never_answers_is_not_shown_its_mistakes_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After three answers that stayed wrong it is said once, in the model's words."""
+    good = {"reason": "r", "score": 3}
+    wrong = [f"words {n}" for n in range(9)]
+    llm = ScriptedChatModel(script=[*wrong, "no more", good, "again", good])
+    ask = StructuredCaller(llm, Answer)
+    for _ in range(4):
+        with pytest.raises(AnswerError):
+            await ask(QUESTION)
+    assert 10 == len(llm.asked)
+    (record,) = caplog.records
+    assert "3 answers in a row stayed wrong as Answer" in record.message
+    assert record.message.endswith("It wrote: words 8")
+    assert 3 == (await ask(QUESTION)).score
+    assert 3 == (await ask(QUESTION)).score, "a right one is worth repairs again"
 
 
 def _content(reply: Reply) -> str:

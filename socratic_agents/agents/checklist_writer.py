@@ -33,6 +33,11 @@ YES_OR_NO = re.compile(
 Not "was": an image is asked about as it is, and in German that word means "what".
 """
 
+_AROUND = re.compile(
+    r"^\s*(?:\d+[.)]|[-*])\s*|\s*[(\[]\s*yes\b[^)\]]*[)\]]\s*$", re.IGNORECASE
+)
+"""A number before a question, and "(yes or no)" after it."""
+
 VALIDATION_RETRIES = 1
 """How often a wrong list of questions or answers is shown to the model again."""
 
@@ -73,10 +78,10 @@ def checklist_writer(
 ) -> Callable[[str], Awaitable[Checklist]]:
     """Return the writer of checklists: user prompt -> the questions about it.
 
-    The template may use one variable: ``user_prompt``. A list that is empty, longer
-    than ``MOST``, says something twice, has a question that is not to be answered by
-    yes or no in English, or has needs that lead nowhere or in a circle, is shown to
-    the model once.
+    The template may use one variable: ``user_prompt``. A question that is not to be
+    answered by yes or no in English, that has no requirement, or that was asked before,
+    is dropped, and so are needs that lead nowhere or in a circle, and questions beyond
+    ``MOST``. A list of which nothing is left is shown to the model once.
 
     Args:
         llm: Any LangChain chat model.
@@ -104,54 +109,81 @@ def checklist_writer(
 
 
 def _ordered(said: Questions) -> tuple[Question, ...]:
-    """Return the questions, parents first, or raise what is wrong with them."""
-    items = said.questions
-    if not 1 <= len(items) <= MOST:
-        message = f"questions: expected 3 to {MOST} questions, got {len(items)}"
+    """Return the usable questions, parents first, or raise what is wrong with all."""
+    items: dict[int, _Item] = {}
+    faults: list[str] = []
+    for number, item in enumerate(said.questions, start=1):
+        clean = _cleaned(item)
+        fault = _fault(clean, [one.question for one in items.values()])
+        if fault:
+            faults.append(f"question {number}: {fault}")
+        elif len(items) < MOST:
+            items[number] = clean
+    if not items:
+        message = "; ".join(faults[:2]) or f"questions: expected 3 to {MOST}, got none"
         raise ValueError(message)
-    texts = [printable_line(item.question) for item in items]
-    for number, (item, text) in enumerate(zip(items, texts, strict=True), start=1):
-        if not YES_OR_NO.fullmatch(text):
-            message = (
-                f"question {number}: expected an English question that yes or no "
-                f"answers, such as 'Is there a cat?', got {text!r}"
-            )
-            raise ValueError(message)
-        if not printable_line(item.requirement):
-            message = f"question {number}: expected its requirement, got an empty one"
-            raise ValueError(message)
-        if text.casefold() in {t.casefold() for t in texts[: number - 1]}:
-            message = f"question {number}: {text!r} is asked twice"
-            raise ValueError(message)
-        for need in item.needs:
-            if not 1 <= need <= len(items):
-                message = (
-                    f"question {number}: expected needs from 1 to {len(items)}, got "
-                    f"{need}"
-                )
-                raise ValueError(message)
-    graph = {number: item.needs for number, item in enumerate(items, start=1)}
-    sorter = graphlib.TopologicalSorter(graph)
-    try:
-        sorter.prepare()
-    except graphlib.CycleError as problem:
-        circle = " needs ".join(map(str, reversed(problem.args[1])))
-        message = f"questions: expected needs without a circle, got {circle}"
-        raise ValueError(message) from problem
-    order: list[int] = []
-    free: list[int] = []
-    while sorter.is_active():
-        # Children after their parents, and otherwise in the model's own order.
-        free = sorted([*free, *sorter.get_ready()])
-        order.append(free.pop(0))
-        sorter.done(order[-1])
+    graph = {
+        number: [need for need in item.needs if need in items and need != number]
+        for number, item in items.items()
+    }
+    order = _parents_first(graph)
     places = {number: place for place, number in enumerate(order)}
     return tuple(
         Question(
-            text=texts[number - 1],
-            requirement=printable_line(items[number - 1].requirement),
+            text=items[number].question,
+            requirement=items[number].requirement,
             parents=tuple(sorted({places[need] for need in graph[number]})),
-            instead=printable_line(items[number - 1].instead),
+            instead=items[number].instead,
         )
         for number in order
     )
+
+
+def _cleaned(item: _Item) -> _Item:
+    """Return a question without what weak models write around it."""
+    question = _AROUND.sub("", printable_line(item.question))
+    instead = printable_line(item.instead)
+    return item.model_copy(
+        update={
+            "question": question,
+            "requirement": printable_line(item.requirement),
+            # A parroted instruction is no question.
+            "instead": instead if instead.endswith("?") else "",
+        }
+    )
+
+
+def _fault(item: _Item, before: list[str]) -> str | None:
+    """Return what is wrong with a question, if anything is."""
+    if not YES_OR_NO.fullmatch(item.question):
+        return (
+            "expected an English question that yes or no answers, such as 'Is there a "
+            f"cat?', got {item.question!r}"
+        )
+    if not item.requirement:
+        return "expected its requirement, got an empty one"
+    if item.question.casefold() in {text.casefold() for text in before}:
+        return f"{item.question!r} is asked twice"
+    return None
+
+
+def _parents_first(graph: dict[int, list[int]]) -> list[int]:
+    """Return the numbers with children after their parents, else in the model's order.
+
+    Where needs lead in a circle, those of its questions are forgotten, in place.
+    """
+    while True:
+        sorter = graphlib.TopologicalSorter(graph)
+        try:
+            sorter.prepare()
+            break
+        except graphlib.CycleError as problem:
+            for number in problem.args[1]:
+                graph[number] = []
+    order: list[int] = []
+    free: list[int] = []
+    while sorter.is_active():
+        free = sorted([*free, *sorter.get_ready()])
+        order.append(free.pop(0))
+        sorter.done(order[-1])
+    return order

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,7 +88,11 @@ def fidelity_guard(
                 raise ValueError(message)
 
         said = await ask(template.filled(offer), check=complete)
-        return {one.number: _without_blanks(one) for one in said.checks}
+        asked = [question.requirement for question in questions]
+        return {
+            one.number: _plausible(one, prompts[one.number - 1], asked)
+            for one in said.checks
+        }
 
     async def guard(history: History, prompts: tuple[str, ...]) -> tuple[str, ...]:
         if history.checklist is None or not history.checklist.questions:
@@ -113,8 +118,28 @@ def fidelity_guard(
     return guard
 
 
-def _without_blanks(check: _Check) -> _Check:
-    return check.model_copy(update={"lost": list(filter(str.strip, check.lost))})
+def _plausible(check: _Check, prompt: str, requirements: Sequence[str]) -> _Check:
+    """Return a check with the losses that there can be.
+
+    Weak models call lost what stands in the prompt word for word, or what nobody asked
+    for; and a prompt that is its own repair has lost nothing.
+    """
+    words, asked = _folded(prompt), [_folded(one) for one in requirements]
+    lost = [
+        one
+        for one in check.lost
+        if (said := _folded(one))
+        and f" {said} " not in f" {words} "
+        and any(said in one or one in said for one in asked)
+    ]
+    if _folded(check.mended) == words:
+        lost = []
+    return check.model_copy(update={"lost": lost})
+
+
+def _folded(text: str) -> str:
+    """Return the words of a text, for comparison."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 GUARDS: Registry[GuardSpec] = Registry(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.agents.attempts import attempt, attempts
 from socratic_agents.agents.images import BELOW, with_images
@@ -57,14 +57,6 @@ class Judgement(BaseModel):
         )
     )
     satisfied: bool = Field(description="True only if nothing is missing.")
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        """Refuse a verdict that contradicts itself."""
-        if self.satisfied and self.missing:
-            message = "satisfied is true although missing is not empty"
-            raise ValueError(message)
-        return self
 
 
 def caption_judge(
@@ -236,10 +228,14 @@ async def _ask_verdict(
         CallError: If the call itself failed for good.
     """
     said = await ask(messages)
+    missing, reason = tuple(filter(None, map(str.strip, said.missing))), said.reason
+    if said.satisfied and missing:
+        # Small models say so in most of their verdicts; what they name is what they saw.
+        reason = f"{reason.strip()} (called satisfied, with something missing)"
     return Verdict(
-        satisfied=said.satisfied,
-        missing=tuple(filter(None, map(str.strip, said.missing))),
-        reason=said.reason.strip(),
+        satisfied=said.satisfied and not missing,
+        missing=missing,
+        reason=reason.strip(),
     )
 
 

@@ -163,7 +163,7 @@ def optimizer(
             "number_of_prompts": str(prompts),
             "max_words": None if max_words is None else str(max_words),
         }
-        tried = [history.user_prompt, *(c.prompt for c in history.candidates)]
+        tried = _tried(history)
 
         def fresh(rewrites: Rewrites) -> tuple[str, ...]:
             written = [rewrite.prompt for rewrite in rewrites.prompts]
@@ -177,6 +177,16 @@ def optimizer(
         return await _guarded(history, kept, guard, max_words) if guard else kept
 
     return optimize
+
+
+def _tried(history: History) -> list[str]:
+    """Return what is no new prompt: what was drawn, and what was said about it.
+
+    Weak models send a caption, or what is missing, back as a prompt.
+    """
+    drawn = history.candidates
+    said = [*(c.caption or "" for c in drawn), *_missing(history)]
+    return [history.user_prompt, *(c.prompt for c in drawn), *said]
 
 
 def _missing(history: History) -> list[str]:

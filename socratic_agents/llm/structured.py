@@ -7,6 +7,7 @@ model together with what is wrong with it, here. A network error is the matter o
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -19,6 +20,7 @@ from socratic_agents.core.errors import (
     CallError,
     SocraticError,
 )
+from socratic_agents.core.text import printable_line
 from socratic_agents.llm.answers import SHOWN, UnreadableError, mistakes_in, read_answer
 from socratic_agents.llm.cache import current_cache
 from socratic_agents.llm.failures import (
@@ -49,12 +51,18 @@ if TYPE_CHECKING:
 
 __all__ = ("StructuredCaller",)
 
+_log = logging.getLogger(__name__)
+
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 VALIDATION_RETRIES = 2
 """How often a wrong answer is shown to the model again."""
 MOST_REQUESTS = 1 + VALIDATION_RETRIES
 """Of one call, without those that are repeated after network errors."""
+MOST_FAILURES = 3
+"""Answers in a row that stayed wrong, after which wrong ones are not shown again."""
+QUOTED = 200
+"""Characters of the model's own words in the log."""
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 """How providers say that an answer was cut off."""
 
@@ -89,6 +97,7 @@ class StructuredCaller(Generic[AnswerT]):
             retries or RetryPolicy(),
         )
         self._methods: dict[str, StructuredMethod | None] = {}
+        self._failures = 0
 
     async def __call__(
         self,
@@ -118,19 +127,23 @@ class StructuredCaller(Generic[AnswerT]):
         from langchain_core.messages import AIMessage, HumanMessage
 
         sent, left = list(messages), self._validation_retries
+        if self._failures >= MOST_FAILURES:
+            left = 0  # it was never of any use
+        before = ""
         while True:
             method, reply = await self._reply(sent)
             try:
-                return self._read(method, reply, check)
+                answer = self._read(method, reply, check)
             except _Mistake as mistake:
-                if left <= 0:
+                if left <= 0 or reply.written == before != "":
+                    self._note_failure(reply)
                     message = (
                         f"expected {self._answer.__name__} of the language model, got "
                         f"an answer that stayed wrong ({mistake}); use a more capable "
                         "model or a simpler template"
                     )
                     raise AnswerError(message, raw=reply.written) from mistake
-                left -= 1
+                left, before = left - 1, reply.written
                 sent += [
                     # Some providers refuse a message without text.
                     AIMessage(reply.written[:SHOWN] or "(empty)"),
@@ -139,6 +152,21 @@ class StructuredCaller(Generic[AnswerT]):
                         "full, in the form that was asked for."
                     ),
                 ]
+            else:
+                self._failures = 0
+                return answer
+
+    def _note_failure(self, reply: Reply) -> None:
+        """Count an answer that stayed wrong; say once what the model writes."""
+        self._failures += 1
+        if self._failures == MOST_FAILURES:
+            _log.warning(
+                "%d answers in a row stayed wrong as %s; the next ones are not shown to "
+                "the language model again. It wrote: %s",
+                MOST_FAILURES,
+                self._answer.__name__,
+                printable_line(reply.written)[:QUOTED] or "(nothing)",
+            )
 
     async def _reply(self, messages: list[BaseMessage]) -> tuple[str, Reply]:
         """Return a method and the reply to it, by the strictest that the server knows.
