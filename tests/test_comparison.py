@@ -248,7 +248,10 @@ def test_an_arm_is_run_once() -> None:
     [
         (0.1, "default is above best_of_n: oracle +0.0995 on average"),
         (-0.1, "default is below best_of_n: oracle -0.1005 on average"),
-        (0.0, "default cannot be told apart from best_of_n: oracle -0.0005 on average"),
+        (
+            0.0,
+            "default cannot be distinguished from best_of_n: oracle -0.0005 on average",
+        ),
     ],
 )
 def test_findings_whichever_way(by: float, said: str) -> None:
@@ -271,7 +274,7 @@ def test_a_finding_needs_more_than_an_interval() -> None:
     low = shown.differences["default"].low
     assert low is not None
     assert low > 0
-    assert finding.startswith("default cannot be told apart from best_of_n")
+    assert finding.startswith("default cannot be distinguished from best_of_n")
     assert finding.endswith("5 won, 35 tied, 0 lost; too few differ to tell.")
 
 
@@ -279,7 +282,7 @@ def test_a_finding_of_one_pair_has_no_interval() -> None:
     """One prompt gives a figure, and no interval."""
     shown = comparison(arm("best_of_n", [0.5]), arm("default", [0.75]))
     assert (
-        "default cannot be told apart from best_of_n: oracle +0.2500 on average; "
+        "default cannot be distinguished from best_of_n: oracle +0.2500 on average; "
         "1 won, 0 tied, 0 lost."
     ) == findings(shown)[0]
 
@@ -298,7 +301,7 @@ def test_without_pairs_there_is_no_finding() -> None:
     [
         (0.1, "is above", "contradicts"),
         (-0.1, "is below", "repeats"),
-        (0.0, "cannot be told apart from", "neither repeats nor contradicts"),
+        (0.0, "cannot be distinguished from", "neither repeats nor contradicts"),
     ],
 )
 def test_the_predecessors_finding(name: str, by: float, said: str, meant: str) -> None:
@@ -508,7 +511,7 @@ def test_the_page_is_complete() -> None:
         "judged by oracle",
         "compared with best_of_n",
         "default +0.1",
-        "not told apart",
+        "not distinguished",
         "default 1 no route",
         "seed 7",
         "socratic lab compare prompts.txt",

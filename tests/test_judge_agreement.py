@@ -49,7 +49,7 @@ def test_the_best_is_named_and_its_equals_with_it() -> None:
     ]
     said = agreement_sentence(judges, question="match")
     assert "match: best deserves trust most" in said
-    assert "of 40 pairs that both decide; near cannot be told apart from it" in said
+    assert "of 40 pairs that both decide; near cannot be distinguished from it" in said
     assert "no better than a coin: coin." in said
 
 
@@ -58,7 +58,7 @@ def test_no_judge_is_better_than_a_coin() -> None:
     said = agreement_sentence(
         [judge_agreement("coin", [1.0, -1.0] * 20)], question="match"
     )
-    assert "match: no automatic judge can be told apart from a coin." == said
+    assert "match: no automatic judge differs significantly from chance." == said
 
 
 @given(st.lists(st.floats(-1, 1)), st.integers(0, 9))

@@ -424,7 +424,7 @@ async def test_a_request_without_room_is_not_sent(case: str) -> None:
     assert (most, 3) == (len(llm.asked), meter.llm_calls)
     assert str(caught.value) == (
         "expected room in the budget for another request to the language model, got "
-        "3 of 3 llm_calls; raise the budget to go on"
+        "3 of 3 llm_calls; raise the budget to continue"
     )
     assert caught.value.__cause__ is None
 

@@ -127,7 +127,7 @@ def test_even_answers_say_so() -> None:
     assert said.arm is None
     assert said.alpha is None
     first, second = results.findings()[:2]
-    assert "ours cannot be told apart from theirs" in first
+    assert "ours cannot be distinguished from theirs" in first
     assert "too few pairs are decided" in second
 
 

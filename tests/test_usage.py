@@ -117,7 +117,7 @@ def test_a_wait_may_go_past_the_end() -> None:
         meter.expect_room(within=90)
     assert str(caught.value) == (
         "expected room in the budget for another request to the language model, got "
-        "90.0 of 60 seconds after a wait of 90.0 s; raise the budget to go on"
+        "90.0 of 60 seconds after a wait of 90.0 s; raise the budget to continue"
     )
     assert meter.spent() is None
 

@@ -113,7 +113,7 @@ class UsageMeter:
             wait = f" after a wait of {within:.1f} s" if within else ""
             message = (
                 "expected room in the budget for another request to the language "
-                f"model, got {limit}{wait}; raise the budget to go on"
+                f"model, got {limit}{wait}; raise the budget to continue"
             )
             raise BudgetError(message)
 

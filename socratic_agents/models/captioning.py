@@ -164,7 +164,7 @@ class Captioner:
                 captions[index] = caption
                 continue
             message = (
-                f"expected a caption that tells of its image, but {fault}, at the "
+                f"expected a caption that describes its image, but {fault}, at the "
                 "second try too; use another captioner, or another seed"
             )
             captions[index] = CandidateError(Status.CAPTION_FAILED, message)

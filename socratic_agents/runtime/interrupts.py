@@ -105,8 +105,8 @@ class Interruption:
             return
         self._begin(number)
         self._tell(
-            f"interrupted: what is in flight may end within {GRACE:g} s; once more to "
-            "end at once"
+            f"interrupted: calls in flight may finish within {GRACE:g} s; interrupt "
+            "again to stop at once"
         )
         task.get_loop().call_later(GRACE, task.cancel)
 

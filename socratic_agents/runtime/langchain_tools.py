@@ -209,7 +209,7 @@ class RefinePrompt(_ImageTool):
         name, block = self._show(best.image)
         text = (
             f"Image {name}: drawn from {best.prompt!r} with seed {best.seed}. It shows: "
-            f"{best.caption or 'nobody could say what'}. Ended after "
+            f"{best.caption or 'no caption'}. Ended after "
             f"{refinement.usage.images} images: {refinement.stop}."
         )
         return text, block

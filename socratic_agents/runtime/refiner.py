@@ -126,7 +126,7 @@ class Refiner(Runnable[str, Refinement]):
         with self._lock:
             if self._worker is not None:
                 message = (
-                    "expected to be told of a run before the models are opened, got "
+                    "expected a run before the models are opened, got "
                     "an open refiner; call remember first"
                 )
                 raise ConfigurationError(message)

@@ -82,7 +82,7 @@ def _content(file: BinaryIO, kind: bytes, length: int, name: str) -> bytes:
 def _whole(file: BinaryIO, length: int, name: str) -> bytes:
     content = file.read(length)
     if len(content) < length:
-        message = f"expected a whole PNG file, got {name}, which ends too soon"
+        message = f"expected a whole PNG file, got {name}, which is truncated"
         raise ConfigurationError(message)
     return content
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ("comparison_json", "findings", "warnings")
 
-RELATION = {1: "is above", 0: "cannot be told apart from", -1: "is below"}
+RELATION = {1: "is above", 0: "cannot be distinguished from", -1: "is below"}
 """Sign of a difference to what it says."""
 
 REPEATED = {1: "contradicts", 0: "neither repeats nor contradicts", -1: "repeats"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ("comparison_html",)
 
-STANDINGS = {1: "above", 0: "not told apart", -1: "below"}
+STANDINGS = {1: "above", 0: "not distinguished", -1: "below"}
 """Sign of a difference to the words beside its bar."""
 
 

@@ -86,7 +86,7 @@ class StudyFolder:
             changed = [name for name in DECIDES if old.get(name) != new[name]]
             if changed:
                 message = (
-                    f"expected the study with which {self.path} was begun, got other "
+                    f"expected the study with which {self.path} was started, got other "
                     f"{' and '.join(changed)}; run the same one, or choose another "
                     "folder"
                 )

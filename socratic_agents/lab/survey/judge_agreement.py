@@ -84,12 +84,12 @@ def agreement_sentence(judges: Sequence[JudgeAgreement], *, question: str) -> st
         reverse=True,
     )
     if not better:
-        return f"{question}: no automatic judge can be told apart from a coin."
+        return f"{question}: no automatic judge differs significantly from chance."
     best, *others = better
     near = [o.metric for o in others if (o.high or 0.0) >= (best.accuracy or 0.0)]
     said = f"{question}: {best.metric} deserves trust most, {_told(best)}"
     if near:
-        said += f"; {', '.join(near)} cannot be told apart from it"
+        said += f"; {', '.join(near)} cannot be distinguished from it"
     worse = [judge.metric for judge in known if judge.standing <= 0]
     if worse:
         said += f"; no better than a coin: {', '.join(worse)}"

@@ -276,7 +276,7 @@ def _findings(said: QuestionResult) -> Iterator[str]:
             first, second, won, lost = second, first, lost, won
         apart = one.low is not None and one.high is not None
         apart = apart and not one.low <= 0.5 <= one.high  # type: ignore[operator]
-        standing = "is above" if apart else "cannot be told apart from"
+        standing = "is above" if apart else "cannot be distinguished from"
         yield (
             f"{said.question}: {first} {standing} {second}: {won} prompts won, "
             f"{one.tied} tied, {lost} lost, {one.votes} answers."
