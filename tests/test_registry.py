@@ -9,6 +9,7 @@ import pytest
 
 from socratic_agents.config.registry import PluginWarning, Registry
 from socratic_agents.core.errors import ConfigurationError
+from tests import plugins
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,21 +27,18 @@ def registry(group: str | None = GROUP) -> Registry[Tool]:
     return Registry("a tool", (Tool("saw"), Tool("hammer")), spec=Tool, group=group)
 
 
+TOOLS = """
+from tests.test_registry import Tool
+
+DRILL = Tool('drill')
+MISNAMED = Tool('file')
+NOTHING = None
+"""
+
+
 def install(folder: Path, package: str, **entries: str) -> None:
-    """Lay down a distribution with entry points, as pip would."""
-    info = folder / f"{package}-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Name: {package}\nVersion: 1.0\n", "utf-8")
-    lines = "".join(f"{name} = {place}\n" for name, place in entries.items())
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}", "utf-8")
-    (folder / f"{package}_tools.py").write_text(
-        "from dataclasses import replace\n"
-        "from tests.test_registry import Tool\n"
-        "DRILL = Tool('drill')\n"
-        "MISNAMED = Tool('file')\n"
-        "NOTHING = None\n",
-        "utf-8",
-    )
+    """Lay down a distribution whose entry points are tools."""
+    plugins.install(folder, package, {f"{package}_tools": TOOLS}, {GROUP: entries})
 
 
 @pytest.fixture

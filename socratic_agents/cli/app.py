@@ -1,4 +1,4 @@
-"""The command line: ``socratic refine | batch | report | bench | doctor | lab``.
+"""The command line: ``socratic refine | batch | report | bench | doctor | plugins | lab``.
 
 Machine output goes to stdout and nothing else does. Exit codes: 0 done, 1 some
 prompts failed, 2 wrong usage or configuration, 130 interrupted, 143 terminated.
@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from socratic_agents.cli.bench import benches
 from socratic_agents.cli.lab.compare import lab
+from socratic_agents.cli.plugins import register as register_plugins
 from socratic_agents.cli.refine import Context
 from socratic_agents.cli.refine import register as register_refine
 from socratic_agents.cli.replay import register as register_replay
@@ -50,6 +51,7 @@ app.add_typer(benches, name="bench")
 register_refine(app)
 register_show(app)
 register_replay(app)
+register_plugins(app)
 
 
 def main(

@@ -74,7 +74,7 @@ class Registry(Mapping[str, Spec]):
         self.kind, self.group = kind, group
         self._spec = spec
         self._own = {entry.name: entry for entry in own}
-        self._loaded: dict[str, Listed[Spec]] = {}
+        self._loaded: dict[EntryPoint, Listed[Spec]] = {}
 
     def __getitem__(self, name: str) -> Spec:
         if name in self._own:
@@ -136,7 +136,7 @@ class Registry(Mapping[str, Spec]):
 
     def _load(self, point: EntryPoint) -> Listed[Spec]:
         """Return another package's entry; one that fails is a warning that names it."""
-        if point.name not in self._loaded:
+        if point not in self._loaded:
             entry, error = None, None
             try:
                 entry = self._checked(point.name, point.load())
@@ -147,10 +147,10 @@ class Registry(Mapping[str, Spec]):
                     f"{error}"
                 )
                 warnings.warn(message, PluginWarning, stacklevel=2)
-            self._loaded[point.name] = Listed(
+            self._loaded[point] = Listed(
                 name=point.name, package=_package(point), entry=entry, error=error
             )
-        return self._loaded[point.name]
+        return self._loaded[point]
 
     def _checked(self, name: str, entry: object) -> Spec:
         if not isinstance(entry, self._spec):
