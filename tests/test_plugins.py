@@ -164,8 +164,8 @@ def test_plugins_lists_all_with_their_packages(
     """For people one line each, for programs as JSON."""
     assert 0 == main(["plugins"])
     out = capsys.readouterr().out
-    assert "judge      mine       plug 1.0         Anything will do.\n" in out
-    assert "judge      caption    socratic_agents  A language model comp" in out
+    assert "judge                mine           plug 1.0         Anything will do.\n" in out
+    assert "judge                caption        socratic_agents  A language model comp" in out
     assert 0 == main(["plugins", "--json"])
     rows = json.loads(capsys.readouterr().out)
     assert {

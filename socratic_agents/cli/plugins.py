@@ -26,6 +26,9 @@ REGISTRIES = (
     "agents.optimizer:OPTIMIZERS",
     "agents.guard:GUARDS",
     "agents.checklist_answerers:ANSWERERS",
+    "runtime.generators:GENERATORS",
+    "runtime.captioners:CAPTIONERS",
+    "runtime.open_models:SCORERS",
 )
 """Where each one is, below ``socratic_agents``; imported when they are listed."""
 
