@@ -29,6 +29,9 @@ REGISTRIES = (
     "runtime.generators:GENERATORS",
     "runtime.captioners:CAPTIONERS",
     "runtime.open_models:SCORERS",
+    "lab.metrics.registry:METRICS",
+    "lab.compare.arms:ARMS",
+    "lab.datasets.catalog:PROMPT_SETS",
 )
 """Where each one is, below ``socratic_agents``; imported when they are listed."""
 
