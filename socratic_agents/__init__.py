@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from socratic_agents.agents.search.default import DefaultSearch
     from socratic_agents.config.settings import Settings
     from socratic_agents.config.workers import ProcessWorkers, RayWorkers
     from socratic_agents.core.errors import SocraticError
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
         StopReason,
         Verdict,
     )
-    from socratic_agents.core.loop import Agents, Event, EventKind, refine_prompt
+    from socratic_agents.core.loop import (
+        Agents,
+        Event,
+        EventKind,
+        Limits,
+        refine_prompt,
+    )
     from socratic_agents.core.outcome import Failure, Refinement, Usage
     from socratic_agents.runtime.langchain_tools import image_tools
     from socratic_agents.runtime.refiner import (
@@ -35,10 +42,12 @@ if TYPE_CHECKING:
 __all__ = (
     "Agents",
     "Candidate",
+    "DefaultSearch",
     "Event",
     "EventKind",
     "Failure",
     "History",
+    "Limits",
     "ProcessWorkers",
     "RayWorkers",
     "Refinement",
@@ -59,6 +68,7 @@ __all__ = (
 )
 
 _HOMES = {
+    "agents.search.default": ("DefaultSearch",),
     "core.errors": ("SocraticError",),
     "core.history": (
         "Candidate",
@@ -69,7 +79,7 @@ _HOMES = {
         "Verdict",
     ),
     "core.outcome": ("Failure", "Refinement", "Usage"),
-    "core.loop": ("Agents", "Event", "EventKind", "refine_prompt"),
+    "core.loop": ("Agents", "Event", "EventKind", "Limits", "refine_prompt"),
     "runtime.refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
     "config.settings": ("Settings",),
     "storage.run_directory": ("RunDirectory",),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from PIL import Image
 
+from socratic_agents.agents.search.classic import ClassicSearch
+from socratic_agents.agents.search.default import DefaultSearch
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, CandidateError
 from socratic_agents.core.history import (
@@ -18,11 +20,11 @@ from socratic_agents.core.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.core.loop import Agents
+from socratic_agents.core.loop import Agents, Event, Limits, refine_prompt
 from socratic_agents.core.outcome import Receipt, Refinement, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 texts = st.text(max_size=20)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -261,6 +263,26 @@ class Cast:
             message = "the selector mumbled"
             raise AnswerError(message)
         return choice
+
+
+async def refine_in_rounds(
+    user_prompt: str,
+    agents: Agents,
+    *,
+    seeds: Iterator[int],
+    fresh_noise: bool = False,
+    on_event: Callable[[Event], None] = lambda _: None,
+    **facts: Any,
+) -> Refinement:
+    """Refine by the default search, or the classic one; the rest are limits."""
+    names = {field.name for field in fields(DefaultSearch)} & facts.keys()
+    of_search = {name: facts.pop(name) for name in names}
+    kind = ClassicSearch if fresh_noise else DefaultSearch
+    search = kind(seeds=lambda: seeds, **of_search)
+    limits = Limits(**facts)
+    return await refine_prompt(
+        user_prompt, agents, search, limits=limits, on_event=on_event
+    )
 
 
 def _table(entries: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:

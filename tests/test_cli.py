@@ -33,7 +33,7 @@ from socratic_agents.core.errors import (
     UnknownWordError,
 )
 from socratic_agents.core.history import History, Status, Verdict
-from socratic_agents.core.loop import Agents, Event, refine_prompt
+from socratic_agents.core.loop import Agents, Event
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.core.prompts import (
     PromptLine,
@@ -41,6 +41,7 @@ from socratic_agents.core.prompts import (
     sanitize_for_terminal,
     validate_prompt,
 )
+from tests.strategies import refine_in_rounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -119,7 +120,7 @@ class SmallRefiner:
             optimize=optimize,
             select=select,
         )
-        refinement = await refine_prompt(
+        refinement = await refine_in_rounds(
             prompt,
             agents,
             rounds=self.settings.rounds,

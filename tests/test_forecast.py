@@ -22,10 +22,11 @@ from socratic_agents.core.budget import Budget
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status, Verdict
-from socratic_agents.core.loop import Agents, refine_prompt
+from socratic_agents.core.loop import Agents
 from socratic_agents.llm.usage import UsageMeter
 from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.receipt import draw_receipt
+from tests.strategies import refine_in_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,7 +124,7 @@ def run(settings: Settings, rewrites: list[int], *, broken: bool = False) -> Usa
     limits = [settings.max_images, settings.budget.images]
 
     async def refined() -> None:
-        refinement = await refine_prompt(
+        refinement = await refine_in_rounds(
             "a cat",
             agents,
             rounds=settings.rounds,

@@ -26,10 +26,9 @@ from socratic_agents.core.errors import (
     CallError,
     TemplateError,
 )
-from socratic_agents.core.loop import refine_prompt
 from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, history
-from tests.strategies import Cast, Script
+from tests.strategies import Cast, Script, refine_in_rounds
 
 if TYPE_CHECKING:
     from socratic_agents.core.history import History
@@ -297,7 +296,7 @@ async def test_where_no_rewrite_is_faithful_the_incumbent_is_drawn_again() -> No
         optimize=optimizer(llm, OPTIMIZER, guard=_nothing),
     )
     async with asyncio.timeout(20):
-        outcome = await refine_prompt(
+        outcome = await refine_in_rounds(
             "a cat", agents, rounds=3, seeds=itertools.count(7)
         )
     assert [("a cat", 7), ("a cat", 8), ("a cat", 9)] == [

@@ -41,7 +41,7 @@ RANKS: dict[str, int] = {
 UPWARD = {("socratic_agents.core.outcome", "socratic_agents.report.html")}
 """Imports that run upward all the same: a refinement shows itself in a notebook."""
 
-LOOP_NEEDS = {"checklist", "concurrency", "errors", "history", "outcome"}
+LOOP_NEEDS = {"checklist", "concurrency", "errors", "history", "outcome", "search"}
 """All of the package ``core`` that the loop may know; of other packages, nothing."""
 
 MOST_MODULES = 20

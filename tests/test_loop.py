@@ -26,6 +26,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from socratic_agents.agents.search.rounds import UNLUCKY
 from socratic_agents.core.checklist import (
     Answer,
     Checklist,
@@ -47,9 +48,9 @@ from socratic_agents.core.history import (
     StopReason,
     Verdict,
 )
-from socratic_agents.core.loop import UNLUCKY, Agents, Event, EventKind, refine_prompt
+from socratic_agents.core.loop import Agents, Event, EventKind
 from socratic_agents.core.outcome import Refinement
-from tests.strategies import Cast, Script, scripts
+from tests.strategies import Cast, Script, refine_in_rounds, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def _run(
     cast = cast or Cast(script)
 
     async def play() -> Refinement:
-        return await refine_prompt(
+        return await refine_in_rounds(
             "a cat",
             cast.agents(),
             seeds=itertools.count(7),
@@ -291,26 +292,30 @@ def test_a_spent_budget_is_a_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spent", "asked"), [([True], 0), ([False, True], 1), ([False, False, True], 1)]
+    ("last", "written", "drawn"),
+    [(("generate", 1), 0, 1), (("optimize", 1), 1, 1), (("generate", 2), 1, 2)],
 )
 def test_what_is_spent_ends_the_loop_before_new_work(
-    spent: list[bool], asked: int
+    last: tuple[str, int], written: int, drawn: int
 ) -> None:
     """The optimizer is not asked, and if it was, its prompts are not drawn."""
-    cast, said = Cast(), iter(spent)
+    cast = Cast()
+
+    def count(role: str) -> int:
+        return len([call for call in cast.asked if call[0] == role])
+
     outcome = asyncio.run(
-        refine_prompt(
+        refine_in_rounds(
             "a cat",
             cast.agents(),
             rounds=9,
             seeds=itertools.count(),
-            spent=said.__next__,
+            spent=lambda: count(last[0]) >= last[1],
         )
     )
     assert StopReason.BUDGET_SPENT == outcome.stop
-    assert [] == list(said)
-    assert asked == len([call for call in cast.asked if call[0] == "optimize"])
-    assert (len(spent) + 1) // 2 == len(outcome.rounds) == outcome.usage.images
+    assert (written, drawn) == (count("optimize"), count("generate"))
+    assert drawn == len(outcome.rounds) == outcome.usage.images
 
 
 async def test_an_optimizer_without_a_budget_ends_the_loop() -> None:
@@ -320,7 +325,7 @@ async def test_an_optimizer_without_a_budget_ends_the_loop() -> None:
         raise BudgetError("no room for another call")
 
     agents = replace(Cast().agents(), optimize=optimize)
-    outcome = await refine_prompt("a cat", agents, rounds=3, seeds=itertools.count())
+    outcome = await refine_in_rounds("a cat", agents, rounds=3, seeds=itertools.count())
     assert (StopReason.BUDGET_SPENT, 1) == (outcome.stop, len(outcome.rounds))
     assert "a cat" == outcome.best.prompt
 
@@ -341,18 +346,24 @@ def test_a_rewrite_is_compared_under_the_best_noise_so_far() -> None:
     assert [best.seed, 10, 11] * 2 == [c.seed for c in second.candidates]
 
 
-def test_asking_to_stop_returns_the_best_so_far() -> None:
-    """The caller can end a refinement between rounds and keep what was seen."""
-    outcome = asyncio.run(
-        refine_prompt(
-            "a cat",
-            Cast().agents(),
-            rounds=9,
-            seeds=itertools.count(),
-            cancelled=iter([False, True]).__next__,
-        )
+async def test_asking_to_stop_between_rounds_begins_no_other() -> None:
+    """The caller can end a refinement and keep what was seen."""
+    cancel, cast = asyncio.Event(), Cast()
+
+    def watch(event: Event) -> None:
+        if len(event.history.rounds) == 2:
+            cancel.set()
+
+    outcome = await refine_in_rounds(
+        "a cat",
+        cast.agents(),
+        rounds=9,
+        seeds=itertools.count(),
+        cancel=cancel,
+        on_event=watch,
     )
     assert (StopReason.CANCELLED, 2) == (outcome.stop, len(outcome.rounds))
+    assert ("select", 2) == cast.asked[-1]
 
 
 def test_a_mumbling_optimizer_costs_no_round() -> None:
@@ -499,7 +510,7 @@ async def test_a_language_model_that_cannot_answer_leaves_the_image() -> None:
         raise CallError("the line was bad")
 
     agents = replace(Cast(Script(questions=2)).agents(), answer=answer)
-    outcome = await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+    outcome = await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert ((), "the line was bad") == (outcome.best.answers, outcome.best.error)
 
 
@@ -521,7 +532,7 @@ async def test_answers_can_become_scores() -> None:
         return {"checklist": share}
 
     cast = Cast(Script(questions=2, answers=(YesNo.YES, YesNo.NO)))
-    outcome = await refine_prompt(
+    outcome = await refine_in_rounds(
         "a cat",
         replace(cast.agents(), assess=assess),
         rounds=1,
@@ -542,7 +553,7 @@ def test_truncated_prompts_are_reported() -> None:
 
     agents = replace(Cast().agents(), generate=generate)
     outcome = asyncio.run(
-        refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+        refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     )
     assert 5 == outcome.best.truncated_tokens
 
@@ -556,7 +567,7 @@ async def test_an_unreachable_optimizer_keeps_the_history() -> None:
 
     agents = replace(Cast().agents(), optimize=optimize)
     with pytest.raises(CallError, match="refused connection") as caught:
-        await refine_prompt("a cat", agents, rounds=3, seeds=itertools.count())
+        await refine_in_rounds("a cat", agents, rounds=3, seeds=itertools.count())
     assert caught.value.history is not None
     assert 1 == len(caught.value.history.rounds)
 
@@ -569,7 +580,7 @@ async def test_an_unreachable_judge_leaves_the_round_unjudged() -> None:
         raise CallError(message)
 
     agents = replace(Cast().agents(), judge=judge)
-    outcome = await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+    outcome = await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert Verdict.unjudged("the line was bad") == outcome.rounds[0].verdict
 
 
@@ -583,7 +594,7 @@ async def test_the_candidates_of_a_round_are_drawn_together() -> None:
 
     agents = replace(Cast().agents(), generate=generate)
     async with asyncio.timeout(20):
-        outcome = await refine_prompt(
+        outcome = await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=3
         )
     assert [0, 1, 2] == [candidate.seed for candidate in outcome.history.candidates]
@@ -606,7 +617,7 @@ async def test_the_checklist_is_written_beside_the_first_image() -> None:
 
     agents = replace(cast.agents(), generate=generate, inquire=inquire)
     async with asyncio.timeout(20):
-        outcome = await refine_prompt(
+        outcome = await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count()
         )
     assert [True, True] == [answer.passed for answer in outcome.best.answers]
@@ -634,7 +645,7 @@ async def test_images_and_questions_may_come_in_any_order(first: str) -> None:
 
     agents = replace(cast.agents(), caption=caption, inquire=inquire)
     async with asyncio.timeout(20):
-        await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+        await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     asked = [call[0] for call in cast.asked if call[0] != "generate"]
     before = ["caption", "inquire"] if first == "generate" else ["inquire", "caption"]
     assert [*before, "answer", "judge", "select"] == asked
@@ -658,7 +669,7 @@ async def test_the_judge_and_the_optimizer_are_given_the_checklist() -> None:
 
     agents = replace(Cast().agents(), inquire=inquire, judge=judge, optimize=optimize)
     with pytest.raises(CallError, match="gone") as caught:
-        await refine_prompt("a cat", agents, rounds=2, seeds=itertools.count())
+        await refine_in_rounds("a cat", agents, rounds=2, seeds=itertools.count())
     assert [checklist, checklist] == seen
     assert caught.value.history is not None
     assert checklist == caught.value.history.checklist
@@ -682,7 +693,7 @@ async def test_an_error_while_drawing_leaves_no_writer_behind() -> None:
 
     agents = replace(Cast().agents(), generate=generate, inquire=inquire)
     with pytest.raises(ZeroDivisionError):
-        await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+        await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert cancelled.is_set()
     assert {asyncio.current_task()} == asyncio.all_tasks()
 
@@ -695,7 +706,7 @@ async def test_a_bug_of_the_writer_is_raised_bare() -> None:
 
     agents = replace(Cast().agents(), inquire=inquire)
     with pytest.raises(ZeroDivisionError):
-        await refine_prompt(
+        await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
         )
     assert {asyncio.current_task()} == asyncio.all_tasks()
@@ -718,7 +729,7 @@ async def test_a_bug_is_raised_bare_and_cancels_the_siblings() -> None:
 
     agents = replace(Cast().agents(), generate=generate)
     with pytest.raises(ZeroDivisionError):
-        await refine_prompt(
+        await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
         )
     assert cancelled.is_set()
@@ -737,7 +748,7 @@ async def test_cancelling_a_refinement_cancels_its_images() -> None:
 
     agents = replace(Cast().agents(), generate=generate)
     task = asyncio.create_task(
-        refine_prompt(
+        refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
         )
     )
@@ -754,7 +765,7 @@ async def test_cancelling_a_refinement_cancels_its_images() -> None:
 async def test_every_stage_waits_for_the_one_before(questions: int | None) -> None:
     """Generate, caption, answer, assess, judge, optimize, once more; then select."""
     cast = Cast(Script(scores=(0.5,), questions=questions))
-    await refine_prompt("a cat", cast.agents(), rounds=2, seeds=itertools.count())
+    await refine_in_rounds("a cat", cast.agents(), rounds=2, seeds=itertools.count())
     answer = [] if questions is None else ["answer"]
     round_ = ["generate", "caption", *answer, "assess", "judge"]
     assert [*round_, "optimize", *round_, "select"] == [
@@ -771,7 +782,7 @@ async def test_the_optimizer_sees_the_verdict() -> None:
         return ("a cat in a hat",)
 
     agents = replace(Cast().agents(), optimize=optimize)
-    await refine_prompt("a cat", agents, rounds=2, seeds=itertools.count())
+    await refine_in_rounds("a cat", agents, rounds=2, seeds=itertools.count())
     (history,) = seen
     assert Verdict(satisfied=False, missing=("a hat",)) == history.verdict
 
@@ -784,7 +795,7 @@ async def test_an_error_of_the_selector_that_is_no_answer_is_a_bug() -> None:
 
     agents = replace(Cast().agents(), select=select)
     with pytest.raises(ZeroDivisionError):
-        await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+        await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
 
 
 async def test_agents_may_be_any_callables() -> None:
@@ -816,5 +827,5 @@ async def test_agents_may_be_any_callables() -> None:
         select=select,
         assess=assess,
     )
-    outcome = await refine_prompt("a cat", agents, rounds=1, seeds=itertools.count())
+    outcome = await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert "a cat" == outcome.best.caption

@@ -39,7 +39,7 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.history import History, Status, Verdict
 from socratic_agents.core.loop import Event, EventKind
-from socratic_agents.runtime.refiner import seed_bank
+from socratic_agents.core.search import seed_bank
 from socratic_agents.scheduler.worker import Worker
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, chat

@@ -23,16 +23,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents import Refiner
+from socratic_agents.agents.search.registry import speculates
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, CallError, NothingDrawnError
 from socratic_agents.core.history import History, StopReason, Verdict
-from socratic_agents.core.loop import Agents, refine_prompt
+from socratic_agents.core.loop import Agents
 from socratic_agents.core.outcome import Refinement
 from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
-from socratic_agents.runtime.refiner import _speculates
 from tests.fakes import ScriptedChatModel
-from tests.strategies import Cast, Script, scripts
+from tests.strategies import Cast, Script, refine_in_rounds, scripts
 from tests.test_loop import limits
 from tests.test_refiner import FAKES
 
@@ -72,7 +72,7 @@ def _run(
 ) -> Refinement | NothingDrawnError:
     async def play() -> Refinement | NothingDrawnError:
         try:
-            return await refine_prompt(
+            return await refine_in_rounds(
                 "a cat",
                 cast.agents(),
                 seeds=itertools.count(7),
@@ -172,12 +172,10 @@ class Stage:
 
     async def play(self, *, rounds: int, **others: Any) -> Refinement:
         limits = {
-            key: others.pop(key)
-            for key in ("spent", "cancelled", "max_images")
-            if key in others
+            key: others.pop(key) for key in ("spent", "max_images") if key in others
         }
         return await asyncio.wait_for(
-            refine_prompt(
+            refine_in_rounds(
                 "a cat with a hat",
                 self.agents(**others),
                 rounds=rounds,
@@ -271,9 +269,8 @@ def _missing(history: History) -> tuple[str, ...]:
         {"rounds": 1},
         {"rounds": 3, "max_images": 1},
         {"rounds": 3, "spent": lambda: True},
-        {"rounds": 3, "cancelled": lambda: True},
     ],
-    ids=["rounds", "images", "budget", "cancelled"],
+    ids=["rounds", "images", "budget"],
 )
 async def test_nobody_writes_for_a_round_that_will_not_be(limit: Any) -> None:
     """Where the refinement ends in any case, the optimizer is not asked."""
@@ -347,22 +344,22 @@ class TestSettings:
     @pytest.mark.parametrize("judge", ["caption", "vision", _judged_at_once])
     def test_judges_that_think_give_time(self, judge: Any) -> None:
         """A language model takes its time, and a callable may."""
-        assert _speculates(Settings(judge=judge, speculate=True))
-        assert not _speculates(Settings(judge=judge))
+        assert speculates(Settings(judge=judge, speculate=True))
+        assert not speculates(Settings(judge=judge))
 
     @pytest.mark.parametrize("judge", ["checklist", "score:0.8", "never"])
     def test_quick_judges_are_heard_first(self, judge: str) -> None:
         """Where the verdict is there at once, nothing would be won."""
-        assert not _speculates(Settings(judge=judge, speculate=True))
+        assert not speculates(Settings(judge=judge, speculate=True))
 
     @pytest.mark.parametrize("limit", ["llm-calls=9", "tokens=9", "money=9"])
     @pytest.mark.parametrize("whose", ["budget", "run_budget"])
     def test_counted_requests_are_made_in_order(self, whose: str, limit: str) -> None:
         """Otherwise chance would decide who gets the last one."""
         given: dict[str, Any] = {whose: limit, "prices": "image=1"}
-        assert not _speculates(Settings(judge="caption", speculate=True, **given))
+        assert not speculates(Settings(judge="caption", speculate=True, **given))
         other = {whose: "images=9,seconds=9"}
-        assert _speculates(Settings(judge="caption", speculate=True, **other))
+        assert speculates(Settings(judge="caption", speculate=True, **other))
 
     async def test_a_refiner_does_it_when_it_is_set(self) -> None:
         """Judge and optimizer wait for each other, and all calls are counted."""

@@ -117,6 +117,12 @@ _ALL: tuple[Field, ...] = (
         default=1,
         metavar="N",
     ),
+    _search(
+        "search",
+        "What is tried next: default (rewrites under the best image's noise) or "
+        "classic (each image from fresh noise); in Python also an object.",
+        unset="the preset's",
+    ),
     _search("fresh_noise", "Draw rewrites from fresh noise alone.", default=False),
     _search(
         "speculate",

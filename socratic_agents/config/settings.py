@@ -128,6 +128,7 @@ class Settings(BaseSettings):
     rounds: _Count = _setting("rounds")
     prompts_per_round: _Few = _setting("prompts_per_round")
     seeds_per_prompt: _Few = _setting("seeds_per_prompt")
+    search: Any = _setting("search")
     fresh_noise: bool = _setting("fresh_noise")
     max_images: _Count | None = _setting("max_images")
     budget: Annotated[Budget, NoDecode] = _setting("budget", Budget())
@@ -239,6 +240,15 @@ class Settings(BaseSettings):
     @classmethod
     def _can_be_drawn(cls, prompt: str | None) -> str | None:
         return None if prompt is None else validate_prompt(prompt)
+
+    @field_validator("search")
+    @classmethod
+    def _name_or_search(cls, search: Any) -> Any:
+        # Which names there are is known above: other packages add some.
+        if isinstance(search, str | None) or hasattr(search, "session"):
+            return search
+        message = f"expected a search or its name, got {type(search).__name__}"
+        raise ValueError(message)
 
     @field_validator("workers")
     @classmethod

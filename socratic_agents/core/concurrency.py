@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import AsyncIterator, Coroutine, Iterable
     from typing import Any
 
-__all__ = ("is_async", "run_together")
+__all__ = ("drop", "is_async", "meanwhile", "run_together")
 
 Output = TypeVar("Output")
 
@@ -32,3 +33,23 @@ async def run_together(
     except BaseExceptionGroup as problems:
         raise problems.exceptions[0] from None
     return tuple(task.result() for task in tasks)
+
+
+@asynccontextmanager
+async def meanwhile(
+    coroutine: Coroutine[Any, Any, Output],
+) -> AsyncIterator[asyncio.Task[Output]]:
+    """Run something beside what is done inside, and not longer."""
+    task = asyncio.create_task(coroutine)
+    try:
+        yield task
+    finally:
+        await drop(task)
+
+
+async def drop(task: asyncio.Task[Any]) -> None:
+    """End a task that nobody needs any more, and wait until it has ended."""
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # that nobody asked for it is no cause to complain

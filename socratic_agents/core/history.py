@@ -51,6 +51,13 @@ class StopReason(StrEnum):
     """The next round would have passed the budget; raise it to go on."""
     CANCELLED = "cancelled"
     """The caller asked to stop; what was seen until then is returned."""
+    DEADLINE = "deadline"
+    """The time that the caller gave was over; what was seen until then is returned."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the caller ended it, with work in flight."""
+        return self in {StopReason.CANCELLED, StopReason.DEADLINE}
 
 
 @dataclass(frozen=True, kw_only=True)

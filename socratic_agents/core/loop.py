@@ -1,7 +1,8 @@
-"""The loop: generate, caption, assess, judge, optimize, and select the best of all.
+"""The loop: draw what the search asks for, look, judge, ask again; return the best.
 
 This file is the project in one page. It knows nothing of batches, devices,
-LangChain, files or threads: the parts are given to it as plain async callables.
+LangChain, files or threads: the parts are given to it as plain async callables, and
+what is tried next as a value.
 """
 
 from __future__ import annotations
@@ -11,60 +12,41 @@ import math
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import product
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from socratic_agents.core.checklist import Checklist
-from socratic_agents.core.concurrency import run_together
+from socratic_agents.core.concurrency import meanwhile, run_together
 from socratic_agents.core.errors import (
     AgentError,
     AnswerError,
-    BudgetError,
     CandidateError,
     NothingDrawnError,
     RefusedError,
     SocraticError,
 )
-from socratic_agents.core.history import (
-    Candidate,
-    History,
-    Round,
-    Status,
-    StopReason,
-    Verdict,
-)
+from socratic_agents.core.history import Candidate, History, Round, StopReason, Verdict
 from socratic_agents.core.outcome import Refinement, Usage
+from socratic_agents.core.search import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Coroutine,
-        Iterator,
-        Mapping,
-    )
-    from typing import Any
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from PIL.Image import Image
 
     from socratic_agents.core.checklist import Answer
+    from socratic_agents.core.search import Attempt, Search, Session
 
 __all__ = (
-    "UNLUCKY",
+    "NO_LIMITS",
     "Agents",
     "Event",
     "EventKind",
+    "Limits",
     "assessed",
     "chosen",
     "refine_prompt",
     "verdict_on",
 )
-
-Result = TypeVar("Result")
-
-UNLUCKY = frozenset((Status.NUMERICAL_FAILURE, Status.SAFETY_FILTERED))
-"""What may be better from other noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +60,7 @@ class Agents:
     judge: Callable[[History], Awaitable[Verdict]]
     """history -> is the incumbent what was asked for, and what is missing?"""
     optimize: Callable[[History], Awaitable[tuple[str, ...]]]
-    """history -> the next prompts to try"""
+    """history -> the next prompts to try, for those searches that ask"""
     select: Callable[[History], Awaitable[int]]
     """history -> index of the best of its candidates"""
     assess: Callable[[str, Candidate], Awaitable[Mapping[str, float]]] | None = None
@@ -111,122 +93,152 @@ class Event:
     """The candidate that was drawn."""
 
 
-async def refine_prompt(  # noqa: C901, PLR0913, PLR0915 - it is read in one piece
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What ends a refinement beside its judge and its search."""
+
+    max_images: int | None = None
+    """Images in all, at least 1; ``None``: any number."""
+    spent: Callable[[], bool] = lambda: False
+    """Asked before more work is begun; when true, nothing more is."""
+    cancel: asyncio.Event | None = None
+    """When it is set, what is in flight is abandoned."""
+    deadline: float | None = None
+    """Time of the event loop at which what is in flight is abandoned."""
+
+    def left(self, history: History) -> int | None:
+        """Return how many images may still be made; ``None``: any number.
+
+        The user prompt is drawn in any case.
+        """
+        if history.rounds and self.spent():
+            return 0
+        return self.max_images and self.max_images - len(history.candidates)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller asked to stop."""
+        return self.cancel is not None and self.cancel.is_set()
+
+
+NO_LIMITS = Limits()
+"""Only the judge and the search end a refinement."""
+
+_INTERRUPTED = {
+    StopReason.CANCELLED: "it was cancelled",
+    StopReason.DEADLINE: "the deadline was reached",
+}
+
+
+async def refine_prompt(
     user_prompt: str,
     agents: Agents,
+    search: Search,
     *,
-    rounds: int,
-    seeds: Iterator[int],
-    seeds_per_prompt: int = 1,
-    fresh_noise: bool = False,
-    max_images: int | None = None,
-    speculate: bool = False,
-    spent: Callable[[], bool] = lambda: False,
-    cancelled: Callable[[], bool] = lambda: False,
+    limits: Limits = NO_LIMITS,
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> Refinement:
     """Refine one user prompt until the judge is satisfied, and return the best.
 
-    The user prompt is drawn first and stays in the pool for ever, so the result
-    is never worse, by the selector's measure, than not refining at all.
-
     Args:
         user_prompt: What the person asked for.
         agents: The voices of the dialogue.
-        rounds: How many rounds at most, at least 1; the first draws the user prompt.
-        seeds: The prompt's seed bank, endless.
-        seeds_per_prompt: Images of each prompt, at least 1. Rewrites are drawn from
-            the incumbent's seed, to be compared under the same noise, and the further
-            images of each from fresh ones.
-        fresh_noise: Draw rewrites from fresh seeds alone.
-        max_images: Images in all, at least 1; ``None`` means no limit.
-        speculate: Let the optimizer write while the judge still thinks; what it wrote
-            is dropped if the judge is satisfied.
-        spent: Asked before more work is begun; when true, the best so far is returned.
-        cancelled: Asked between rounds; when true, the best so far is returned.
+        search: Says what is tried next, and when there is nothing to try any more.
+        limits: What ends it before; the best so far is returned then, too.
         on_event: Called, in order, for every candidate and every verdict.
 
     Raises:
         NothingDrawnError: If not one candidate is usable; a ``RefusedError`` if a
-            safety filter withheld all of the user prompt and of one rewrite.
-        CallError: If the optimizer cannot be reached; ``error.history`` keeps
+            safety filter withheld all of them.
+        CallError: If the search cannot reach the optimizer; ``error.history`` keeps
             what was done until then.
     """
-    history, error = History(user_prompt=user_prompt), None
-    noise = [next(seeds) for _ in range(seeds_per_prompt)]
-    plan = [(user_prompt, seed) for seed in noise][:max_images]
+    history = History(user_prompt=user_prompt)
+    step: Plan | StopReason | None = None
+    error, drawn = None, dict[int, Candidate]()
     try:
-        async with _meanwhile(_checklist(user_prompt, agents)) as asked:
+        async with (
+            _interruptible(limits),
+            meanwhile(_checklist(user_prompt, agents)) as asked,
+            search.session(agents) as session,
+        ):
 
-            async def draw(prompt: str, seed: int) -> Candidate:
-                candidate = await _drawn(prompt, seed, agents)
+            async def draw(place: int, attempt: Attempt) -> None:
+                candidate = await _drawn(attempt, history, agents)
                 candidate = await assessed(user_prompt, candidate, await asked, agents)
+                drawn[place] = candidate
                 on_event(Event(EventKind.DRAWN, history, candidate))
-                return candidate
 
-            while True:
-                drawn = await run_together(
-                    [draw(prompt, seed) for prompt, seed in plan]
-                )
-                left = max_images and max_images - len(history.candidates) - len(drawn)
-                unlucky = [c.prompt for c in drawn if c.status in UNLUCKY][:left]
-                if unlucky and not spent():
-                    # Once, from other noise; what failed stays on record.
-                    drawn += await run_together([draw(p, next(seeds)) for p in unlucky])
-                history += Round(candidates=drawn, error=error)
-                history = replace(history, checklist=await asked)
-                full = len(history.candidates) == max_images
-                last = full or len(history.rounds) >= rounds
-                early = speculate and not (last or cancelled() or spent())
-                async with _meanwhile(_ahead(history, agents, early=early)) as ahead:
-                    verdict = await verdict_on(history, agents)
-                    history = history.judged(verdict)
+            def seen() -> History:
+                candidates = tuple(drawn[place] for place in sorted(drawn))
+                round_ = Round(candidates=candidates, error=error)
+                return replace(history + round_, checklist=asked.result())
+
+            try:
+                while isinstance(step := await _next(session, history, limits), Plan):
+                    attempts, error = step.attempts, step.error
+                    while attempts:
+                        places = enumerate(attempts, start=len(drawn))
+                        await run_together([draw(place, one) for place, one in places])
+                        attempts = await _more(session, seen(), limits)
+                    history, drawn = seen(), {}
+                    history = history.judged(await verdict_on(history, agents))
                     on_event(Event(EventKind.JUDGED, history))
-
-                    if verdict.satisfied:
-                        stop = StopReason.SATISFIED
-                    elif cancelled():
-                        stop = StopReason.CANCELLED
-                    elif len(history.rounds) >= rounds or _refused(history):
-                        stop = StopReason.ROUNDS_SPENT
-                    elif full or spent():
-                        stop = StopReason.BUDGET_SPENT
-                    else:
-                        first = next(seeds) if fresh_noise else _incumbent_seed(history)
-                        noise = [first, *(next(seeds) for _ in noise[1:])]
-                        try:
-                            prompts = await ahead or await _prompts(history, agents)
-                            plan, error = list(product(prompts, noise)), None
-                        except BudgetError:
-                            plan = []
-                        except AnswerError as problem:
-                            # Without a rewrite, fresh noise is still worth its image.
-                            error, prompt = str(problem), _incumbent_prompt(history)
-                            plan = [(prompt, next(seeds)) for _ in noise]
-                        left = max_images and max_images - len(history.candidates)
-                        plan = [] if spent() else plan[:left]
-                        if plan:
-                            continue
-                        stop = StopReason.BUDGET_SPENT
-                return await chosen(history, agents, stop)
+            except asyncio.CancelledError:
+                history = seen() if drawn else history
+                raise
+        if isinstance(step, StopReason):
+            return await chosen(history, agents, step, limits)
+        stop = StopReason.CANCELLED if limits.cancelled else StopReason.DEADLINE
+        if history.rounds and history.rounds[-1].verdict is None:
+            history = history.judged(Verdict.unjudged(_INTERRUPTED[stop]))
+            on_event(Event(EventKind.JUDGED, history))
+        return await chosen(history, agents, stop, limits)
     except SocraticError as problem:
         problem.history = history
         raise
 
 
 @asynccontextmanager
-async def _meanwhile(
-    coroutine: Coroutine[Any, Any, Result],
-) -> AsyncIterator[asyncio.Task[Result]]:
-    """Run something beside what is done inside, and not longer."""
-    task = asyncio.create_task(coroutine)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # that nobody asked for it is no cause to complain
+async def _interruptible(limits: Limits) -> AsyncIterator[None]:
+    """Run what stands inside until it is done, cancelled or late; then go on behind."""
+
+    async def watch() -> None:
+        if limits.cancel is not None:
+            await limits.cancel.wait()
+            timer.reschedule(0)  # at once
+
+    timer = asyncio.timeout_at(limits.deadline)
+    async with meanwhile(watch()):
+        try:
+            async with timer:
+                yield
+        except TimeoutError:
+            if not timer.expired():
+                raise
+
+
+async def _next(
+    session: Session, history: History, limits: Limits
+) -> Plan | StopReason:
+    """Ask the search, and leave out what there is no room for."""
+    if history.verdict and history.verdict.satisfied:
+        return StopReason.SATISFIED
+    if limits.cancelled:
+        return StopReason.CANCELLED
+    plan = await session.next(history, limits.left(history))
+    if isinstance(plan, StopReason):
+        return plan
+    attempts = plan.attempts[: limits.left(history)]
+    return replace(plan, attempts=attempts) if attempts else StopReason.BUDGET_SPENT
+
+
+async def _more(
+    session: Session, history: History, limits: Limits
+) -> tuple[Attempt, ...]:
+    """Ask what joins a round, if there is room for anything."""
+    left = limits.left(history)
+    return () if left == 0 else (await session.more(history, left))[:left]
 
 
 async def _checklist(user_prompt: str, agents: Agents) -> Checklist | None:
@@ -239,11 +251,11 @@ async def _checklist(user_prompt: str, agents: Agents) -> Checklist | None:
         return Checklist(error=str(problem))
 
 
-async def _drawn(prompt: str, seed: int, agents: Agents) -> Candidate:
-    """Draw and caption one candidate; a failure becomes its status."""
-    candidate = Candidate(prompt=prompt, seed=seed)
+async def _drawn(attempt: Attempt, history: History, agents: Agents) -> Candidate:
+    """Make and caption one candidate; a failure becomes its status."""
+    candidate = attempt.candidate()
     try:
-        image = await agents.generate(prompt, seed)
+        image = await attempt.make(agents, history)
         truncated = image.info.get("truncated_tokens", 0)
         candidate = replace(candidate, image=image, truncated_tokens=truncated)
         candidate = replace(candidate, caption=await agents.caption(image))
@@ -291,53 +303,20 @@ async def verdict_on(history: History, agents: Agents) -> Verdict:
         return Verdict.unjudged(str(problem))
 
 
-async def _ahead(
-    history: History, agents: Agents, *, early: bool
-) -> tuple[str, ...] | None:
-    """Ask the optimizer before the judge has spoken, with what is known until then."""
-    if not early:
-        return None
-    best, before = history.incumbent, replace(history, rounds=history.rounds[:-1])
-    missing: tuple[str, ...] = ()
-    if best is before.incumbent and before.verdict:
-        missing = before.verdict.missing  # what it lacked, it lacks
-    elif best and history.checklist:
-        failed = history.checklist.failed(best.answers)
-        missing = tuple(question.requirement for question in failed)
-    unheard = Verdict(satisfied=None, missing=missing, reason="the judge still thinks")
-    return await _prompts(history.judged(unheard), agents)
-
-
-async def _prompts(history: History, agents: Agents) -> tuple[str, ...]:
-    """Ask the optimizer; a round without a prompt would be a round of nothing."""
-    prompts = await agents.optimize(history)
-    if not prompts:
-        message = "expected at least one prompt, got none"
-        raise AnswerError(message)
-    return prompts
-
-
-async def chosen(history: History, agents: Agents, stop: StopReason) -> Refinement:
-    """Return the selector's choice, or the incumbent where it cannot choose."""
+async def chosen(
+    history: History, agents: Agents, stop: StopReason, limits: Limits = NO_LIMITS
+) -> Refinement:
+    """Return the selector's choice, or the incumbent where it cannot choose in time."""
     candidates, incumbent = history.candidates, history.incumbent
     if incumbent is None:
-        causes = sorted({f"{c.status}: {c.error}" for c in candidates})
-        message = (
-            f"expected at least one usable image, got none of {len(candidates)} "
-            f"({'; '.join(causes)}); see the causes, or try another seed"
-        )
-        raise RefusedError(message) if history.filtered else NothingDrawnError(message)
-    error = None
+        raise _nothing_drawn(history, stop)
+    index = candidates.index(incumbent)
+    error: str | None = "expected a choice, but there was no time left for it"
     try:
-        index = await agents.select(history)
-        if not (0 <= index < len(candidates) and candidates[index].usable):
-            message = (
-                f"expected the index of a usable candidate below {len(candidates)}, "
-                f"got {index}"
-            )
-            raise AnswerError(message)
+        async with _interruptible(limits):
+            index, error = await _selected(history, agents), None
     except AgentError as problem:
-        index, error = candidates.index(incumbent), str(problem)
+        error = str(problem)
     return Refinement(
         history=history,
         best_place=history.place(index),
@@ -347,14 +326,29 @@ async def chosen(history: History, agents: Agents, stop: StopReason) -> Refineme
     )
 
 
-def _refused(history: History) -> bool:
-    """Return whether a softer rewrite was withheld like the user prompt."""
-    return len(history.rounds) > 1 and history.filtered
+async def _selected(history: History, agents: Agents) -> int:
+    """Ask the selector; only a usable candidate is a choice."""
+    candidates = history.candidates
+    index = await agents.select(history)
+    if not (0 <= index < len(candidates) and candidates[index].usable):
+        message = (
+            f"expected the index of a usable candidate below {len(candidates)}, "
+            f"got {index}"
+        )
+        raise AnswerError(message)
+    return index
 
 
-def _incumbent_prompt(history: History) -> str:
-    return history.incumbent.prompt if history.incumbent else history.user_prompt
-
-
-def _incumbent_seed(history: History) -> int:
-    return (history.incumbent or history.candidates[0]).seed
+def _nothing_drawn(history: History, stop: StopReason) -> NothingDrawnError:
+    """Return why there is nothing to return."""
+    if stop.interrupted:
+        return NothingDrawnError(
+            f"expected at least one usable image before {_INTERRUPTED[stop]}, got none "
+            f"of {len(history.candidates)} finished; allow more time"
+        )
+    causes = sorted({f"{c.status}: {c.error}" for c in history.candidates})
+    message = (
+        f"expected at least one usable image, got none of {len(history.candidates)} "
+        f"({'; '.join(causes)}); see the causes, or try another seed"
+    )
+    return RefusedError(message) if history.filtered else NothingDrawnError(message)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from socratic_agents.agents.judges import never
 from socratic_agents.agents.registry import find_roles
+from socratic_agents.agents.search.default import DefaultSearch
 from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import NothingDrawnError
 from socratic_agents.core.loop import refine_prompt
@@ -71,9 +72,9 @@ async def draw_receipt(
         drawn = await refine_prompt(
             refinement.user_prompt,
             alone,
-            rounds=1,
-            seeds=seeds,
-            seeds_per_prompt=refinement.usage.images,
+            DefaultSearch(
+                rounds=1, seeds=lambda: seeds, seeds_per_prompt=refinement.usage.images
+            ),
         )
     except NothingDrawnError:
         return None  # nothing to compare with, and nothing lost

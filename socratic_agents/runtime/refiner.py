@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import threading
 from collections import deque
@@ -15,6 +14,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import get_config_list
 
 from socratic_agents.agents.registry import find_roles, find_templates
+from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST, Settings
 from socratic_agents.core.errors import (
     BudgetError,
@@ -22,9 +22,10 @@ from socratic_agents.core.errors import (
     ConfigurationError,
     SocraticError,
 )
-from socratic_agents.core.loop import refine_prompt
+from socratic_agents.core.loop import Limits, refine_prompt
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.core.prompts import validate_prompt
+from socratic_agents.core.search import seed_bank
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import check_keys, open_parts
@@ -35,7 +36,7 @@ from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
     from typing import Self
 
     from langchain_core.runnables import RunnableConfig
@@ -46,27 +47,12 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.worker import Statistics
     from socratic_agents.storage.run_directory import RunDirectory
 
-__all__ = ("MOST", "Refiner", "refine", "refine_many", "refine_sync", "seed_bank")
+__all__ = ("MOST", "Refiner", "refine", "refine_many", "refine_sync")
 
 Result = TypeVar("Result")
 
 MOST = 64
 """Prompts that are refined at the same time at most, where nobody says how many."""
-
-
-def seed_bank(seed: int) -> Iterator[int]:
-    """Yield the seeds of one refinement: the seed itself, then derived ones, endless.
-
-    They depend on nothing but the seed, so a prompt is refined alike wherever it
-    stands in a list and whatever stands beside it.
-
-    Args:
-        seed: At least 0.
-    """
-    yield seed
-    for number in itertools.count(1):
-        digest = hashlib.sha256(f"{seed}:{number}".encode()).digest()
-        yield int.from_bytes(digest[:4], "big") >> 1
 
 
 class Refiner(Runnable[str, Refinement]):
@@ -91,6 +77,7 @@ class Refiner(Runnable[str, Refinement]):
         elif overrides:
             settings = settings.but(**overrides)
         self.settings = settings
+        self._search = find_search(settings)
         self._templates = find_templates(settings)
         check_keys(settings, speaks=find_roles(settings).needs_llm)
         self._lock = threading.Lock()
@@ -248,23 +235,26 @@ class Refiner(Runnable[str, Refinement]):
             worker.session(user=user),
         ):
             most = [n for n in (settings.max_images, meter.images_left()) if n]
+            limits = Limits(
+                max_images=min(most, default=None),
+                spent=lambda: meter.spent() is not None,
+            )
             refinement = await refine_prompt(
                 user_prompt,
                 agents,
-                rounds=settings.rounds,
-                seeds=seed_bank(settings.seed),
-                seeds_per_prompt=settings.seeds_per_prompt,
-                fresh_noise=settings.fresh_noise,
-                max_images=min(most, default=None),
-                speculate=_speculates(settings),
-                spent=lambda: meter.spent() is not None,
+                self._search,
+                limits=limits,
                 on_event=on_event or _unobserved,
             )
             refinement = replace(refinement, usage=_usage(refinement, meter))
             receipt = None
             if settings.receipt:
-                bank = seed_bank(settings.seed)
-                receipt = await draw_receipt(refinement, agents, settings, seeds=bank)
+                receipt = await draw_receipt(
+                    refinement,
+                    agents,
+                    settings,
+                    seeds=seed_bank(settings.seed),
+                )
         return replace(
             refinement,
             receipt=receipt,
@@ -438,7 +428,8 @@ def refine_sync(
 ) -> Refinement:
     """Refine one user prompt in a script or notebook; blocks until it is done."""
     with Bridge() as bridge:
-        return bridge.run(refine(prompt, settings, on_event=on_event, **overrides))
+        refining = refine(prompt, settings, on_event=on_event, **overrides)
+        return bridge.run(refining)
 
 
 def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
@@ -450,18 +441,6 @@ def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
         money=meter.money,
         seconds=meter.seconds,
     )
-
-
-def _speculates(settings: Settings) -> bool:
-    """Return whether the optimizer may begin while the judge still thinks.
-
-    Other judges are quick. And where requests are counted, chance would decide which of
-    the two gets the last one.
-    """
-    judge, budgets = find_roles(settings).judge, (settings.budget, settings.run_budget)
-    limits = [n for b in budgets for n in (b.llm_calls, b.tokens, b.money)]
-    thinks = judge.slow or judge.requests > 0
-    return settings.speculate and thinks and limits == [None] * len(limits)
 
 
 def _unobserved(event: Event) -> None:

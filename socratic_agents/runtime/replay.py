@@ -59,8 +59,6 @@ NAMES = {
     "llm": ("answer of the language model", "answers of the language model"),
 }
 """What one step of a kind is called, and what several are."""
-BEYOND = frozenset((StopReason.BUDGET_SPENT, StopReason.CANCELLED))
-"""Ends that came from outside, and come again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +187,10 @@ async def _refined(
             return await chosen(history, agents, StopReason.SATISFIED)
     if len(before.rounds) >= settings.rounds:
         return await chosen(history, agents, StopReason.ROUNDS_SPENT)
-    if isinstance(outcome, Refinement) and outcome.stop in BEYOND:
-        return await chosen(history, agents, outcome.stop)
+    if isinstance(outcome, Refinement):
+        stop = outcome.stop  # an end that came from outside comes again
+        if stop.interrupted or stop is StopReason.BUDGET_SPENT:
+            return await chosen(history, agents, stop)
     images = settings.prompts_per_round * settings.seeds_per_prompt
     more = {"llm": 1} if history.rounds else {}
     raise MissingStepError({"generate": images if history.rounds else 1, **more})

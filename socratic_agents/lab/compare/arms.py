@@ -89,6 +89,7 @@ def in_one_round(**changes: Any) -> Configure:
             "rounds": 1,
             "seeds_per_prompt": images,
             "judge": "never",
+            "search": None,
             "guard": None,
             **{name: value for name, value in given.items() if name in _LOOKING},
         }
@@ -105,7 +106,7 @@ def as_published(**changes: Any) -> Configure:
     """
 
     def settings(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:  # noqa: ARG001 - it stays as it was
-        own = PRESETS["classic"] | {"rounds": images, **_OWN_WORDS, **changes}
+        own = PRESETS["classic"] | {"rounds": images, **_OWN_WAY, **changes}
         return base.but(**own | {"preset": "classic", "max_images": images})
 
     return settings
@@ -114,8 +115,8 @@ def as_published(**changes: Any) -> Configure:
 _LOOKING = ("selector", "selector_template", "checklist_template", "answerer")
 """How images are looked at, which is the same for all arms."""
 
-_OWN_WORDS = {"judge_template": None, "selector_template": None}
-"""The words that the predecessor's roles came with."""
+_OWN_WAY = {"judge_template": None, "selector_template": None, "search": None}
+"""What the predecessor's roles came with."""
 
 
 def _expanded(agents: Agents) -> Agents:

@@ -10,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.agents.registry import check_vision, find_roles, find_templates
+from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST
 from socratic_agents.core.errors import SocraticError
 from socratic_agents.core.history import History
-from socratic_agents.core.loop import refine_prompt
+from socratic_agents.core.loop import Limits, refine_prompt
 from socratic_agents.core.text import error_line
 from socratic_agents.lab.compare.arms import find_arms
 from socratic_agents.lab.compare.result import ArmResult, Comparison, Step, Trial
@@ -21,7 +22,6 @@ from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.lab.metrics.open import open_metric
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import build_agents, check_keys, open_parts
-from socratic_agents.runtime.refiner import seed_bank
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate
     from socratic_agents.core.loop import Agents
     from socratic_agents.core.outcome import Refinement
+    from socratic_agents.core.search import Search
     from socratic_agents.lab.compare.arms import ArmSpec
     from socratic_agents.lab.metrics.open import Metric
     from socratic_agents.llm.templates import Template
@@ -51,6 +52,7 @@ class _PreparedArm:
     name: str
     policy: ArmSpec
     settings: Settings
+    search: Search
     templates: Mapping[str, Template]
 
 
@@ -135,7 +137,11 @@ def _prepare(
 ) -> _PreparedArm:
     own = policy.settings(settings, images, given)
     return _PreparedArm(
-        name=name, policy=policy, settings=own, templates=find_templates(own)
+        name=name,
+        policy=policy,
+        settings=own,
+        search=find_search(own.but(speculate=False)),
+        templates=find_templates(own),
     )
 
 
@@ -214,12 +220,11 @@ async def _trial(
             refinement = await refine_prompt(
                 user_prompt,
                 agents,
-                rounds=settings.rounds,
-                seeds=seed_bank(settings.seed),
-                seeds_per_prompt=settings.seeds_per_prompt,
-                fresh_noise=settings.fresh_noise,
-                max_images=settings.max_images,
-                spent=lambda: meter.spent() is not None,
+                one.search,
+                limits=Limits(
+                    max_images=settings.max_images,
+                    spent=lambda: meter.spent() is not None,
+                ),
             )
         except Exception as problem:  # noqa: BLE001 - a bug fails its trial, not all
             ours = isinstance(problem, SocraticError)

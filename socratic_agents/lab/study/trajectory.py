@@ -109,7 +109,7 @@ def trajectory_of(refinement: Refinement, values: Sequence[Value]) -> Trajectory
     most = max((value for value, _ in known), default=None)
     place, by_round = refinement.best_place, tuple(map(_mean, rounds))
     stopped = None
-    if refinement.stop is not StopReason.CANCELLED:
+    if not refinement.stop.interrupted:
         stopped = refinement.stop is StopReason.SATISFIED
     return Trajectory(
         cycles=len(rounds) - 1,

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.agents.search.default import DefaultSearch
 from socratic_agents.core.errors import BatchError
 from socratic_agents.core.loop import refine_prompt
 from socratic_agents.lab.bench.device.instrumentation import (
@@ -125,9 +126,8 @@ async def library_loop(agents: Agents, prompt: str, *, seed: int, rounds: int) -
     Raises:
         BatchError: If a candidate failed.
     """
-    await refine_prompt(
-        prompt, agents, rounds=rounds, seeds=itertools.count(seed), on_event=_flawless
-    )
+    search = DefaultSearch(rounds=rounds, seeds=lambda: itertools.count(seed))
+    await refine_prompt(prompt, agents, search, on_event=_flawless)
 
 
 def _flawless(event: Event) -> None:

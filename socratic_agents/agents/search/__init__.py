@@ -1,0 +1,1 @@
+"""Searches: what is tried next, one a file."""
