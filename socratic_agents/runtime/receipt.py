@@ -10,7 +10,7 @@ from socratic_agents.agents.registry import find_roles
 from socratic_agents.agents.search.default import DefaultSearch
 from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import NothingDrawnError
-from socratic_agents.core.loop import refine_prompt
+from socratic_agents.core.loop import NO_LIMITS, refine_prompt
 from socratic_agents.core.outcome import Receipt
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.history import Candidate
-    from socratic_agents.core.loop import Agents
+    from socratic_agents.core.loop import Agents, Limits
     from socratic_agents.core.outcome import Refinement
 
 __all__ = ("draw_receipt",)
@@ -32,6 +32,7 @@ async def draw_receipt(
     settings: Settings,
     *,
     seeds: Iterator[int],
+    limits: Limits = NO_LIMITS,
 ) -> Receipt | None:
     """Draw best-of-N of the user prompt at the refinement's number of images.
 
@@ -44,9 +45,10 @@ async def draw_receipt(
         agents: Who drew it.
         settings: What it was drawn with.
         seeds: The same seed bank from its beginning.
+        limits: When to give it up.
 
     Returns:
-        ``None`` where there is nothing to compare: no image, or no score.
+        ``None`` where there is nothing to compare: no image, no score, or no time.
     """
     kept = {
         (c.prompt, c.seed): c.image
@@ -75,9 +77,12 @@ async def draw_receipt(
             DefaultSearch(
                 rounds=1, seeds=lambda: seeds, seeds_per_prompt=refinement.usage.images
             ),
+            limits=limits,
         )
     except NothingDrawnError:
         return None  # nothing to compare with, and nothing lost
+    if drawn.stop.interrupted:
+        return None
     metric, measure = _metric(refinement, settings)
     fallen_back = refinement.selection_error or drawn.selection_error
     returned, compared = measure(refinement.best), measure(drawn.best)

@@ -205,22 +205,29 @@ class Refiner(Runnable[str, Refinement]):
         prompt: str,
         *,
         user: str | None = None,
+        deadline: float | None = None,
+        cancel: asyncio.Event | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Refinement:
         """Refine one user prompt.
 
-        The result depends only on the prompt and the settings, the seed among them.
+        The result depends only on the prompt and the settings, the seed among them,
+        unless it is interrupted. Cancelling the task raises ``CancelledError`` as ever.
 
         Args:
             prompt: What to draw.
             user: For whom; users get equal shares of the devices.
+            deadline: Seconds, above 0 and not counting that models are opened, after
+                which what is in flight is abandoned and the best so far returned.
+            cancel: When it is set, the same is done at once.
             on_event: Called for every candidate and every verdict.
 
         Raises:
-            SocraticError: If it cannot be refined; ``error.history`` keeps what was
-                done until then.
+            SocraticError: If it cannot be refined, or is interrupted without a usable
+                image; ``error.history`` keeps what was done until then.
         """
         user_prompt = self.check(prompt)
+        _check_deadline(deadline)
         agents = await self.agents()
         worker, settings = cast("Worker", self._worker), self.settings
         if limit := self._run.spent():
@@ -238,6 +245,8 @@ class Refiner(Runnable[str, Refinement]):
             limits = Limits(
                 max_images=min(most, default=None),
                 spent=lambda: meter.spent() is not None,
+                cancel=cancel,
+                deadline=deadline and asyncio.get_running_loop().time() + deadline,
             )
             refinement = await refine_prompt(
                 user_prompt,
@@ -254,6 +263,7 @@ class Refiner(Runnable[str, Refinement]):
                     agents,
                     settings,
                     seeds=seed_bank(settings.seed),
+                    limits=Limits(cancel=cancel, deadline=limits.deadline),
                 )
         return replace(
             refinement,
@@ -270,6 +280,7 @@ class Refiner(Runnable[str, Refinement]):
         prompts: Iterable[str],
         *,
         user: str | None = None,
+        deadline: float | None = None,
         on_event: Callable[[int, Event], None] | None = None,
     ) -> AsyncGenerator[Refinement | Failure, None]:
         """Refine many user prompts at once, and yield each outcome when it is there.
@@ -280,11 +291,13 @@ class Refiner(Runnable[str, Refinement]):
         Args:
             prompts: What to draw; ``outcome.index`` tells an outcome's place in it.
             user: For whom; users get equal shares of the devices.
+            deadline: As of ``refine``, for each prompt from its own beginning.
             on_event: Called with that place for every candidate and every verdict.
 
         Raises:
             ConfigurationError: If something that the settings name cannot be opened.
         """
+        _check_deadline(deadline)
         await self.agents()
         numbered, done = enumerate(prompts), deque[Refinement | Failure]()
         tasks = set[asyncio.Task[Refinement | Failure]]()
@@ -292,7 +305,7 @@ class Refiner(Runnable[str, Refinement]):
             while True:
                 room = max(self.admission() - len(tasks), 0)
                 for index, prompt in itertools.islice(numbered, room):
-                    outcome = self._outcome(index, prompt, user, on_event)
+                    outcome = self._outcome(index, prompt, user, deadline, on_event)
                     tasks.add(asyncio.create_task(outcome))
                 if done:
                     yield done.popleft()
@@ -314,11 +327,14 @@ class Refiner(Runnable[str, Refinement]):
         index: int,
         prompt: str,
         user: str | None,
+        deadline: float | None,
         on_event: Callable[[int, Event], None] | None,
     ) -> Refinement | Failure:
         observe = partial(on_event, index) if on_event else None
         try:
-            outcome = await self.refine(prompt, user=user, on_event=observe)
+            outcome = await self.refine(
+                prompt, user=user, deadline=deadline, on_event=observe
+            )
             return replace(outcome, index=index)
         except SocraticError as problem:
             error, history, kind = str(problem), problem.history, problem.kind
@@ -392,6 +408,8 @@ async def refine(
     settings: Settings | None = None,
     *,
     user: str | None = None,
+    deadline: float | None = None,
+    cancel: asyncio.Event | None = None,
     on_event: Callable[[Event], None] | None = None,
     **overrides: Any,
 ) -> Refinement:
@@ -399,19 +417,22 @@ async def refine(
     refiner = Refiner(settings, **overrides)
     refiner.check(prompt)  # before the models are loaded
     async with refiner:
-        return await refiner.refine(prompt, user=user, on_event=on_event)
+        return await refiner.refine(
+            prompt, user=user, deadline=deadline, cancel=cancel, on_event=on_event
+        )
 
 
 async def refine_many(
     prompts: Iterable[str],
     settings: Settings | None = None,
     *,
+    deadline: float | None = None,
     on_event: Callable[[int, Event], None] | None = None,
     **overrides: Any,
 ) -> AsyncGenerator[Refinement | Failure, None]:
     """Refine many user prompts at once, and yield each outcome when it is there."""
     async with Refiner(settings, **overrides) as refiner:
-        outcomes = refiner.refine_many(prompts, on_event=on_event)
+        outcomes = refiner.refine_many(prompts, deadline=deadline, on_event=on_event)
         try:
             async for outcome in outcomes:
                 yield outcome
@@ -423,12 +444,15 @@ def refine_sync(
     prompt: str,
     settings: Settings | None = None,
     *,
+    deadline: float | None = None,
     on_event: Callable[[Event], None] | None = None,
     **overrides: Any,
 ) -> Refinement:
     """Refine one user prompt in a script or notebook; blocks until it is done."""
     with Bridge() as bridge:
-        refining = refine(prompt, settings, on_event=on_event, **overrides)
+        refining = refine(
+            prompt, settings, deadline=deadline, on_event=on_event, **overrides
+        )
         return bridge.run(refining)
 
 
@@ -441,6 +465,15 @@ def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
         money=meter.money,
         seconds=meter.seconds,
     )
+
+
+def _check_deadline(deadline: float | None) -> None:
+    if deadline is not None and not deadline > 0:
+        message = (
+            f"expected a deadline of more than 0 seconds, got {deadline}; leave it out "
+            "for none"
+        )
+        raise ConfigurationError(message)
 
 
 def _unobserved(event: Event) -> None:
