@@ -92,10 +92,13 @@ async def test_a_cost_knows_whether_there_is_one_but_not_what_it_says() -> None:
     assert "dark" not in models[1]
 
 
-async def test_the_pocket_generator_takes_one() -> None:
-    """Steered away from what is asked for, it draws something else."""
+@pytest.mark.parametrize(
+    "changes", [{"negative_prompt": PROMPT}, {"guidance_scale": 0}]
+)
+async def test_the_pocket_generator_is_steered(changes: dict[str, Any]) -> None:
+    """Steered away from what is asked for, or not at all, it draws something else."""
     drawn = []
-    for settings in (Settings(), Settings(negative_prompt=PROMPT)):
+    for settings in (Settings(), Settings(**changes)):
         async with Worker() as worker:
             opened = open_image_models(settings, worker)
             drawn.append((await opened.generate(PROMPT, 7)).tobytes())

@@ -107,10 +107,9 @@ def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
 def _open_pocket(settings: Settings, worker: Worker) -> OpenedGenerator:
     from socratic_agents.pocket import SAMPLING, weights_folder
 
-    call = {
-        name: given or SAMPLING.get(name) for name, given in _sampling(settings).items()
-    }
-    return _loaded(str(weights_folder("generator")), settings, worker, **call)
+    folder = str(weights_folder("generator"))
+    own = {name: one for name, one in _sampling(settings).items() if one is not None}
+    return _loaded(folder, settings, worker, **SAMPLING | own)
 
 
 def _open_diffusers(settings: Settings, worker: Worker) -> OpenedGenerator:
