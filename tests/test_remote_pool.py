@@ -258,7 +258,7 @@ class TestDeaths:
             assert (seed, seed, seed) == image.getpixel((0, 0))
 
     async def test_one_that_cannot_open_again_is_not_replaced(self) -> None:
-        """The others go on; when there are none, the cause is told."""
+        """The others remain; when there are none, the error has the cause."""
         machines = Machines(1)
         replicas = machines.replicas()
         machines.problem = LoadError("expected weights, got none")
@@ -306,7 +306,7 @@ class TestCrossing:
         assert 1 == machines.crossed
 
     async def test_questions_at_once_send_an_image_once(self) -> None:
-        """Whoever asks while it is on its way sends the same reference."""
+        """Whoever asks while it is being sent sends the same reference."""
         machines = Machines(3)
         replicas, image = machines.replicas(), Image.new("RGB", (2, 2), (9, 9, 9))
         machines.holding = {False}
@@ -371,7 +371,7 @@ class TestWaiting:
         assert [0] == [slot.outstanding for slot in replicas._slots]
 
     async def test_closing_answers_every_waiter(self) -> None:
-        """Those whose item is on its way, those who wait for an actor, and the late."""
+        """Those whose item is in flight, those who wait for an actor, and the late."""
         machines = Machines(1)
         replicas = machines.replicas()
         machines.holding = {False}
@@ -407,7 +407,7 @@ class TestWaiting:
         with pytest.raises(LoadError, match=r"^expected weights, got none$"):
             machines.replicas().open(1)
 
-    def test_patience_ends(self) -> None:
+    def test_the_timeout_ends_the_opening(self) -> None:
         """A cluster without room says so, some time."""
         machines = Machines()
         machines.holding = {True}

@@ -137,7 +137,7 @@ class TestChildren:
     async def test_a_killed_one_has_a_successor(
         self, replicas: ReplicaPool, folder: Path
     ) -> None:
-        """On the same device, and it answers what was on its way."""
+        """On the same device, and it answers what was in flight."""
         (folder / "hold").touch()
         items = [
             asyncio.create_task(replicas.generate(f"thing {seed}", seed))
@@ -191,7 +191,7 @@ class TestChildren:
                 await other
 
     async def test_ctrl_c_is_for_the_parent(self, folder: Path) -> None:
-        """A child goes on, for those whose work may still end."""
+        """A child continues, for those whose work may still end."""
         image_models = await _opened(folder)
         (child,) = multiprocessing.active_children()
         assert child.pid
@@ -427,11 +427,11 @@ class TestRpcServer:
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whoever waits at the other end hears of that."""
-        told = list[threading.ExceptHookArgs]()
-        monkeypatch.setattr(threading, "excepthook", told.append)
+        raised = list[threading.ExceptHookArgs]()
+        monkeypatch.setattr(threading, "excepthook", raised.append)
         client.pipe.send_bytes(b"nonsense")
         client.thread.join()
-        assert [pickle.UnpicklingError] == [one.exc_type for one in told]
+        assert [pickle.UnpicklingError] == [one.exc_type for one in raised]
         with pytest.raises(EOFError):
             client.answer(1)
 

@@ -187,7 +187,7 @@ async def test_only_the_item_that_does_not_fit_fails() -> None:
 
 
 async def test_a_remedy_that_fails_is_no_remedy() -> None:
-    """The worker's thread goes on, and so does the batch."""
+    """The worker's thread survives, and the batch is still run."""
 
     def broken() -> None:
         raise ZeroDivisionError

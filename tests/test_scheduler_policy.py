@@ -153,7 +153,7 @@ def test_copies_are_not_paid_for_where_fewer_items_need_none() -> None:
     assert 8 == len(run.items)
 
 
-def test_as_many_loops_are_admitted_as_keep_the_device_busy() -> None:
+def test_as_many_sessions_are_admitted_as_keep_the_device_busy() -> None:
     """Those that think while the others are served, and three batches of these."""
     policy = BatchPolicy[int]()
     assert policy.admission_limit() is None
@@ -173,7 +173,7 @@ def test_as_many_loops_are_admitted_as_keep_the_device_busy() -> None:
     assert 3 * 4 + 10 == policy.admission_limit()
 
 
-def test_thinking_is_counted_once_for_each_loop() -> None:
+def test_thinking_is_counted_once_for_each_session() -> None:
     """Beginning twice changes nothing, and an end without a beginning neither."""
     thinking = ThinkTimes(DEFAULT_TUNING)
     assert 0.0 == thinking.longest(3)
@@ -328,7 +328,7 @@ def test_all_can_be_taken_out_at_once(counts: list[int]) -> None:
     assert left == set(device.policy.clear())
     assert 0 == len(device.policy)
     assert device.policy.decide(0.0) is None
-    for item in items:  # who is told late does no harm
+    for item in items:  # a late discard does no harm
         device.policy.discard(item, stage="images", key=device.stages[item][1])
     assert 0 == len(device.policy)
 
@@ -356,7 +356,7 @@ def test_batches_end_where_more_gain_nothing() -> None:
 
 
 @given(sessions=st.lists(st.integers(0, 9), min_size=1, max_size=40))
-def test_the_oldest_loop_goes_first(sessions: list[int]) -> None:
+def test_the_oldest_session_goes_first(sessions: list[int]) -> None:
     """Within a session the first item does."""
     device = Device()
     for session in sessions:
@@ -493,7 +493,7 @@ def test_captions_that_dominate_pile_up_sooner() -> None:
 # Waiting
 
 
-def test_an_idle_device_waits_for_loops_that_are_nearly_back() -> None:
+def test_an_idle_device_waits_for_sessions_that_are_nearly_back() -> None:
     """Half a group is worth waiting for the other half, and then runs whole."""
     device = Device()
     device.think(4, took=0.2, now=0.0)
@@ -573,7 +573,7 @@ def test_captions_wait_for_nobody() -> None:
     assert isinstance(device.policy.decide(0.1), RunBatch)
 
 
-def test_nobody_waits_where_loops_come_back_with_another_key() -> None:
+def test_nobody_waits_where_sessions_come_back_with_another_key() -> None:
     """After a change of keys, a while is let pass."""
     device = Device()
     for key in ("a", "b"):
@@ -637,7 +637,7 @@ def test_a_group_may_leave_some_to_the_next_one() -> None:
     assert 4 == len(decision.items)
 
 
-def test_a_loop_may_bring_several_items() -> None:
+def test_a_session_may_bring_several_items() -> None:
     """Who draws four images a round is worth as much as four sessions that draw one."""
     device = Device()
     device.images(8)

@@ -81,7 +81,7 @@ async def served(
     return device.calls
 
 
-async def test_what_an_answered_loop_wants_next_goes_first() -> None:
+async def test_what_an_answered_session_wants_next_goes_first() -> None:
     """Its score comes before the others' images, and not after they are drawn."""
     device = Device()
 
@@ -116,7 +116,7 @@ async def test_who_says_nothing_is_waited_for_a_moment_only() -> None:
     assert [("eyes", [1]), ("hand", [7])] == await served(device, wait)
 
 
-async def test_a_loop_that_waits_for_more_is_not_expected() -> None:
+async def test_a_session_that_waits_for_more_is_not_expected() -> None:
     """It says nothing before all that it asked for is wait."""
     device = Device()
     two: Stage[int, int] = Stage(name="two", run=device._look, max_batch=1, priority=1)

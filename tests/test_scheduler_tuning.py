@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
 import re
 from dataclasses import fields, replace
@@ -20,11 +22,25 @@ DOCS = Path(__file__).parent.parent / "docs" / "performance.md"
 
 def documented() -> str:
     """Return the table of all tunables, as the documentation shows it."""
+    tree = ast.parse(inspect.getsource(SchedulerTuning)).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    names = [
+        one.target.id
+        for one in tree.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    ]
+    reasons = [
+        ast.literal_eval(one.value)
+        for one in tree.body[1:]
+        if isinstance(one, ast.Expr)
+    ]
+    whys = dict(zip(names, reasons, strict=True))
     rows = ["| tunable | default | unit | range | why |", "|---|---|---|---|---|"]
     for one in fields(SchedulerTuning):
         facts, high = one.metadata, one.metadata["high"]
         limits = f"≥ {facts['low']}" if high == math.inf else f"{facts['low']}-{high}"
-        cells = (f"`{one.name}`", one.default, facts["unit"], limits, facts["why"])
+        why = " ".join(whys[one.name].split())
+        cells = (f"`{one.name}`", one.default, facts["unit"], limits, why)
         rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(rows)
 

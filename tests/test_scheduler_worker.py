@@ -386,7 +386,7 @@ async def test_closing_stops_the_halving() -> None:
 
 
 def test_several_event_loops_share_one_worker() -> None:
-    """Items of different loops and threads meet in batches, and find their way back."""
+    """Items of different event loops and threads share batches, and each gets its output."""
     model, worker, results = Model(), Worker(), dict[int, list[int]]()
     worker.open()
     start = threading.Barrier(4)
@@ -484,7 +484,7 @@ async def test_a_finished_batch_is_not_kept() -> None:
 
 
 def test_a_worker_that_nobody_closes_does_not_keep_the_program() -> None:
-    """The interpreter ends, after the running batch and with everyone told."""
+    """The interpreter ends, after the running batch and with everyone answered."""
     code = """
 import asyncio
 from socratic_agents.scheduler.worker import Stage, Worker
@@ -687,7 +687,7 @@ class Noting(Worker):
 
 
 async def test_a_stuck_call_is_given_up() -> None:
-    """Everyone gets an error that says what to do; when it ends, all goes on."""
+    """Everyone gets an error that says what to do; when it ends, the worker works again."""
     gate, calls = threading.Event(), list[list[int]]()
 
     def run(batch: list[int]) -> list[int]:
@@ -736,7 +736,7 @@ async def test_a_stuck_worker_can_be_closed() -> None:
     assert not worker._thread.is_alive()
 
 
-async def test_a_call_within_its_patience_is_not_given_up() -> None:
+async def test_a_call_within_its_timeout_is_not_given_up() -> None:
     """The watch ends with the call, and says nothing afterwards."""
     model, watches = Model(), set[threading.Thread]()
 
@@ -759,7 +759,7 @@ async def test_a_call_within_its_patience_is_not_given_up() -> None:
         assert 4 == await worker.submit(stage, 2)
 
 
-async def test_items_of_the_loop_that_began_first_go_first() -> None:
+async def test_items_of_the_session_that_began_first_go_first() -> None:
     """Sessions end one after the other, rather than all at the end."""
     model = Model()
     stage, ready = model.stage(max_batch=1), asyncio.Event()
@@ -806,7 +806,7 @@ async def test_users_share_the_device() -> None:
     assert {8, 9} < {number for batch in model.batches[:2] for number in batch}
 
 
-class Telling(BatchPolicy[Request]):
+class SignallingPolicy(BatchPolicy[Request]):
     """Sets an event when it leaves the device idle for a while."""
 
     def __init__(self) -> None:
@@ -820,9 +820,9 @@ class Telling(BatchPolicy[Request]):
         return decision
 
 
-async def test_an_idle_device_waits_for_a_loop_that_thinks() -> None:
+async def test_an_idle_device_waits_for_a_session_that_thinks() -> None:
     """Two sessions that could share a call do so, where a call costs the same for two."""
-    model, cost_model, policy = Model(), CostModel(), Telling()
+    model, cost_model, policy = Model(), CostModel(), SignallingPolicy()
     stage = model.stage(max_batch=2)
     for _ in range(DEFAULT_TUNING.trusted_calls):
         for items in (1, 2):
@@ -857,8 +857,8 @@ async def test_an_idle_device_waits_for_a_loop_that_thinks() -> None:
     assert [[0, 1], [2, 3]] == model.batches
 
 
-async def test_a_loop_thinks_only_while_nothing_of_it_waits() -> None:
-    """One that also waits for a caption is not on its way; one that ended is gone."""
+async def test_a_session_thinks_only_while_nothing_of_it_waits() -> None:
+    """One that also waits for a caption does not; one that ended does not either."""
     async with Worker() as worker:
         thinking = worker._policy.think_times
         worker.think()  # whoever is no session says nothing
@@ -929,7 +929,7 @@ def instant() -> list[Stage[int, int]]:
 
 
 @pytest.mark.slow
-async def test_500_loops_cost_little() -> None:
+async def test_500_sessions_cost_little() -> None:
     """A candidate costs the program itself at most 2 ms of a core; 0.1 is usual."""
     stages, rounds = instant(), 4
     async with Worker() as worker:

@@ -92,7 +92,7 @@ class ProcessCluster:
         """Close these actors in good order, and end all processes.
 
         Args:
-            actors: Replicas.
+            actors: To be closed.
             timeout: Seconds that they have to end in good order.
         """
         wait([actor.close.remote().future() for actor in actors], timeout=timeout)

@@ -94,7 +94,7 @@ class RayCluster:
         """Close these actors and kill them; disconnect from what was connected here.
 
         Args:
-            actors: Replicas.
+            actors: To be closed.
             timeout: Seconds that they have to end in good order.
         """
         with contextlib.suppress(self._ray.exceptions.RayError):
