@@ -50,7 +50,7 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     def run(stop: int) -> torch.nn.Module:
         torch.manual_seed(0)
         module = torch.nn.Linear(2, 1)
-        fit(module, loss_of(module, stop), tmp_path, steps=500, rate=0.01)
+        fit(module, loss_of(module, stop), tmp_path, steps=500, learning_rate=0.01)
         return module
 
     with pytest.raises(KeyboardInterrupt):

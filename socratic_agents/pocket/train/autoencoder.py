@@ -69,8 +69,8 @@ def train_autoencoder(folder: Path, *, steps: int) -> AutoencoderKL:
         loss,
         folder,
         steps=steps,
-        rate=2e-3,
-        exact=0.15,
+        learning_rate=2e-3,
+        float32_share=0.15,
         evaluate=evaluate,
         evaluate_every=500,
     )

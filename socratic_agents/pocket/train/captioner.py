@@ -150,9 +150,9 @@ def train_captioner(
         loss,
         folder,
         steps=steps,
-        rate=1e-3 if start else 2e-3,
-        decay=0.01,
-        exact=0.2,
+        learning_rate=1e-3 if start else 2e-3,
+        weight_decay=0.01,
+        float32_share=0.2,
         evaluate=lambda _: _evaluate(model, tokenizer),
         evaluate_every=250,
     )

@@ -149,7 +149,7 @@ def train_text_encoder(folder: Path, *, steps: int) -> CLIPTextModel:
         ]
         return torch.stack(losses).mean()
 
-    fit(both, loss, folder, steps=steps, rate=1e-3, exact=1.0)
+    fit(both, loss, folder, steps=steps, learning_rate=1e-3, float32_share=1.0)
     return encoder.eval().requires_grad_(requires_grad=False)
 
 
@@ -222,10 +222,10 @@ def train_denoiser(
         loss,
         folder,
         steps=steps,
-        rate=1.2e-3,
-        decay=0.01,
-        exact=1.0,
-        after=after,
+        learning_rate=1.2e-3,
+        weight_decay=0.01,
+        float32_share=1.0,
+        after_step=after,
         evaluate=evaluate,
     )
     return average

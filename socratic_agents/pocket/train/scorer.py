@@ -148,9 +148,9 @@ def train_scorer(folder: Path, *, steps: int) -> CLIP:
         loss,
         folder,
         steps=steps,
-        rate=2e-3,
-        decay=0.01,
-        exact=1.0,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+        float32_share=1.0,
         evaluate=evaluate,
     )
     return model.eval()

@@ -25,33 +25,33 @@ def fit(
     folder: Path,
     *,
     steps: int,
-    rate: float,
-    decay: float = 0.0,
-    exact: float = 0.0,
-    after: Callable[[int], None] = lambda _: None,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    float32_share: float = 0.0,
+    after_step: Callable[[int], None] = lambda _: None,
     evaluate: Callable[[int], dict[str, float]] = lambda _: {},
     evaluate_every: int = 1000,
 ) -> None:
-    """Train a module, from its last checkpoint on if there is one.
+    """Train a module, resuming from its last checkpoint if there is one.
 
     The rate warms up over 100 steps and then falls along a cosine to a hundredth.
 
     Args:
-        module: What is trained; parameters without gradients stay as they are.
+        module: The module; parameters without gradients are not trained.
         loss: Step number -> loss of a fresh batch.
         folder: Gets ``checkpoint.pt`` and ``log.jsonl``.
         steps: How many steps in all.
-        rate: Highest learning rate (AdamW).
-        decay: Weight decay.
-        exact: Share of the steps, at the end, that run without bfloat16.
-        after: Called after every step, to keep an average of the weights say.
-        evaluate: Step number -> figures for the log.
-        evaluate_every: How many steps between two of them.
+        learning_rate: Highest learning rate (AdamW).
+        weight_decay: Of AdamW.
+        float32_share: Share of the steps, at the end, that run without bfloat16.
+        after_step: Called after every step, such as to average the weights.
+        evaluate: Step number -> metrics for the log.
+        evaluate_every: Steps between two evaluations.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        parameters, lr=rate, betas=(0.9, 0.98), weight_decay=decay
+        parameters, lr=learning_rate, betas=(0.9, 0.98), weight_decay=weight_decay
     )
     checkpoint, start = folder / "checkpoint.pt", 0
     if checkpoint.exists():
@@ -66,22 +66,22 @@ def fit(
         share = step / steps
         fall = 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * share))
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * fall
-        with torch.autocast(device, torch.bfloat16, enabled=share < 1 - exact):
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 100) * fall
+        with torch.autocast(device, torch.bfloat16, enabled=share < 1 - float32_share):
             value = loss(step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        after(step)
+        after_step(step)
         losses.append(value.item())
         done = step + 1
         if done % LOG_EVERY == 0 or done == steps:
-            figures = {"loss": sum(losses) / len(losses)}
+            metrics = {"loss": sum(losses) / len(losses)}
             losses = []
             if done % evaluate_every == 0 or done == steps:
-                figures |= evaluate(done)
-            _log(folder, done, time.perf_counter() - began, figures)
+                metrics |= evaluate(done)
+            _log(folder, done, time.perf_counter() - began, metrics)
         if done % SAVE_EVERY == 0 or done == steps:
             state = {
                 "module": module.state_dict(),
@@ -92,9 +92,9 @@ def fit(
             checkpoint.with_suffix(".tmp").replace(checkpoint)
 
 
-def _log(folder: Path, step: int, seconds: float, figures: dict[str, float]) -> None:
+def _log(folder: Path, step: int, seconds: float, metrics: dict[str, float]) -> None:
     line = {"step": step, "seconds": round(seconds, 1)}
-    line |= {name: round(value, 4) for name, value in figures.items()}
+    line |= {name: round(value, 4) for name, value in metrics.items()}
     with (folder / "log.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
     print(folder.name, line, flush=True)
