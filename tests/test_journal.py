@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from socratic_agents.core.errors import ClosedError, ConfigurationError
-from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage import failpoints
 from socratic_agents.storage.checksum_lines import record_line, record_of
 from socratic_agents.storage.journal import Journal, key_of
 
@@ -222,7 +222,7 @@ def test_lines_that_wait_are_synced_together(
             busy.set()
             go.wait()
 
-    monkeypatch.setattr(faults, "hook", hook)
+    monkeypatch.setattr(failpoints, "hook", hook)
     with Journal(tmp_path) as journal:
         busy.wait()
         for number in range(100):
@@ -245,10 +245,10 @@ async def test_a_disk_that_fails_is_told_and_loses_nothing(
             raise OSError(code, "no luck")
 
     with Journal(tmp_path) as journal:
-        monkeypatch.setattr(faults, "hook", hook)
+        monkeypatch.setattr(failpoints, "hook", hook)
         with pytest.raises(ConfigurationError, match=f"write in {tmp_path}, got: no"):
             await journal.put_durable("llm", KEYS[3], {"text": "yes"})
-        monkeypatch.setattr(faults, "hook", None)
+        monkeypatch.setattr(failpoints, "hook", None)
         with pytest.raises(ConfigurationError, match="no luck"):
             journal.put("llm", KEYS[3], {"text": "yes"})
         with pytest.raises(ConfigurationError, match="no luck"):

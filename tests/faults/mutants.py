@@ -35,17 +35,17 @@ TESTS = {
     "socratic_agents.storage.checksum_lines": ["tests/test_journal.py", BELIEF],
     "socratic_agents.storage.journal": [
         "tests/test_journal.py",
-        "tests/test_store.py",
+        "tests/test_run_directory.py",
         BELIEF,
     ],
     "socratic_agents.storage.files": [BELIEF],
     "socratic_agents.storage.objects": [
-        "tests/test_store.py",
+        "tests/test_run_directory.py",
         "tests/test_journal.py",
         BELIEF,
     ],
-    "socratic_agents.storage.results": ["tests/test_store.py", BELIEF],
-    "socratic_agents.storage.run_directory": ["tests/test_store.py", BELIEF],
+    "socratic_agents.storage.results": ["tests/test_run_directory.py", BELIEF],
+    "socratic_agents.storage.run_directory": ["tests/test_run_directory.py", BELIEF],
     "socratic_agents.core.history": ["tests/test_history.py"],
     "socratic_agents.core.outcome": ["tests/test_history.py"],
 }

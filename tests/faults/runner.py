@@ -27,7 +27,7 @@ from PIL import Image
 from socratic_agents.cli.app import main
 from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.runtime.refiner import Refiner
-from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage import failpoints
 
 if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
@@ -80,7 +80,7 @@ def _child(trial: dict[str, Any], hits: Counter[str]) -> int:
             if (point, hits[point]) == (trial.get("point"), trial.get("hit")):
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    faults.hook = hook
+    failpoints.hook = hook
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (trial.get("fsize", most), most))
     # A signal that comes when the program has let go of them came too late to count.

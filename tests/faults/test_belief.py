@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage import failpoints
 from socratic_agents.storage.checksum_lines import record_line
 from socratic_agents.storage.files import (
     list_quarantine,
@@ -21,7 +21,7 @@ from socratic_agents.storage.files import (
 from socratic_agents.storage.objects import ImageStore, ObjectStore
 from socratic_agents.storage.results import read_outcomes
 from socratic_agents.storage.run_directory import RunDirectory
-from tests.test_store import refinement
+from tests.test_run_directory import refinement
 
 
 def test_a_number_that_is_none_is_no_record() -> None:
@@ -77,7 +77,7 @@ def test_each_point_where_it_could_end_is_named(
 ) -> None:
     """One run and one result reach all of them, each before or after its deed."""
     points = list[str]()
-    monkeypatch.setattr(faults, "hook", points.append)
+    monkeypatch.setattr(failpoints, "hook", points.append)
     with RunDirectory(tmp_path, settings={}) as run:
         run.save(refinement())
     whole = ["file:write", "file:sync", "file:replace", "file:replaced"]
@@ -146,7 +146,7 @@ def test_a_file_is_complete_before_it_is_synced(
         if point == "file:sync":
             seen.extend(part.read_bytes() for part in tmp_path.glob(".*.part"))
 
-    monkeypatch.setattr(faults, "hook", look)
+    monkeypatch.setattr(failpoints, "hook", look)
     write_atomic(tmp_path / "whole", b"every byte")
     assert [b"every byte"] == seen
 

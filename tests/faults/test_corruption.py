@@ -27,8 +27,8 @@ from socratic_agents.storage.results import read_outcomes
 from socratic_agents.storage.run_directory import RunDirectory
 from tests.faults.runner import Eyes, paint
 from tests.faults.trials import PROMPTS, left_in, numbered, without_times
-from tests.test_store import SETTINGS as SAVED
-from tests.test_store import failure, refinement
+from tests.test_run_directory import SETTINGS as SAVED
+from tests.test_run_directory import failure, refinement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

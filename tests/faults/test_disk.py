@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from socratic_agents.cli.app import main
-from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage import failpoints
 from tests.faults.runner import small
 from tests.faults.trials import PROMPTS, left_in, numbered, without_times
 
@@ -92,7 +92,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Jobs:
 @pytest.fixture(autouse=True)
 def _no_hook() -> Iterator[None]:
     yield
-    faults.hook = None
+    failpoints.hook = None
 
 
 def complaint(out: Path, reason: str) -> str:
@@ -140,9 +140,9 @@ def test_a_disk_that_fails_costs_nothing_that_was_there(
             if hits >= site.hit:
                 raise OSError(code, "no luck")
 
-    faults.hook = hook
+    failpoints.hook = hook
     assert 2 == jobs.run(site.command, out)
-    faults.hook = None
+    failpoints.hook = None
     told = [line for line in capfd.readouterr().err.splitlines() if "error:" in line]
     assert [complaint(out, "no luck")] == told
     intact(out, before)

@@ -40,7 +40,6 @@ from socratic_agents.core.history import Status, StopReason
 from socratic_agents.core.outcome import Failure
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.runtime.refiner import Refiner
-from socratic_agents.storage import failpoints as faults
 from socratic_agents.storage.journal import Journal, key_of
 from socratic_agents.storage.run_directory import RunDirectory
 from tests import tiny_models
@@ -184,7 +183,7 @@ async def test_who_stops_waiting_for_a_step_stops_nobody_else(
         return {"text": "drawn"}
 
     monkeypatch.setattr(
-        faults, "hook", lambda point: point != "journal:sync" or free.wait()
+        failpoints, "hook", lambda point: point != "journal:sync" or free.wait()
     )
     with Journal(tmp_path) as journal:
         for key in keys[2:]:  # more than are written at once

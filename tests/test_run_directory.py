@@ -29,7 +29,7 @@ from socratic_agents.core.history import (
     Verdict,
 )
 from socratic_agents.core.outcome import Failure, Receipt, Refinement
-from socratic_agents.storage import failpoints as faults
+from socratic_agents.storage import failpoints
 from socratic_agents.storage.files import write_atomic
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.results import read_outcomes
@@ -421,11 +421,11 @@ def test_a_line_that_cannot_be_written_leaves_none(
     with opened(tmp_path) as run:
         run.save(refinement())
         before = (tmp_path / "results.jsonl").read_bytes()
-        monkeypatch.setattr(faults, "hook", hook)
+        monkeypatch.setattr(failpoints, "hook", hook)
         with pytest.raises(ConfigurationError, match="got: full"):
             run.save(refinement(index=1))
         assert before == (tmp_path / "results.jsonl").read_bytes()
-    monkeypatch.setattr(faults, "hook", None)
+    monkeypatch.setattr(failpoints, "hook", None)
     with opened(tmp_path) as run:
         assert 0 == run.quarantined
         run.save(refinement(index=1))
