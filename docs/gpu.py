@@ -25,7 +25,7 @@ from PIL import Image
 
 from socratic_agents.lab.bench.device.random_models import build
 from socratic_agents.lab.bench.device.random_vision_models import VOCABULARY
-from socratic_agents.models.acceleration import Speed
+from socratic_agents.models.acceleration import Acceleration
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.devices import choose_device, choose_dtype, free_memory
 from socratic_agents.models.diffusion import Diffusion
@@ -213,13 +213,13 @@ def speeds(bench: Bench) -> None:
     name, size = "sd15", 8
     plain = bench.generator(name)
     call = dict(plain._call)  # noqa: SLF001 - the same steps and guidance
-    for way, speed in (
-        ("eager", Speed()),
-        ("channels_last", Speed(channels_last=True)),
-        ("channels_last, regional", Speed(compile="regional")),
+    for way, acceleration in (
+        ("eager", Acceleration()),
+        ("channels_last", Acceleration(channels_last=True)),
+        ("channels_last, regional", Acceleration(compile="regional")),
     ):
         # Each is put upon the last: the weights are changed in place.
-        draw = Diffusion(plain.pipeline, speed=speed, **call)
+        draw = Diffusion(plain.pipeline, acceleration=acceleration, **call)
         began = time.perf_counter()
         draw(requests(size))
         first = time.perf_counter() - began

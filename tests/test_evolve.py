@@ -22,7 +22,7 @@ from socratic_agents.lab.tuning.evolve import Evolution, evolve, split
 from socratic_agents.lab.tuning.gepa_adapter import Rollout
 from socratic_agents.lab.tuning.study_evolve import evolve_study
 from socratic_agents.llm.template_files import find_template
-from socratic_agents.runtime.interrupts import Interruption
+from socratic_agents.runtime.interrupts import InterruptHandler
 from tests.fakes import ScriptedChatModel
 from tests.studies import SMALL, Painter, ran, written
 
@@ -160,7 +160,9 @@ ATTEMPTS = """```
 
 def by(painter: Painter) -> StudyContext:
     return StudyContext(
-        open_refiner=painter.open, interruption=Interruption(str), tell=lambda _: None
+        open_refiner=painter.open,
+        interruption=InterruptHandler(str),
+        tell=lambda _: None,
     )
 
 

@@ -187,8 +187,8 @@ async def test_a_strict_answer_does_not_depend_on_other_questions() -> None:
     long = f"is there {' and '.join(['a small red circle'] * 6)} ?"
     async with Refiner(strict=True) as refiner:
         await refiner.agents()
-        assert refiner._parts is not None
-        decide = refiner._parts.models.answer_yes_no
+        assert refiner._opened is not None
+        decide = refiner._opened.models.answer_yes_no
         assert decide is not None
         alone = await decide(image, short)
         together = await asyncio.gather(decide(image, long), decide(image, short))

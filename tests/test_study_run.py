@@ -372,10 +372,10 @@ def test_a_signal_between_two_arms_ends_the_study(tmp_path: Path) -> None:
     from socratic_agents.lab.study.load import read_study
     from socratic_agents.lab.study.plan import plan_study
     from socratic_agents.lab.study.run import StudyContext, run_study
-    from socratic_agents.runtime.interrupts import Interruption
+    from socratic_agents.runtime.interrupts import InterruptHandler
 
     plan = plan_study(read_study(written(tmp_path))[0], name="tiny")
-    painter, interruption = Painter(), Interruption(str)
+    painter, interruption = Painter(), InterruptHandler(str)
     interruption.code = 130
     by = StudyContext(
         open_refiner=painter.open, interruption=interruption, tell=lambda _: None

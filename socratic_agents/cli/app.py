@@ -25,7 +25,7 @@ from socratic_agents.cli.replay import register as register_replay
 from socratic_agents.cli.show import register as register_show
 from socratic_agents.core.errors import ConfigurationError, SocraticError
 from socratic_agents.core.prompts import sanitize_for_terminal
-from socratic_agents.runtime.interrupts import Interruption
+from socratic_agents.runtime.interrupts import InterruptHandler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,10 +64,10 @@ def main(
         open_refiner: Makes the refiner of a command, for programs that bring theirs.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
-    interruption = Interruption(_say)
+    interruption = InterruptHandler(_say)
     context = Context(open_refiner or _open_refiner, interruption)
     try:
-        with interruption.heeded():
+        with interruption.handling():
             code: int | None = app(
                 given, prog_name="socratic", standalone_mode=False, obj=context
             )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.outcome import Failure, Refinement
     from socratic_agents.core.prompts import PromptLine
-    from socratic_agents.runtime.interrupts import Interruption
+    from socratic_agents.runtime.interrupts import InterruptHandler
     from socratic_agents.runtime.refiner import Refiner
     from socratic_agents.storage.run_directory import RunDirectory
 
@@ -40,7 +40,7 @@ class Context:
     """What a command needs from its caller."""
 
     open_refiner: Callable[[Settings], Refiner]
-    interruption: Interruption
+    interruption: InterruptHandler
 
 
 def register(app: typer.Typer) -> None:
@@ -75,13 +75,13 @@ def _refine(
 ) -> int:
     """Refine one prompt and keep the best image seen."""
     from socratic_agents.core.outcome import Failure
-    from socratic_agents.runtime.run_setup import run_directory
+    from socratic_agents.runtime.run_setup import open_run_directory
 
     prompt = validate_prompt(prompt)
     settings = _settings(overrides)
     if dry_run:
         return _print_estimate(settings, prompts=1, as_json=as_json)
-    run = run_directory(out, settings, cache=cache)
+    run = open_run_directory(out, settings, cache=cache)
     progress = _progress(settings, total=1)
     with run, progress:
         with redirect_stdout(sys.stderr):  # libraries may print
@@ -129,14 +129,14 @@ def _batch(
     overrides: dict[str, Any],
 ) -> int:
     """Refine many prompts; the same command again resumes."""
-    from socratic_agents.runtime.run_setup import run_directory
+    from socratic_agents.runtime.run_setup import open_run_directory
 
     lines = read_prompts(file)
     settings = _settings(overrides)
     if dry_run:
         good = sum(line.error is None for line in lines)
         return _print_estimate(settings, prompts=good, as_json=as_json)
-    job = run_directory(
+    job = open_run_directory(
         out, settings, cache=cache, resume=True, accept_changes=continue_with
     )
     with job as run:

@@ -13,12 +13,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.models.step_batching.hooks import StandIn, denoisers, with_part
+from socratic_agents.models.step_batching.hooks import (
+    DenoiserProxy,
+    denoisers,
+    with_part,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("Speed", "bucket", "check_speed", "hasten")
+__all__ = ("Acceleration", "accelerate", "bucket_size", "check_acceleration")
 
 RECOMPILE_LIMIT = 64
 """Graphs of one function; torch's own 8 are too few for regions of a U-Net at several
@@ -26,7 +30,7 @@ resolutions, each in several batch sizes, and what is beyond runs uncompiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
+class Acceleration:
     """How a pipeline is made faster."""
 
     channels_last: bool = False
@@ -49,32 +53,37 @@ class Speed:
     resolution decoding needs more memory than denoising."""
 
 
-def check_speed(speed: Speed, device: Any, offload: str | None = None) -> None:
+def check_acceleration(
+    acceleration: Acceleration, device: Any, offload: str | None = None
+) -> None:
     """Check that this can be done on a device.
 
     Args:
-        speed: What is wanted.
+        acceleration: What is wanted.
         device: Where the denoiser runs.
         offload: As in ``Diffusion.load``.
 
     Raises:
         ConfigurationError: If something does not go together.
     """
-    moved = speed.channels_last or speed.fuse_qkv
+    moved = acceleration.channels_last or acceleration.fuse_qkv
     contradictions = {
         # Its hooks are put on the parts anew after each call, and a stand-in has none.
         "expected models that stay where they are for vae_batch, got offload 'model'; "
-        "leave one of them out": speed.vae_batch is not None and offload == "model",
-        f"expected compile 'regional', 'full' or None, got {speed.compile!r}; choose "
-        "one": speed.compile not in (None, "regional", "full"),
+        "leave one of them out": acceleration.vae_batch is not None
+        and offload == "model",
+        f"expected compile 'regional', 'full' or None, got {acceleration.compile!r}; choose "
+        "one": acceleration.compile not in (None, "regional", "full"),
         "expected vae_batch to be a whole number above 0, got "
-        f"{speed.vae_batch!r}": speed.vae_batch is not None and speed.vae_batch < 1,
+        f"{acceleration.vae_batch!r}": acceleration.vae_batch is not None
+        and acceleration.vae_batch < 1,
         "expected compile 'full' for CUDA graphs, got "
-        f"{speed.compile!r}": speed.cuda_graphs and speed.compile != "full",
+        f"{acceleration.compile!r}": acceleration.cuda_graphs
+        and acceleration.compile != "full",
         f"expected a CUDA device for CUDA graphs, got {str(device)!r}; leave "
-        "cuda_graphs out": speed.cuda_graphs and device.type != "cuda",
+        "cuda_graphs out": acceleration.cuda_graphs and device.type != "cuda",
         f"expected weights that stay where they are for CUDA graphs, got offload "
-        f"{offload!r}; leave one of them out": speed.cuda_graphs and offload,
+        f"{offload!r}; leave one of them out": acceleration.cuda_graphs and offload,
         "expected weights that stay where they are for channels_last and fuse_qkv, "
         f"got offload {offload!r}; leave one of them out": moved
         and offload in ("sequential", "group"),
@@ -84,36 +93,36 @@ def check_speed(speed: Speed, device: Any, offload: str | None = None) -> None:
             raise ConfigurationError(message)
 
 
-def hasten(pipeline: Any, speed: Speed) -> Any:
+def accelerate(pipeline: Any, acceleration: Acceleration) -> Any:
     """Return a pipeline that is faster; its models are changed in place.
 
     Args:
         pipeline: A diffusers pipeline on its device.
-        speed: How.
+        acceleration: How.
 
     Raises:
         ConfigurationError: If the pipeline does not have what this needs.
     """
     found = denoisers(pipeline)
     vae = getattr(pipeline, "vae", None)
-    if speed.channels_last:
+    if acceleration.channels_last:
         for model in (*found.values(), vae):
             _lay_out(model)
     for name, model in found.items():
-        if speed.fuse_qkv:
+        if acceleration.fuse_qkv:
             _fuse(name, model)
-        if speed.compile is not None:
-            _compile(name, model, speed)
-        if speed.cuda_graphs:
-            seat = StandIn(model, partial(_replayed, model))
-            pipeline = with_part(pipeline, name, seat)
-    if speed.vae_batch is not None and vae is not None:
-        decode = partial(_decoded, vae.decode, speed.vae_batch)
-        pipeline = with_part(pipeline, "vae", StandIn(vae, decode=decode))
+        if acceleration.compile is not None:
+            _compile(name, model, acceleration)
+        if acceleration.cuda_graphs:
+            proxy = DenoiserProxy(model, partial(_replayed, model))
+            pipeline = with_part(pipeline, name, proxy)
+    if acceleration.vae_batch is not None and vae is not None:
+        decode = partial(_decoded, vae.decode, acceleration.vae_batch)
+        pipeline = with_part(pipeline, "vae", DenoiserProxy(vae, decode=decode))
     return pipeline
 
 
-def bucket(count: int) -> int:
+def bucket_size(count: int) -> int:
     """Return the batch size that so many requests are filled up to: a power of two.
 
     A compiled denoiser has a graph for each size; so it needs one for each bucket.
@@ -141,16 +150,16 @@ def _fuse(name: str, model: Any) -> None:
         raise ConfigurationError(message) from error
 
 
-def _compile(name: str, model: Any, speed: Speed) -> None:
+def _compile(name: str, model: Any, acceleration: Acceleration) -> None:
     import torch
 
     # Sizes are made static on purpose: shapes that may vary make slower kernels.
-    options: dict[str, Any] = {"backend": speed.backend, "dynamic": False}
+    options: dict[str, Any] = {"backend": acceleration.backend, "dynamic": False}
     if "recompile_limit" in inspect.signature(torch.compile).parameters:
         options["recompile_limit"] = RECOMPILE_LIMIT
-    if speed.cuda_graphs:
+    if acceleration.cuda_graphs:
         options["mode"] = "reduce-overhead"
-    if speed.compile == "full":
+    if acceleration.compile == "full":
         model.compile(**options)
         return
     try:

@@ -8,7 +8,12 @@ from socratic_agents.core.checklist import Answer, YesNo, read_answer
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.models.devices import choose_device, choose_dtype
-from socratic_agents.models.loading import check_folder, local_folder, opening, quiet
+from socratic_agents.models.loading import (
+    check_folder,
+    load_errors,
+    local_folder,
+    quiet,
+)
 from socratic_agents.models.validation import caption_fault
 
 if TYPE_CHECKING:
@@ -129,7 +134,7 @@ class Captioner:
             check_folder(folder, INDEX)
         elif revision is not None:
             safely["revision"] = revision
-        with quiet(), opening("an image-text-to-text model", name):
+        with quiet(), load_errors("an image-text-to-text model", name):
             from transformers import AutoModelForImageTextToText, AutoProcessor
 
             processor = AutoProcessor.from_pretrained(folder or name, **safely)

@@ -13,7 +13,7 @@ import numpy as np
 
 from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.models.devices import choose_device, choose_dtype
-from socratic_agents.models.loading import check_folder, opening, quiet
+from socratic_agents.models.loading import check_folder, load_errors, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -149,7 +149,7 @@ class Clip:
                     "pretrained": pretrained,
                     "force_quick_gelu": _needs_quick_gelu(called, pretrained),
                 }
-            with opening("a CLIP model", name):
+            with load_errors("a CLIP model", name):
                 model, preprocess = open_clip.create_model_from_pretrained(
                     identifier, precision=precision, device=chosen, **arguments
                 )

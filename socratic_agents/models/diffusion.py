@@ -12,9 +12,19 @@ from PIL import Image
 from socratic_agents.core.errors import OOM_ERROR_NAMES, BatchError, CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import one_line
-from socratic_agents.models.acceleration import Speed, bucket, check_speed, hasten
+from socratic_agents.models.acceleration import (
+    Acceleration,
+    accelerate,
+    bucket_size,
+    check_acceleration,
+)
 from socratic_agents.models.devices import choose_device, choose_dtype
-from socratic_agents.models.loading import check_folder, local_folder, opening, quiet
+from socratic_agents.models.loading import (
+    check_folder,
+    load_errors,
+    local_folder,
+    quiet,
+)
 from socratic_agents.models.pipelines import (
     INDEX,
     check_no_code,
@@ -54,7 +64,7 @@ class Diffusion:
 
     Args:
         pipeline: A diffusers text-to-image pipeline, ready and on its device.
-        speed: How to make it faster, its models in place; ``None``: as it is.
+        acceleration: How to make it faster, its models in place; ``None``: as it is.
         call: Arguments for every call of the pipeline; ``steps`` stands for
             ``num_inference_steps``, and ``None`` for the pipeline's own default.
 
@@ -65,7 +75,7 @@ class Diffusion:
     """
 
     def __init__(
-        self, pipeline: Any, *, speed: Speed | None = None, **call: Any
+        self, pipeline: Any, *, acceleration: Acceleration | None = None, **call: Any
     ) -> None:
         self._defaults = named_parameters(pipeline)
         self._call = checked_call(call, self._defaults, type(pipeline).__name__)
@@ -73,10 +83,10 @@ class Diffusion:
         if callable(getattr(pipeline, "set_progress_bar_config", None)):
             pipeline.set_progress_bar_config(disable=True)
         check_caches(pipeline)
-        if speed is not None:
-            check_speed(speed, pipeline.device)
-            pipeline = hasten(pipeline, speed)
-        self._bucketed = speed is not None and speed.compile is not None
+        if acceleration is not None:
+            check_acceleration(acceleration, pipeline.device)
+            pipeline = accelerate(pipeline, acceleration)
+        self._bucketed = acceleration is not None and acceleration.compile is not None
         self._pipeline = pipeline
         # Tensors stay on the device; where there is no such processor, "pt" may be
         # numbers of another range.
@@ -93,7 +103,7 @@ class Diffusion:
         revision: str | None = None,
         offload: str | None = None,
         quantization: Mapping[str, Any] | Any | None = None,
-        speed: Speed | None = None,
+        acceleration: Acceleration | None = None,
         **call: Any,
     ) -> Self:
         """Open a pipeline by name; safetensors only, and no code from the hub.
@@ -107,7 +117,7 @@ class Diffusion:
                 main memory while they are not used; each saves more and is slower.
             quantization: A diffusers ``PipelineQuantizationConfig``, or its
                 arguments, such as ``{"quant_backend": "bitsandbytes_4bit"}``.
-            speed: As in the constructor.
+            acceleration: As in the constructor.
             call: As in the constructor.
 
         Raises:
@@ -120,8 +130,8 @@ class Diffusion:
             "use_safetensors": True,
         }
         check_offload(offload, chosen)
-        if speed is not None:
-            check_speed(speed, chosen, offload)
+        if acceleration is not None:
+            check_acceleration(acceleration, chosen, offload)
         folder = local_folder(name)
         if folder is not None:
             check_folder(folder, INDEX)
@@ -130,10 +140,10 @@ class Diffusion:
             options["revision"] = revision
         if quantization is not None:
             options["quantization_config"] = quantization_config(quantization)
-        with quiet(), opening("a text-to-image model", name):
+        with quiet(), load_errors("a text-to-image model", name):
             pipeline = open_pipeline(str(folder or name), options)
             place(pipeline, chosen, offload)
-        return cls(pipeline, speed=speed, **call)
+        return cls(pipeline, acceleration=acceleration, **call)
 
     @property
     def pipeline(self) -> Any:
@@ -144,7 +154,7 @@ class Diffusion:
         """Return the same generator over a copy of its pipeline.
 
         Args:
-            pipeline: A copy, such as a meeting place gives to each drawing.
+            pipeline: A copy, such as the step batcher gives to each task.
         """
         other = copy.copy(self)
         other._pipeline = pipeline  # noqa: SLF001 - it is one of us
@@ -235,7 +245,7 @@ class Diffusion:
             # Without the traceback, whose frames would keep the batch in memory.
             return [CandidateError(Status.GENERATION_FAILED, message)]
         images = list(output.images)
-        if self._bucketed and len(images) == bucket(len(requests)):
+        if self._bucketed and len(images) == bucket_size(len(requests)):
             images = images[: len(requests)]
         if len(images) != len(requests):
             message = (
@@ -272,7 +282,7 @@ class Diffusion:
         import torch
 
         if self._bucketed:
-            copies = [requests[-1]] * (bucket(len(requests)) - len(requests))
+            copies = [requests[-1]] * (bucket_size(len(requests)) - len(requests))
             requests = [*requests, *copies]
         call = {
             name: [value] * len(requests)

@@ -17,8 +17,8 @@ from socratic_agents.core.history import Status
 from socratic_agents.models.images_api_errors import (
     OPENAI,
     checked_address,
-    is_passing,
     is_refusal,
+    is_retryable,
     origin,
     refused_parameters,
     wait,
@@ -220,7 +220,7 @@ class ImagesAPI:
     async def _patiently(self, request: Callable[[], Awaitable[T]]) -> T:
         """Send a request, again where the line or the server was at fault."""
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_passing),
+            retry=tenacity.retry_if_exception(is_retryable),
             stop=tenacity.stop_after_attempt(self._attempts),
             wait=wait,
             sleep=self._sleep,

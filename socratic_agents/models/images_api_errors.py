@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 __all__ = (
     "OPENAI",
     "checked_address",
-    "is_passing",
     "is_refusal",
+    "is_retryable",
     "origin",
     "refused_parameters",
     "wait",
@@ -95,7 +95,7 @@ def is_refusal(error: BaseException) -> bool:
     return _status(error) in _REFUSALS and any(word in told for word in POLICY)
 
 
-def is_passing(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
     """Whether the same request may succeed a little later.
 
     Not after a timeout: the server may still be drawing, and would draw twice.

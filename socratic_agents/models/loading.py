@@ -16,7 +16,7 @@ from socratic_agents.core.errors import LoadError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ("check_folder", "local_folder", "opening", "quiet")
+__all__ = ("check_folder", "load_errors", "local_folder", "quiet")
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weight files that may run code when they are read."""
@@ -108,7 +108,7 @@ def _check_safetensors(file: Path) -> None:
 
 
 @contextmanager
-def opening(what: str, name: str) -> Iterator[None]:
+def load_errors(what: str, name: str) -> Iterator[None]:
     """Turn whatever a library raises while a model is opened into one line.
 
     Args:

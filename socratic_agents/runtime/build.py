@@ -1,4 +1,4 @@
-"""Parts: what the names in the settings stand for, opened and made into agents."""
+"""Opens what the names in the settings stand for, and builds the agents of it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.worker import Worker
     from socratic_agents.storage.run_directory import RunDirectory
 
-__all__ = ("Parts", "build_agents", "check_keys", "open_parts")
+__all__ = ("Opened", "build_agents", "check_keys", "open_all")
 
 Agent = TypeVar("Agent")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Opened:
     """Everything that was opened for some settings."""
 
     agents: Agents
@@ -52,7 +52,7 @@ class Parts:
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     """How requests to the language model are repeated, and at what rate."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
-    """To be awaited when the parts are not needed any more."""
+    """To be awaited when they are not needed any more."""
 
 
 def check_keys(settings: Settings, *, speaks: bool) -> None:
@@ -85,14 +85,14 @@ def check_keys(settings: Settings, *, speaks: bool) -> None:
             raise ConfigurationError(message)
 
 
-def open_parts(
+def open_all(
     settings: Settings,
     templates: Mapping[str, Template],
     worker: Worker,
     *,
     run: RunDirectory | None = None,
     cost_model: CostModel | None = None,
-) -> Parts:
+) -> Opened:
     """Open everything that the settings name; blocks, in the worker's thread.
 
     Args:
@@ -120,7 +120,7 @@ def open_parts(
     if run is not None:
         models = with_journal(models, run.journal, settings, images=run.images)
     agents = build_agents(settings, templates, llm, models, retries=retries)
-    return Parts(
+    return Opened(
         agents=_announced(agents, workers),
         models=models,
         llm=llm,

@@ -1,4 +1,4 @@
-"""The forecast: what a refinement, or a run of many, may cost at most."""
+"""The cost estimate: what a refinement, or a run of many, may cost at most."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
 
-__all__ = ("Forecast", "worst_case")
+__all__ = ("CostEstimate", "worst_case")
 
 CHECKLIST_ASKED = 1 + CHECKLIST_RETRIES
 """Requests for one checklist, validation retries included."""
@@ -29,7 +29,7 @@ WORDS = {"images": "images", "llm_calls": "calls of the language model"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
+class CostEstimate:
     """What may be spent at most; ``None``: nobody can know.
 
     A refinement that satisfies its judge soon costs far less.
@@ -53,8 +53,8 @@ class Forecast:
     prices: Prices | None = None
     run_budget: Budget = field(default_factory=Budget)
 
-    def total(self, prompts: int) -> Forecast:
-        """Return the forecast of that many prompts, within the run's budget.
+    def total(self, prompts: int) -> CostEstimate:
+        """Return the estimate of that many prompts, within the run's budget.
 
         Args:
             prompts: At least 0.
@@ -70,7 +70,7 @@ class Forecast:
         return _capped(every, self.run_budget, "run_budget")
 
     def lines(self, prompts: int) -> list[str]:
-        """Return the forecast of that many prompts in words for people.
+        """Return the estimate of that many prompts in words for people.
 
         Args:
             prompts: At least 0.
@@ -118,7 +118,7 @@ class Forecast:
         return tuple(note for note, needed in notes.items() if needed)
 
     def to_json(self, prompts: int) -> dict[str, Any]:
-        """Return the JSON form of the forecast of that many prompts.
+        """Return the JSON form of the estimate of that many prompts.
 
         Args:
             prompts: At least 0.
@@ -133,7 +133,7 @@ class Forecast:
         }
 
 
-def worst_case(settings: Settings) -> Forecast:
+def worst_case(settings: Settings) -> CostEstimate:
     """Return what one refinement with these settings may cost at most.
 
     Nothing is opened or asked for that.
@@ -157,7 +157,7 @@ def worst_case(settings: Settings) -> Forecast:
         "guard": settings.guard,
         "selector": settings.selector,
     }
-    forecast = Forecast(
+    estimate = CostEstimate(
         images=drawn * (1 + settings.receipt),
         llm_calls=sum(calls.values()),
         limited_by={"images": most, "llm_calls": most if by_images else "rounds"},
@@ -167,7 +167,7 @@ def worst_case(settings: Settings) -> Forecast:
         run_budget=settings.run_budget,
     )
     # The images are within it already, and the receipt draws as many again.
-    return _capped(forecast, replace(settings.budget, images=None), "budget")
+    return _capped(estimate, replace(settings.budget, images=None), "budget")
 
 
 def _calls(settings: Settings, images: int, rounds: int) -> dict[str, int]:
@@ -191,10 +191,10 @@ def _calls(settings: Settings, images: int, rounds: int) -> dict[str, int]:
     return {role: number for role, number in calls.items() if number}
 
 
-def _capped(forecast: Forecast, budget: Budget, name: str) -> Forecast:
-    """Return the forecast within a budget."""
-    limits, by = budget.limits(), dict(forecast.limited_by)
-    amounts = _numbers(forecast)
+def _capped(estimate: CostEstimate, budget: Budget, name: str) -> CostEstimate:
+    """Return the estimate within a budget."""
+    limits, by = budget.limits(), dict(estimate.limited_by)
+    amounts = _numbers(estimate)
 
     def cap(*kinds: str) -> None:
         for kind in kinds:
@@ -205,10 +205,10 @@ def _capped(forecast: Forecast, budget: Budget, name: str) -> Forecast:
     if amounts["llm_calls"] == 0:
         amounts["tokens"] = 0
     cap("images", "llm_calls", "tokens", "seconds")
-    costs = [amounts["money"], _cost(forecast.prices, amounts)]
+    costs = [amounts["money"], _cost(estimate.prices, amounts)]
     amounts["money"] = min((cost for cost in costs if cost is not None), default=None)
     cap("money")
-    return replace(forecast, limited_by=by, **amounts)
+    return replace(estimate, limited_by=by, **amounts)
 
 
 def _cost(prices: Prices | None, amounts: Mapping[str, Any]) -> float | None:
@@ -222,14 +222,14 @@ def _cost(prices: Prices | None, amounts: Mapping[str, Any]) -> float | None:
     return dear.cost(amounts["images"], input_tokens=tokens or 0, output_tokens=0)
 
 
-def _numbers(forecast: Forecast) -> dict[str, Any]:
+def _numbers(estimate: CostEstimate) -> dict[str, Any]:
     """Return the amounts by name."""
     return {
-        "images": forecast.images,
-        "llm_calls": forecast.llm_calls,
-        "tokens": forecast.tokens,
-        "money": forecast.money,
-        "seconds": forecast.seconds,
+        "images": estimate.images,
+        "llm_calls": estimate.llm_calls,
+        "tokens": estimate.tokens,
+        "money": estimate.money,
+        "seconds": estimate.seconds,
     }
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from socratic_agents.config.settings import Settings
-    from socratic_agents.models.acceleration import Speed
+    from socratic_agents.models.acceleration import Acceleration
     from socratic_agents.models.diffusion import Diffusion
 
 __all__ = (
@@ -92,7 +92,7 @@ def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
         return _batched(given, settings, worker)
     if hasattr(given, "scheduler") and hasattr(given, "components"):
         call = _sampling(settings)
-        model = Diffusion(given, speed=_speed(settings), **call)
+        model = Diffusion(given, acceleration=_acceleration(settings), **call)
         return _batched(model, settings, worker)
     if settings.batching == "step":
         message = (
@@ -193,10 +193,10 @@ def _sampling(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in ARGUMENTS}
 
 
-def _speed(settings: Settings) -> Speed:
-    from socratic_agents.models.acceleration import Speed
+def _acceleration(settings: Settings) -> Acceleration:
+    from socratic_agents.models.acceleration import Acceleration
 
-    return Speed(
+    return Acceleration(
         channels_last=settings.channels_last,
         compile=settings.compile,
         vae_batch=settings.vae_batch,
@@ -220,7 +220,7 @@ def _loaded(
             "quant_kwargs": {f"load_in_{bits}": True},
         },
         revision=REVISIONS.get(settings.generator),
-        speed=_speed(settings),
+        acceleration=_acceleration(settings),
         **call,
     )
     return _batched(loaded, settings, worker)
@@ -240,49 +240,49 @@ def _step_by_step(
 ) -> OpenedGenerator:
     """Return a pipeline whose images in the making share the denoiser's calls.
 
-    Those who wait for a drawing wait for the same turns, which the worker's thread
+    Those who wait for an image wait for the same steps, which the worker's thread
     takes one by one; between two of them it may caption and score.
     """
-    from socratic_agents.models.step_batching.batcher import Rendezvous
+    from socratic_agents.models.step_batching.batcher import StepBatcher
 
     batch = stage_options("generator", settings, worker, stage="denoiser")
     padded = settings.strict or settings.compile is not None
-    meeting = Rendezvous(model.pipeline, max_batch=batch["max_batch"], padded=padded)
+    batcher = StepBatcher(model.pipeline, max_batch=batch["max_batch"], padded=padded)
 
-    def turn(nothing: list[None]) -> list[None]:
-        meeting.turn()
+    def step(nothing: list[None]) -> list[None]:
+        batcher.step()
         return nothing
 
-    stage: Stage[None, None] = Stage(name="denoiser", run=turn, max_batch=1)
-    turns: WeakKeyDictionary[AbstractEventLoop, asyncio.Future[None]]
-    turns = WeakKeyDictionary()
+    stage: Stage[None, None] = Stage(name="denoiser", run=step, max_batch=1)
+    steps: WeakKeyDictionary[AbstractEventLoop, asyncio.Future[None]]
+    steps = WeakKeyDictionary()
 
-    def next_turn() -> asyncio.Future[None]:
+    def next_step() -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
-        taken = turns.get(loop)
+        taken = steps.get(loop)
         if taken is None or taken.done():
             # It is nobody's own, so it comes from no loop and outlives who asked.
             asked = worker.submit(stage, None)
-            taken = turns[loop] = loop.create_task(asked, context=Context())
+            taken = steps[loop] = loop.create_task(asked, context=Context())
             taken.add_done_callback(lambda it: it.cancelled() or it.exception())
         return taken
 
     async def generate(prompt: str, seed: int) -> Image.Image:
-        drawing = meeting.join(
+        task = batcher.submit(
             lambda pipeline: model.drawing_with(pipeline)([(prompt, seed)])[0]
         )
         try:
-            while not drawing.done:
-                await asyncio.shield(next_turn())
+            while not task.done:
+                await asyncio.shield(next_step())
         finally:
-            drawing.abort()
-        drawn = drawing.result()
+            task.abort()
+        drawn = task.result()
         if isinstance(drawn, CandidateError):
             raise drawn
         return drawn
 
     async def close() -> None:
-        meeting.close()
+        batcher.close()
 
     return OpenedGenerator(
         generate=generate, max_tokens=model.max_tokens, closers=(close,)

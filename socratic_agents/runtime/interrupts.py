@@ -1,4 +1,4 @@
-"""Interruption: what is in flight may end for a moment, then the program does.
+"""Interrupts: what is in flight may end for a moment, then the program does.
 
 The first signal (Ctrl-C, or a request to terminate) lets no new prompt begin and gives
 those on their way a few seconds; a second one gives none. Whatever does not end by then
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
     from types import FrameType
 
-__all__ = ("Interruption",)
+__all__ = ("InterruptHandler",)
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -31,7 +31,7 @@ LIMIT = 4.5
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interruption:
+class InterruptHandler:
     """Ends the program soon after a signal, with its exit code: 130, or 143.
 
     Args:
@@ -51,7 +51,7 @@ class Interruption:
         self._timer: threading.Timer | None = None
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def handling(self) -> Iterator[None]:
         """Turn signals into ``KeyboardInterrupt`` while no event loop runs."""
         before: dict[int, Any] = {}
         with suppress(ValueError):  # only the main thread is asked for signals

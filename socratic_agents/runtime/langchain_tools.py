@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = (
     "CaptionImage",
-    "Gallery",
     "GenerateImage",
+    "ImageCache",
     "RefinePrompt",
     "ScoreImage",
     "image_tools",
 )
 
 
-class Gallery:
+class ImageCache:
     """The last images, each under a short id that is made from its pixels.
 
     Args:
@@ -108,14 +108,14 @@ class _Score(_Image):
 
 
 class _ImageTool(BaseTool):
-    """What the tools share: a refiner, opened on first use, and a gallery."""
+    """What the tools share: a refiner, opened on first use, and a cache of images."""
 
     response_format: Literal["content_and_artifact"] = "content_and_artifact"
     # A tool's error is an answer to the agent, who can do better the next time.
     handle_tool_error: Any = True
     # Their types are not named: pydantic would import them to look.
     refiner: Any = Field(repr=False, exclude=True)
-    gallery: Any = Field(default_factory=Gallery, repr=False, exclude=True)
+    image_cache: Any = Field(default_factory=ImageCache, repr=False, exclude=True)
 
     def _run(self, **arguments: Any) -> tuple[str, Any]:
         with _told():
@@ -124,7 +124,7 @@ class _ImageTool(BaseTool):
 
     def _show(self, image: Image) -> tuple[str, ImageContentBlock]:
         """Return an image's id and its content block, plain data that can be stored."""
-        name, png = self.gallery.add(image), io.BytesIO()
+        name, png = self.image_cache.add(image), io.BytesIO()
         image.save(png, format="PNG")
         text = base64.b64encode(png.getvalue()).decode()
         return name, create_image_block(base64=text, mime_type="image/png", id=name)
@@ -161,7 +161,7 @@ class CaptionImage(_ImageTool):
     args_schema: Any = _Image
 
     async def _arun(self, image: str) -> tuple[str, Any]:
-        seen = self.gallery[image]
+        seen = self.image_cache[image]
         with _told():
             agents = await self.refiner.agents()
             caption = await agents.caption(seen)
@@ -179,7 +179,7 @@ class ScoreImage(_ImageTool):
     args_schema: Any = _Score
 
     async def _arun(self, image: str, prompt: str) -> tuple[str, Any]:
-        seen = self.gallery[image]
+        seen = self.image_cache[image]
         with _told():
             agents = await self.refiner.agents()
             if agents.assess is None:
@@ -227,7 +227,7 @@ def image_tools(refiner: Refiner) -> list[BaseTool]:
     Args:
         refiner: Draws and looks, with its settings.
     """
-    shared: dict[str, Any] = {"refiner": refiner, "gallery": Gallery()}
+    shared: dict[str, Any] = {"refiner": refiner, "image_cache": ImageCache()}
     tools: list[BaseTool] = [
         GenerateImage(**shared),
         CaptionImage(**shared),

@@ -28,10 +28,10 @@ from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.search import seed_bank
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.runtime.build import check_keys, open_parts
+from socratic_agents.runtime.build import check_keys, open_all
 from socratic_agents.runtime.cached_models import language_model_identity
 from socratic_agents.runtime.receipt import draw_receipt
-from socratic_agents.runtime.sync_bridge import Bridge
+from socratic_agents.runtime.sync_bridge import SyncBridge
 from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.worker import Worker
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.loop import Agents, Event
     from socratic_agents.core.outcome import Usage
-    from socratic_agents.runtime.build import Parts
+    from socratic_agents.runtime.build import Opened
     from socratic_agents.scheduler.worker import Statistics
     from socratic_agents.storage.run_directory import RunDirectory
 
@@ -81,9 +81,9 @@ class Refiner(Runnable[str, Refinement]):
         self._templates = find_templates(settings)
         check_keys(settings, speaks=find_roles(settings).needs_llm)
         self._lock = threading.Lock()
-        self._bridge = Bridge()
+        self._bridge = SyncBridge()
         self._worker: Worker | None = None
-        self._parts: Parts | None = None
+        self._opened: Opened | None = None
         self._closed = False
         self._cost_model = CostModel(cache_file())
         self._directory: RunDirectory | None = None
@@ -139,21 +139,21 @@ class Refiner(Runnable[str, Refinement]):
                 self._worker = Worker(cost_model=self._cost_model)
                 self._worker.open()
             worker = self._worker
-        if (parts := self._parts) is None:
-            parts = await worker.call(partial(self._open, worker))
-        return parts.agents
+        if (opened := self._opened) is None:
+            opened = await worker.call(partial(self._open, worker))
+        return opened.agents
 
-    def _open(self, worker: Worker) -> Parts:
+    def _open(self, worker: Worker) -> Opened:
         # In the worker's thread, of which there is one: no two can open at once.
-        if self._parts is None:
-            self._parts = open_parts(
+        if self._opened is None:
+            self._opened = open_all(
                 self.settings,
                 self._templates,
                 worker,
                 run=self._directory,
                 cost_model=self._cost_model,
             )
-        return self._parts
+        return self._opened
 
     async def aclose(self) -> None:
         """Close everything; who still waits is answered with a ``ClosedError``."""
@@ -161,13 +161,13 @@ class Refiner(Runnable[str, Refinement]):
             self._closed = True
         if self._worker is not None:
             await self._worker.__aexit__()
-        for close in self._parts.closers if self._parts else ():
+        for close in self._opened.closers if self._opened else ():
             await close()
         await asyncio.to_thread(self._bridge.close)
 
     def close(self) -> None:
         """Close everything, for those who cannot await."""
-        with Bridge() as bridge:
+        with SyncBridge() as bridge:
             bridge.run(self.aclose())
 
     def statistics(self) -> Statistics | None:
@@ -449,7 +449,7 @@ def refine_sync(
     **overrides: Any,
 ) -> Refinement:
     """Refine one user prompt in a script or notebook; blocks until it is done."""
-    with Bridge() as bridge:
+    with SyncBridge() as bridge:
         refining = refine(
             prompt, settings, deadline=deadline, on_event=on_event, **overrides
         )

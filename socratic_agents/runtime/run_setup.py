@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
 
-__all__ = ("run_directory",)
+__all__ = ("open_run_directory",)
 
 
-def run_directory(
+def open_run_directory(
     path: Path,
     settings: Settings,
     *,

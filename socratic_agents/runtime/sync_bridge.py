@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Self
 
-__all__ = ("Bridge",)
+__all__ = ("SyncBridge",)
 
 Result = TypeVar("Result")
 
 
-class Bridge:
+class SyncBridge:
     """Runs coroutines for threads that wait for them.
 
     One loop serves all callers for as long as the bridge stands, because network

@@ -27,7 +27,7 @@ from socratic_agents.core.history import Verdict
 from socratic_agents.llm.failures import FailureKind
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.template_files import find_template
-from socratic_agents.runtime.sync_bridge import Bridge
+from socratic_agents.runtime.sync_bridge import SyncBridge
 from tests.fakes import ScriptedChatModel, TextModel, drawn, history
 from tests.faults.trials import numbered
 from tests.loopback import Loopback, chat, error
@@ -84,7 +84,7 @@ async def test_each_fault_in_each_place_ends_as_it_must(
             if how == "awaited":
                 got = await call()
             else:
-                with Bridge() as bridge:
+                with SyncBridge() as bridge:
                     got = await asyncio.to_thread(bridge.run, call())
         except CallError as problem:
             got = problem

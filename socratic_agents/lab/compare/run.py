@@ -21,7 +21,7 @@ from socratic_agents.lab.compare.result import ArmResult, Comparison, Step, Tria
 from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.lab.metrics.open import open_metric
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.runtime.build import build_agents, check_keys, open_parts
+from socratic_agents.runtime.build import build_agents, check_keys, open_all
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from socratic_agents.lab.compare.arms import ArmSpec
     from socratic_agents.lab.metrics.open import Metric
     from socratic_agents.llm.templates import Template
-    from socratic_agents.runtime.build import Parts
+    from socratic_agents.runtime.build import Opened
 
 __all__ = ("compare",)
 
@@ -99,17 +99,17 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         wanted = {**one.templates, **wanted}
     check_keys(settings, speaks=bool(wanted))
     async with Worker() as worker:
-        parts = await worker.call(partial(open_parts, base, wanted, worker))
+        opened = await worker.call(partial(open_all, base, wanted, worker))
         try:
             for one in prepared:
-                check_vision(one.settings, one.templates, parts.llm)
+                check_vision(one.settings, one.templates, opened.llm)
             measure = await worker.call(partial(open_metric, metric, base, worker))
             trials = await _trials(
-                prompts, prepared, parts, measure, settings, keep, on_trial
+                prompts, prepared, opened, measure, settings, keep, on_trial
             )
             costs = _costs(worker)
         finally:
-            for close in parts.closers:
+            for close in opened.closers:
                 await close()
     return Comparison(
         metric=measure.name,
@@ -155,7 +155,7 @@ def _richest(settings: Settings, prepared: Sequence[_PreparedArm]) -> Settings:
 async def _trials(
     prompts: Sequence[str],
     prepared: Sequence[_PreparedArm],
-    parts: Parts,
+    opened: Opened,
     metric: Metric,
     settings: Settings,
     keep: Callable[[Image], str] | None,
@@ -168,12 +168,12 @@ async def _trials(
         index: int, user_prompt: str
     ) -> list[tuple[Trial, Counter[str]]]:
         async with room:
-            sharing = SharedCalls(parts.models, parts.agents.inquire)
+            sharing = SharedCalls(opened.models, opened.agents.inquire)
 
             async def one_arm(one: _PreparedArm) -> tuple[Trial, Counter[str]]:
                 work = Counter[str]()
                 WORK.set(work)
-                agents = _agents(one, parts, sharing)
+                agents = _agents(one, opened, sharing)
                 trial = await _trial(index, user_prompt, one, agents, metric, keep=keep)
                 on_trial(trial, one.name)
                 return trial, work
@@ -190,13 +190,13 @@ async def _trials(
     return [task.result() for task in tasks]
 
 
-def _agents(one: _PreparedArm, parts: Parts, sharing: SharedCalls) -> Agents:
+def _agents(one: _PreparedArm, opened: Opened, sharing: SharedCalls) -> Agents:
     agents = build_agents(
         one.settings,
         one.templates,
-        parts.llm,
+        opened.llm,
         sharing.models,
-        retries=parts.retries,
+        retries=opened.retries,
     )
     if agents.inquire is not None:
         agents = replace(agents, inquire=sharing.inquire)

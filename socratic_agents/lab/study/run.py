@@ -16,7 +16,7 @@ from socratic_agents.lab.metrics.models import MetricModels
 from socratic_agents.lab.metrics.open import open_metrics
 from socratic_agents.lab.study.folder import StudyFolder, manifest_of, public_settings
 from socratic_agents.lab.study.trajectory import subjects_of
-from socratic_agents.runtime.run_setup import run_directory
+from socratic_agents.runtime.run_setup import open_run_directory
 from socratic_agents.scheduler.worker import Worker
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.safe_png import decode_png
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from socratic_agents.lab.metrics.metric import Metric
     from socratic_agents.lab.study.arms import PlannedArm
     from socratic_agents.lab.study.plan import StudyPlan
-    from socratic_agents.runtime.interrupts import Interruption
+    from socratic_agents.runtime.interrupts import InterruptHandler
     from socratic_agents.runtime.refiner import Refiner
     from socratic_agents.storage.run_directory import RunDirectory
 
@@ -47,7 +47,7 @@ class StudyContext:
     """What a run of a study needs of its surroundings."""
 
     open_refiner: Callable[[Settings], Refiner]
-    interruption: Interruption
+    interruption: InterruptHandler
     tell: Callable[[str], object]
     """Given a line for people."""
     command: str | None = None
@@ -133,7 +133,7 @@ async def _refine(
 def _directory(
     folder: StudyFolder, arm: PlannedArm, seed: int, settings: Settings
 ) -> RunDirectory:
-    return run_directory(
+    return open_run_directory(
         folder.run_folder(arm.name, seed),
         settings,
         # What is left of the study's budget decides nothing else.

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
     from typing import Self
 
-__all__ = ("Call", "alike", "equal", "joined", "kind_of", "read_call", "rows_of")
+__all__ = (
+    "Call",
+    "all_close",
+    "concat",
+    "equal",
+    "read_call",
+    "rows_of",
+    "signature_key",
+)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -69,7 +77,7 @@ class Call:
         return (repr(value),)
 
 
-def kind_of(calls: Sequence[Call]) -> Hashable:
+def signature_key(calls: Sequence[Call]) -> Hashable:
     """Return what decides whether calls can be joined, as far as we can know."""
     shapes = zip(*(call.sizes for call in calls), strict=True)
     return calls[0].form, any(len(frozenset().union(*each)) > 1 for each in shapes)
@@ -96,7 +104,7 @@ def equal(one: Any, other: Any) -> bool:
     return one is other or torch.equal(one, other)
 
 
-def joined(values: Sequence[Any], rows: Sequence[int], device: Any) -> Any:
+def concat(values: Sequence[Any], rows: Sequence[int], device: Any) -> Any:
     """Return the same argument of several calls as one."""
     import torch
 
@@ -108,12 +116,12 @@ def joined(values: Sequence[Any], rows: Sequence[int], device: Any) -> Any:
     if isinstance(first, torch.Tensor):
         return torch.cat(list(values)) if len(first) == rows[0] else first
     if isinstance(first, dict):
-        return {n: joined([v[n] for v in values], rows, device) for n in first}
+        return {n: concat([v[n] for v in values], rows, device) for n in first}
     if isinstance(first, list) and len(first) == rows[0]:
         return [one for value in values for one in value]
     if isinstance(first, list | tuple):
         each_place = zip(*values, strict=True)
-        return type(first)(joined(place, rows, device) for place in each_place)
+        return type(first)(concat(place, rows, device) for place in each_place)
     return first
 
 
@@ -131,7 +139,7 @@ def rows_of(output: Any, part: slice, total: int) -> Any:
     return output[part]
 
 
-def alike(some: Any, others: Any) -> bool:
+def all_close(some: Any, others: Any) -> bool:
     """Return whether answers are the same up to rounding."""
     import torch
 
@@ -144,7 +152,7 @@ def alike(some: Any, others: Any) -> bool:
         some, others = some.float(), others.float()
         return torch.allclose(some, others, rtol=0, atol=tolerance, equal_nan=True)
     if isinstance(others, dict):
-        return alike(list(some.values()), list(others.values()))
+        return all_close(list(some.values()), list(others.values()))
     if isinstance(others, list | tuple):
-        return all(map(alike, some, others))
+        return all(map(all_close, some, others))
     return bool(some == others)

@@ -1,4 +1,4 @@
-"""What a pipeline calls at each step, what stands in for it, and what may not be on it."""
+"""What a pipeline calls at each step, its proxy, and what may not be on it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = (
-    "StandIn",
+    "DenoiserProxy",
     "check_caches",
-    "check_joinable",
+    "check_step_batching",
     "denoisers",
     "signature_of",
     "stateful_hooks",
@@ -35,7 +35,7 @@ COUPLED = re.compile("PAG|CrossFrame|SharedAtt|StyleAligned")
 """Attention processors that let the rows of a batch look at each other."""
 
 
-class StandIn:
+class DenoiserProxy:
     """Stands in for a part of a pipeline: a few methods are its own, all else the part's.
 
     Args:
@@ -106,7 +106,7 @@ def check_caches(pipeline: Any) -> None:
             raise ConfigurationError(message)
 
 
-def check_joinable(pipeline: Any) -> None:
+def check_step_batching(pipeline: Any) -> None:
     """Check that the calls of a pipeline's denoiser can be joined.
 
     Raises:
@@ -130,7 +130,7 @@ def check_joinable(pipeline: Any) -> None:
             reasons.append(f"its {name} does not say what it takes")
     if reasons:
         message = (
-            f"expected a pipeline whose drawings can share steps, got a "
+            f"expected a pipeline whose images can share steps, got a "
             f"{type(pipeline).__name__}, but {', and '.join(reasons)}; choose batching "
             "'request'"
         )

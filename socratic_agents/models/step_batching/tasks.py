@@ -1,4 +1,4 @@
-"""Drawings on their way, each in a thread of its own that mostly stands still."""
+"""Tasks of the step batcher, each in a thread of its own that mostly stands still."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from socratic_agents.core.errors import ClosedError
 from socratic_agents.models.step_batching.calls import read_call
-from socratic_agents.models.step_batching.hooks import StandIn, denoisers, with_part
+from socratic_agents.models.step_batching.hooks import (
+    DenoiserProxy,
+    denoisers,
+    with_part,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("Drawing", "Strand", "Unwanted")
+__all__ = ("StepTask", "StepTaskCancelled", "StepThread")
 
 Result = TypeVar("Result")
 
 
-class Drawing(Generic[Result]):
-    """One drawing on its way; ``Rendezvous.join`` gives it."""
+class StepTask(Generic[Result]):
+    """One image in the making; ``StepBatcher.submit`` gives it."""
 
-    def __init__(self, strand: Strand, abort: Callable[[], None]) -> None:
-        self._strand = strand
+    def __init__(self, thread: StepThread, abort: Callable[[], None]) -> None:
+        self._thread = thread
         self._abort = abort
 
     @property
     def done(self) -> bool:
         """Whether it came to its end, good or bad."""
-        return self._strand.outcome is not None
+        return self._thread.outcome is not None
 
     def result(self) -> Result:
         """Return what was drawn.
 
         Raises:
-            ClosedError: If it was aborted, or the meeting place closed before its end.
+            ClosedError: If it was aborted, or the step batcher closed before its end.
             RuntimeError: If it is not done yet.
-            Exception: Whatever drawing it raised.
+            Exception: Whatever the task raised.
         """
-        if self._strand.outcome is None:
-            message = "expected a finished drawing, got one on its way; take turns"
+        if self._thread.outcome is None:
+            message = "expected a finished task, got one in flight; take steps"
             raise RuntimeError(message)
-        result, error = self._strand.outcome
-        if isinstance(error, Unwanted):
-            message = f"expected a finished drawing, got one that {error}; draw again"
+        result, error = self._thread.outcome
+        if isinstance(error, StepTaskCancelled):
+            message = f"expected a finished task, got one that {error}; draw again"
             raise ClosedError(message)
         if error is not None:
             raise error
@@ -55,28 +59,28 @@ class Drawing(Generic[Result]):
         self._abort()
 
 
-class Unwanted(BaseException):
-    """Unwinds a drawing; no ``Exception``, so that no pipeline swallows it."""
+class StepTaskCancelled(BaseException):
+    """Unwinds a task; no ``Exception``, so that no pipeline swallows it."""
 
 
-class Strand:
-    """A drawing's thread, which stands still but for ``go_on`` and ``end``."""
+class StepThread:
+    """A task's thread, which stands still but for ``resume`` and ``end``."""
 
     def __init__(self, pipeline: Any, draw: Callable[[Any], Any]) -> None:
         self.call: Any = None
         """The ``Call`` where it stands."""
         self.answer: Any = None
         self.outcome: tuple[Any, BaseException | None] | None = None
-        self.unwanted: str | None = None
+        self.cancelled: str | None = None
         self._go, self._stop = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(
             target=self._draw,
             args=(pipeline, draw),
-            name="socratic-drawing",
+            name="socratic-step-task",
             daemon=True,
         )
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Let it run, with the answer to its call, to the next one or to its end."""
         self.call = None
         if self._thread.ident is None:
@@ -87,27 +91,27 @@ class Strand:
         if self.outcome is not None:
             self._thread.join()
 
-    def end(self, why: Unwanted) -> None:
+    def end(self, why: StepTaskCancelled) -> None:
         """Raise this where it stands, until it has ended."""
         if self._thread.ident is None:
             self.outcome = self.outcome or (None, why)
         while self.outcome is None:
             self.answer = why
-            self.go_on()
+            self.resume()
 
     def _draw(self, pipeline: Any, draw: Callable[[Any], Any]) -> None:
         try:
             mine = with_part(pipeline, "scheduler", copy.deepcopy(pipeline.scheduler))
             for name, model in denoisers(pipeline).items():
-                seat = StandIn(model, functools.partial(self._wait, model))
-                mine = with_part(mine, name, seat)
+                proxy = DenoiserProxy(model, functools.partial(self._wait, model))
+                mine = with_part(mine, name, proxy)
             self.outcome = draw(mine), None
         except BaseException as error:  # noqa: BLE001 - it is raised at the caller's
             self.outcome = None, error
         self._stop.release()
 
     def _wait(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        """Stop at a call, in the drawing's own thread, and give its answer."""
+        """Stop at a call, in the task's own thread, and give its answer."""
         self.call = read_call(model, args, kwargs)
         self._stop.release()
         self._go.acquire()

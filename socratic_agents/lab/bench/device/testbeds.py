@@ -79,7 +79,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
     from socratic_agents.agents.registry import find_roles, find_templates
-    from socratic_agents.runtime.build import build_agents, open_parts
+    from socratic_agents.runtime.build import build_agents, open_all
 
     if settings.workers:
         message = (
@@ -88,22 +88,22 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
         )
         raise ConfigurationError(message)
     recorder, templates = RecordingWorker(), find_templates(settings)
-    parts = open_parts(settings, templates, recorder)  # type: ignore[arg-type] # as above
+    opened = open_all(settings, templates, recorder)  # type: ignore[arg-type] # as above
 
     def loops(models: ImageModels) -> LoopSetup:
         agents = build_agents(
-            settings, templates, parts.llm, models, retries=parts.retries
+            settings, templates, opened.llm, models, retries=opened.retries
         )
         return LoopSetup(agents=partial(_spoken, agents, recorder), prompts=prompts)
 
-    testbed = _testbed("profile", settings, recorder, parts.models, loops)
+    testbed = _testbed("profile", settings, recorder, opened.models, loops)
     many = settings.prompts_per_round * settings.seeds_per_prompt > 1
     return replace(
         testbed,
         rounds=settings.rounds,
         speaks=True,
         plain=not (many or find_roles(settings).uses_checklist),
-        closers=parts.closers,
+        closers=opened.closers,
     )
 
 

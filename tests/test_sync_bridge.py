@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from socratic_agents.core.errors import ClosedError
-from socratic_agents.runtime.sync_bridge import Bridge
+from socratic_agents.runtime.sync_bridge import SyncBridge
 
 
 async def _loop() -> asyncio.AbstractEventLoop:
@@ -17,13 +17,13 @@ async def _loop() -> asyncio.AbstractEventLoop:
 
 def test_all_calls_meet_in_one_loop() -> None:
     """Clients that keep connections stay in the loop in which they opened them."""
-    with Bridge() as bridge:
+    with SyncBridge() as bridge:
         assert bridge.run(_loop()) is bridge.run(_loop())
 
 
 async def test_it_works_inside_a_running_loop() -> None:
     """A notebook's own loop is only blocked, not entered."""
-    with Bridge() as bridge:
+    with SyncBridge() as bridge:
         assert asyncio.get_running_loop() is not bridge.run(_loop())
 
 
@@ -33,13 +33,13 @@ def test_errors_come_back() -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
-    with Bridge() as bridge, pytest.raises(ZeroDivisionError):
+    with SyncBridge() as bridge, pytest.raises(ZeroDivisionError):
         bridge.run(fail())
 
 
 def test_a_call_from_inside_is_an_error_and_no_deadlock() -> None:
     """A coroutine on the bridge cannot wait for the bridge."""
-    with Bridge() as bridge:
+    with SyncBridge() as bridge:
 
         async def inside() -> None:
             bridge.run(_loop())
@@ -50,7 +50,7 @@ def test_a_call_from_inside_is_an_error_and_no_deadlock() -> None:
 
 def test_a_closed_bridge_says_so() -> None:
     """After closing, nothing is run any more; closing again is harmless."""
-    bridge = Bridge()
+    bridge = SyncBridge()
     assert bridge.run(_loop()).is_running()
     bridge.close()
     bridge.close()
@@ -60,7 +60,7 @@ def test_a_closed_bridge_says_so() -> None:
 
 def test_closing_cancels_what_still_runs() -> None:
     """Nobody waits for ever for a coroutine of a closed bridge."""
-    bridge, begun = Bridge(), threading.Event()
+    bridge, begun = SyncBridge(), threading.Event()
     outcomes: list[BaseException] = []
 
     async def wait() -> None:

@@ -1,8 +1,8 @@
-"""What holds where drawings share the denoiser's calls.
+"""What holds where images share the denoiser's calls.
 
-R1  A drawing is what the stock pipeline draws alone, whoever is on the way beside it.
-R2  The denoiser runs in the thread of the turns, and of all threads one at a time runs.
-R3  A drawing that fails or is given up takes nobody with it.
+R1  An image is what the stock pipeline draws alone, whatever is in flight beside it.
+R2  The denoiser runs in the thread of the steps, and of all threads one at a time runs.
+R3  A task that fails or is given up takes nobody with it.
 R4  Closing ends everything: no thread is left, and whoever asks is told.
 R5  What cannot be joined is refused with a reason, or run call by call.
 """
@@ -26,8 +26,8 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import CandidateError, ClosedError, ConfigurationError
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
-from socratic_agents.models.step_batching.batcher import Rendezvous
-from socratic_agents.models.step_batching.hooks import check_joinable
+from socratic_agents.models.step_batching.batcher import StepBatcher
+from socratic_agents.models.step_batching.hooks import check_step_batching
 from socratic_agents.pocket import SAMPLING, weights_folder
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
@@ -90,7 +90,7 @@ def _quiet() -> Iterator[None]:
     """Keep progress bars out, and see that no thread is left behind."""
     with quiet():
         yield
-    assert not [t for t in threading.enumerate() if t.name == "socratic-drawing"]
+    assert not [t for t in threading.enumerate() if t.name == "socratic-step-task"]
 
 
 @pytest.mark.parametrize("family", tiny_models.PIPELINES)
@@ -100,11 +100,11 @@ def test_drawings_are_those_of_the_stock_pipeline(family: str) -> None:
     pipeline.set_progress_bar_config(disable=True)
     expected = [draw(pipeline, **call) for call in calls]
 
-    with Rendezvous(pipeline, max_batch=4) as meeting:
-        got = meeting.run(drawers(calls))
-        before = (meeting.calls, meeting.steps)
-        again = meeting.run(drawers(calls))
-        calls_made, steps = meeting.calls - before[0], meeting.steps - before[1]
+    with StepBatcher(pipeline, max_batch=4) as batcher:
+        got = batcher.run(drawers(calls))
+        before = (batcher.calls, batcher.steps)
+        again = batcher.run(drawers(calls))
+        calls_made, steps = batcher.calls - before[0], batcher.steps - before[1]
 
     assert furthest(expected, got) <= 1e-4
     assert furthest(expected, again) <= 1e-4
@@ -114,7 +114,7 @@ def test_drawings_are_those_of_the_stock_pipeline(family: str) -> None:
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_schedulers_keep_their_own_count(scheduler: str) -> None:
-    """Each drawing has a scheduler of its own, the pipeline's stays as it was."""
+    """Each task has a scheduler of its own, the pipeline's stays as it was."""
     pipeline = tiny_models.stable_diffusion(scheduler=scheduler)
     pipeline.set_progress_bar_config(disable=True)
     # In float64 a processor's own order of additions is far below a step's weight.
@@ -133,8 +133,8 @@ def test_schedulers_keep_their_own_count(scheduler: str) -> None:
     ]
     before = pipeline.scheduler.timesteps.clone()
 
-    with Rendezvous(pipeline) as meeting:
-        got = meeting.run(drawers(calls))
+    with StepBatcher(pipeline) as batcher:
+        got = batcher.run(drawers(calls))
 
     # Some schedulers round samples to float32.
     rounding = torch.finfo(torch.float32).eps
@@ -142,7 +142,7 @@ def test_schedulers_keep_their_own_count(scheduler: str) -> None:
         scale = float(right.abs().max())
         assert furthest([right], [drawn]) <= rounding * scale
         assert furthest([wrong], [drawn]) > 1e4 * rounding * scale
-    assert meeting.calls < meeting.steps
+    assert batcher.calls < batcher.steps
     assert torch.equal(before, pipeline.scheduler.timesteps)
 
 
@@ -151,10 +151,10 @@ def test_padded_drawings_do_not_depend_on_their_company() -> None:
     pipeline = tiny_models.stable_diffusion(scheduler="EulerDiscreteScheduler")
     pipeline.set_progress_bar_config(disable=True)
     calls = requests("sd15")
-    with Rendezvous(pipeline, max_batch=4, padded=True) as meeting:
-        together = meeting.run(drawers(calls))
-    with Rendezvous(pipeline, max_batch=4, padded=True) as meeting:
-        alone = [meeting.run([one])[0] for one in drawers(calls)]
+    with StepBatcher(pipeline, max_batch=4, padded=True) as batcher:
+        together = batcher.run(drawers(calls))
+    with StepBatcher(pipeline, max_batch=4, padded=True) as batcher:
+        alone = [batcher.run([one])[0] for one in drawers(calls)]
 
     assert 0 == furthest(alone, together)
 
@@ -211,27 +211,27 @@ def test_everyone_gets_its_own_rows(
     # A start of thirteen is never reached on the way: the sums go up by 0, 1, 2, 3.
     starts = [(100 * start + 20, steps, rows) for start, steps, rows in calls]
     expected = [start + steps * (steps - 1) / 2 for start, steps, _ in starts]
-    with Rendezvous(pipeline, max_batch=most, padded=padded) as meeting:
-        got = meeting.run([walk(*call) for call in starts])
+    with StepBatcher(pipeline, max_batch=most, padded=padded) as batcher:
+        got = batcher.run([walk(*call) for call in starts])
 
     assert expected == got
     assert {threading.get_ident()} >= pipeline.unet.threads
 
 
 def test_new_drawings_join_on_the_way() -> None:
-    """A drawing that comes late shares the calls that are left, and ends later."""
+    """A task that comes late shares the calls that are left, and ends later."""
     pipeline = Walk()
-    with Rendezvous(pipeline) as meeting:
-        first = meeting.join(walk(20, steps=4))
-        meeting.turn()
-        meeting.turn()
-        second = meeting.join(walk(40, steps=3))
-        with pytest.raises(RuntimeError, match="got one on its way"):
+    with StepBatcher(pipeline) as batcher:
+        first = batcher.submit(walk(20, steps=4))
+        batcher.step()
+        batcher.step()
+        second = batcher.submit(walk(40, steps=3))
+        with pytest.raises(RuntimeError, match="got one in flight"):
             second.result()
-        meeting.turn()
-        meeting.turn()
+        batcher.step()
+        batcher.step()
         assert (True, False) == (first.done, second.done)
-        meeting.turn()
+        batcher.step()
 
     assert (26, 43) == (first.result(), second.result())
     # The first time that two meet, each is run by itself as well.
@@ -246,19 +246,19 @@ def test_no_more_are_on_their_way_than_allowed() -> None:
         started.append(start)
         return pipeline(start, steps=2)
 
-    with Rendezvous(pipeline, max_batch=2) as meeting:
-        drawings = [meeting.join(partial(noted, start=s)) for s in (20, 21, 22)]
-        meeting.turn()
+    with StepBatcher(pipeline, max_batch=2) as batcher:
+        tasks = [batcher.submit(partial(noted, start=s)) for s in (20, 21, 22)]
+        batcher.step()
         assert [20, 21] == started
-        meeting.turn()
-        meeting.turn()
-        assert [True, True, False] == [drawing.done for drawing in drawings]
+        batcher.step()
+        batcher.step()
+        assert [True, True, False] == [task.done for task in tasks]
 
     assert max(pipeline.unet.sizes) == 2
 
 
 def test_one_thread_runs_at_a_time() -> None:
-    """What drawings share is never used by two of them, nor beside the denoiser."""
+    """What tasks share is never used by two of them, nor beside the denoiser."""
     running = threading.Lock()
 
     def strolls(pipeline: Any) -> float:
@@ -274,8 +274,8 @@ def test_one_thread_runs_at_a_time() -> None:
             with running:
                 return super().add(sample, time)
 
-    with Rendezvous(Walk(Guarded())) as meeting:
-        assert [60.0] * 8 == meeting.run([strolls] * 8)
+    with StepBatcher(Walk(Guarded())) as batcher:
+        assert [60.0] * 8 == batcher.run([strolls] * 8)
 
 
 def test_failures_stay_with_their_drawing() -> None:
@@ -289,8 +289,8 @@ def test_failures_stay_with_their_drawing() -> None:
         raise KeyError("early")
 
     pipeline = Walk()
-    with Rendezvous(pipeline) as meeting:
-        got = meeting.run([*map(walk, (20, 13, 21)), early, late, walk(22)])
+    with StepBatcher(pipeline) as batcher:
+        got = batcher.run([*map(walk, (20, 13, 21)), early, late, walk(22)])
 
     kinds = [type(one) for one in got]
     assert [float, ValueError, float, KeyError, OSError, float] == kinds
@@ -299,8 +299,8 @@ def test_failures_stay_with_their_drawing() -> None:
 
 def test_wrong_arguments_are_the_callers_fault() -> None:
     """A call that the denoiser does not take fails where it is made."""
-    with Rendezvous(Walk()) as meeting:
-        wrong, right = meeting.run(
+    with StepBatcher(Walk()) as batcher:
+        wrong, right = batcher.run(
             [lambda p: p.unet(), lambda p: p.unet.add(torch.ones(1, 2), torch.ones(1))]
         )
 
@@ -320,41 +320,41 @@ def test_aborted_drawings_leave_between_two_steps() -> None:
         finally:
             ended.append("left")
 
-    with Rendezvous(pipeline, max_batch=2) as meeting:
-        going, other = meeting.join(deaf), meeting.join(walk(20))
-        waiting = meeting.join(deaf)
-        meeting.turn()
+    with StepBatcher(pipeline, max_batch=2) as batcher:
+        going, other = batcher.submit(deaf), batcher.submit(walk(20))
+        waiting = batcher.submit(deaf)
+        batcher.step()
         going.abort()
         waiting.abort()
         assert ["left"] == ended
         while not other.done:
-            meeting.turn()
+            batcher.step()
         other.abort()
 
         assert 23 == other.result()
-        for drawing in (going, waiting):
+        for task in (going, waiting):
             with pytest.raises(ClosedError, match="was aborted"):
-                drawing.result()
+                task.result()
 
 
 def test_drawing_may_be_aborted_during_a_turn() -> None:
     """It is gone when the turn ends, wherever it stood."""
-    with Rendezvous(Walk()) as meeting:
-        going = meeting.join(walk(20, steps=9))
-        meeting.turn()
+    with StepBatcher(Walk()) as batcher:
+        going = batcher.submit(walk(20, steps=9))
+        batcher.step()
 
         def jealous(pipeline: Any) -> float:
             going.abort()
             assert not going.done
             return pipeline(20)
 
-        other = meeting.join(jealous)
-        meeting.turn()
+        other = batcher.submit(jealous)
+        batcher.step()
         assert going.done
-        late = meeting.join(walk(20))
-        meeting.join(lambda p: late.abort())
+        late = batcher.submit(walk(20))
+        batcher.submit(lambda p: late.abort())
         while not (other.done and late.done):
-            meeting.turn()
+            batcher.step()
 
     assert 23 == other.result()
 
@@ -368,25 +368,25 @@ def test_stubborn_drawings_are_unwound_all_the_same() -> None:
         except BaseException:  # noqa: BLE001 - that is what it is for
             return pipeline(20, steps=9)
 
-    with Rendezvous(Walk()) as meeting:
-        drawing = meeting.join(stubborn)
-        meeting.turn()
-    assert drawing.done
+    with StepBatcher(Walk()) as batcher:
+        task = batcher.submit(stubborn)
+        batcher.step()
+    assert task.done
 
 
 def test_closing_ends_everything() -> None:
     """Who is on the way, who waits, and who comes later are told."""
-    meeting = Rendezvous(Walk(), max_batch=1)
-    with meeting:
-        drawings = [meeting.join(walk(20)) for _ in range(2)]
-        meeting.turn()
-    meeting.close()
+    batcher = StepBatcher(Walk(), max_batch=1)
+    with batcher:
+        tasks = [batcher.submit(walk(20)) for _ in range(2)]
+        batcher.step()
+    batcher.close()
 
-    for drawing in drawings:
-        with pytest.raises(ClosedError, match="lost its meeting place"):
-            drawing.result()
-    for late in (meeting.turn, lambda: meeting.join(lambda _: None)):
-        with pytest.raises(ClosedError, match="expected an open meeting place"):
+    for task in tasks:
+        with pytest.raises(ClosedError, match="lost its step batcher"):
+            task.result()
+    for late in (batcher.step, lambda: batcher.submit(lambda _: None)):
+        with pytest.raises(ClosedError, match="expected an open step batcher"):
             late()
 
 
@@ -400,19 +400,19 @@ def test_closing_waits_for_a_turn() -> None:
             assert closing.wait(60)
             return super().add(sample, time)
 
-    meeting = Rendezvous(Walk(Slow()))
-    drawing = meeting.join(walk(20))
-    turning = threading.Thread(target=meeting.turn)
+    batcher = StepBatcher(Walk(Slow()))
+    task = batcher.submit(walk(20))
+    turning = threading.Thread(target=batcher.step)
     turning.start()
     assert inside.wait(60)
-    closer = threading.Thread(target=meeting.close)
+    closer = threading.Thread(target=batcher.close)
     closer.start()
     closing.set()
     turning.join()
     closer.join()
 
-    assert drawing.done
-    assert 1 == meeting.steps
+    assert task.done
+    assert 1 == batcher.steps
 
 
 class Odd(Adder):
@@ -430,7 +430,7 @@ class Odd(Adder):
 
 
 ARGUMENTS: dict[str, tuple[str, Callable[[int], Any], int]] = {
-    # Its name, what the first and second drawing give, and the rows where they meet.
+    # Its name, what the first and second task give, and the rows where they meet.
     "dict": (
         "extra",
         lambda n: {"rows": torch.full((1, 1), n), "pair": (torch.ones(1, 1), n)},
@@ -460,11 +460,11 @@ def test_calls_meet_where_their_arguments_fit(kind: str) -> None:
     calls = [{name: make(n)} for n in range(2)]
     expected = [Walk(Odd())(20 + n, **call) for n, call in enumerate(calls)]
     pipeline = Walk(Odd())
-    with Rendezvous(pipeline) as meeting:
+    with StepBatcher(pipeline) as batcher:
         draws = [walk(20 + n, **call) for n, call in enumerate(calls)]
-        assert expected == meeting.run(draws)
+        assert expected == batcher.run(draws)
         pipeline.unet.sizes.clear()
-        assert expected == meeting.run(draws)
+        assert expected == batcher.run(draws)
 
     assert {size} == set(pipeline.unet.sizes)
 
@@ -501,8 +501,8 @@ def test_what_does_not_fit_is_noticed_and_run_alone(answer: str) -> None:
     pipeline = Walk(Coupled())
     expected = [go(pipeline, 20.0), go(pipeline, 30.0)]
     pipeline.unet.sizes.clear()
-    with Rendezvous(pipeline) as meeting:
-        got = meeting.run([partial(go, start=20.0), partial(go, start=30.0)])
+    with StepBatcher(pipeline) as batcher:
+        got = batcher.run([partial(go, start=20.0), partial(go, start=30.0)])
 
     assert expected == got
     # Together once, and never again.
@@ -526,9 +526,9 @@ def test_answers_that_are_not_numbers_are_compared_too() -> None:
         return pipeline.unet(torch.ones(1, 2), torch.tensor(1.0))["said"]
 
     pipeline = Walk(Chatty())
-    with Rendezvous(pipeline) as meeting:
+    with StepBatcher(pipeline) as batcher:
         for _ in range(2):
-            assert [["a"], ["a"]] == meeting.run([ask, ask])
+            assert [["a"], ["a"]] == batcher.run([ask, ask])
 
     assert [2, 1, 1, 2] == pipeline.unet.sizes
 
@@ -543,8 +543,8 @@ def test_lack_of_memory_makes_calls_smaller() -> None:
             return super().add(sample, time)
 
     pipeline = Walk(Small())
-    with Rendezvous(pipeline, max_batch=4) as meeting:
-        got = meeting.run(list(map(walk, (20, 21, 22, 23))))
+    with StepBatcher(pipeline, max_batch=4) as batcher:
+        got = batcher.run(list(map(walk, (20, 21, 22, 23))))
 
     assert [23, 24, 25, 26] == got
     assert [4, 1, 1, 1, 1, 2, 1, 1, 2, 2, 2] == pipeline.unet.sizes
@@ -620,7 +620,7 @@ def test_what_cannot_be_joined_is_refused(case: str) -> None:
     make, message = REFUSED[case]
 
     with pytest.raises(ConfigurationError) as caught:
-        check_joinable(make())
+        check_step_batching(make())
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -641,7 +641,7 @@ def settings(**changes: Any) -> Settings:
 
 
 async def test_image_models_draw_step_by_step_in_the_workers_thread() -> None:
-    """The same images, bit by bit, alone and with others on their way."""
+    """The same images, bit by bit, alone and with others in flight."""
     pipeline = tiny_models.stable_diffusion()
     threads = set[str]()
     pipeline.unet.register_forward_pre_hook(
@@ -754,7 +754,7 @@ async def test_refining_step_by_step_draws_the_same_images() -> None:
     steps = SAMPLING["steps"]
     # One call for each step of each image is what it would take without sharing.
     assert shared < steps * len(images)
-    # Four images, with and without text; but for the first meeting, which is checked
+    # Four images, with and without text; but for the first batcher, which is checked
     # against each call alone.
     assert 8 == rows / calls
     assert more / shared > 7

@@ -19,8 +19,8 @@ from PIL import Image
 from socratic_agents import Refiner, image_tools
 from socratic_agents.runtime.langchain_tools import (
     CaptionImage,
-    Gallery,
     GenerateImage,
+    ImageCache,
     RefinePrompt,
     ScoreImage,
 )
@@ -96,9 +96,9 @@ class _Standard:
 
     @property
     def tool_constructor_params(self) -> dict[str, Any]:
-        gallery = Gallery()
-        gallery.add(SEEN)
-        return {"refiner": make_refiner(), "gallery": gallery}
+        image_cache = ImageCache()
+        image_cache.add(SEEN)
+        return {"refiner": make_refiner(), "image_cache": image_cache}
 
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
@@ -112,12 +112,12 @@ class _Generate(_Standard):
 
 class _Caption(_Standard):
     tool_class = CaptionImage
-    example = {"image": Gallery().add(SEEN)}  # noqa: RUF012 - the standard tests only read it
+    example = {"image": ImageCache().add(SEEN)}  # noqa: RUF012 - the standard tests only read it
 
 
 class _Score(_Standard):
     tool_class = ScoreImage
-    example = {"image": Gallery().add(SEEN), "prompt": "a cat"}  # noqa: RUF012 - the standard tests only read it
+    example = {"image": ImageCache().add(SEEN), "prompt": "a cat"}  # noqa: RUF012 - the standard tests only read it
 
 
 class _Refine(_Standard):
@@ -224,9 +224,9 @@ def test_without_a_scorer_there_is_no_score_tool() -> None:
     """An agent is not offered what cannot work; a tool made by hand says so."""
     refiner = make_refiner(scorer=None, selector="last")
     assert {"generate_image", "caption_image", "refine_prompt"} == set(_named(refiner))
-    gallery = Gallery()
-    tool = ScoreImage(refiner=refiner, gallery=gallery)
-    answer = tool.invoke(_call("score_image", image=gallery.add(SEEN), prompt="a"))
+    image_cache = ImageCache()
+    tool = ScoreImage(refiner=refiner, image_cache=image_cache)
+    answer = tool.invoke(_call("score_image", image=image_cache.add(SEEN), prompt="a"))
     assert "expected a scorer, got none; name one in the settings" == answer.content
     refiner.close()
 
@@ -242,15 +242,15 @@ def test_a_closed_refiner_is_an_answer_too() -> None:
 
 def test_the_gallery_forgets_the_oldest() -> None:
     """A long conversation does not fill the memory; looking again keeps an image."""
-    gallery = Gallery(size=2)
+    image_cache = ImageCache(size=2)
     images = [Image.new("RGB", (1, 1), (n, 0, 0)) for n in range(3)]
-    names = [gallery.add(image) for image in images[:2]]
-    assert names[0] == gallery.add(images[0])
-    names.append(gallery.add(images[2]))
-    assert images[0] is gallery[f" {names[0]} "]
-    assert images[2] is gallery[names[2]]
+    names = [image_cache.add(image) for image in images[:2]]
+    assert names[0] == image_cache.add(images[0])
+    names.append(image_cache.add(images[2]))
+    assert images[0] is image_cache[f" {names[0]} "]
+    assert images[2] is image_cache[names[2]]
     with pytest.raises(ToolException, match=f"known ids: {names[0]}, {names[2]}"):
-        gallery[names[1]]
+        image_cache[names[1]]
 
 
 def test_tools_work_from_many_threads_and_loops(refiner: Refiner) -> None:

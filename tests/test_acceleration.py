@@ -1,7 +1,7 @@
 """What holds where a pipeline is made faster.
 
 V1  What is drawn stays the same, up to rounding.
-V2  A compiled denoiser has one graph for each bucket, and none is made twice.
+V2  A compiled denoiser has one graph for each bucket_size, and none is made twice.
 V3  What a model does not have, or a device cannot do, is said before anything is drawn.
 """
 
@@ -18,11 +18,16 @@ from hypothesis import strategies as st
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.models.acceleration import Speed, bucket, check_speed, hasten
+from socratic_agents.models.acceleration import (
+    Acceleration,
+    accelerate,
+    bucket_size,
+    check_acceleration,
+)
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
-from socratic_agents.models.step_batching.batcher import Rendezvous
-from socratic_agents.models.step_batching.hooks import StandIn
+from socratic_agents.models.step_batching.batcher import StepBatcher
+from socratic_agents.models.step_batching.hooks import DenoiserProxy
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 from tests import tiny_models
@@ -63,7 +68,9 @@ def test_channels_last_draws_the_same(family: str) -> None:
     pipeline = tiny_models.PIPELINES[family]()
     expected = stacked(Diffusion(pipeline, **CALLS[family]).arrays(REQUESTS))
 
-    draw = Diffusion(pipeline, speed=Speed(channels_last=True), **CALLS[family])
+    draw = Diffusion(
+        pipeline, acceleration=Acceleration(channels_last=True), **CALLS[family]
+    )
 
     assert np.abs(expected - stacked(draw.arrays(REQUESTS))).max() <= 1e-4
     convolutions = [
@@ -82,13 +89,13 @@ def test_fused_projections_draw_the_same(family: str) -> None:
     pipeline = tiny_models.PIPELINES[family]()
     expected = stacked(Diffusion(pipeline, **CALLS[family]).arrays(REQUESTS))
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
-    speed = Speed(fuse_qkv=True)
+    acceleration = Acceleration(fuse_qkv=True)
     if not hasattr(denoiser, "fuse_qkv_projections"):
         with pytest.raises(ConfigurationError, match="leave fuse_qkv out"):
-            Diffusion(pipeline, speed=speed, **CALLS[family])
+            Diffusion(pipeline, acceleration=acceleration, **CALLS[family])
         return
 
-    draw = Diffusion(pipeline, speed=speed, **CALLS[family])
+    draw = Diffusion(pipeline, acceleration=acceleration, **CALLS[family])
 
     assert np.abs(expected - stacked(draw.arrays(REQUESTS))).max() <= 1e-4
 
@@ -99,7 +106,9 @@ def test_decoding_in_parts_draws_the_same(family: str, most: int) -> None:
     """No more images are decoded at once than allowed, and the order stays."""
     pipeline = tiny_models.PIPELINES[family]()
     expected = stacked(Diffusion(pipeline, **CALLS[family]).arrays(FIVE))
-    draw = Diffusion(pipeline, speed=Speed(vae_batch=most), **CALLS[family])
+    draw = Diffusion(
+        pipeline, acceleration=Acceleration(vae_batch=most), **CALLS[family]
+    )
     sizes: list[int] = []
     # Decoders are called by method, so that no hook of torch sees it.
     decoder = pipeline.vae.decoder
@@ -115,7 +124,7 @@ def test_decoding_in_parts_draws_the_same(family: str, most: int) -> None:
 
 def test_decoders_answers_keep_their_kind() -> None:
     """Who asks for an object gets one, as from the decoder itself."""
-    pipeline = hasten(tiny_models.stable_diffusion(), Speed(vae_batch=2))
+    pipeline = accelerate(tiny_models.stable_diffusion(), Acceleration(vae_batch=2))
     latents = torch.ones(3, 4, 4, 4)
 
     with torch.no_grad():
@@ -128,7 +137,7 @@ def test_decoders_answers_keep_their_kind() -> None:
 @given(st.integers(1, 2000))
 def test_buckets_are_powers_of_two(count: int) -> None:
     """The smallest that holds so many."""
-    size = bucket(count)
+    size = bucket_size(count)
 
     assert count <= size < 2 * count
     assert 0 == size & (size - 1)
@@ -145,8 +154,8 @@ def test_compiled_denoisers_have_one_graph_for_each_bucket(
     pipeline = tiny_models.PIPELINES[family]()
     plain = Diffusion(pipeline, **CALLS[family])
     expected = [stacked(plain.arrays(FIVE[:size])) for size in range(1, 6)]
-    speed = Speed(compile=compiled, backend=backend)
-    draw = Diffusion(pipeline, speed=speed, **CALLS[family])
+    acceleration = Acceleration(compile=compiled, backend=backend)
+    draw = Diffusion(pipeline, acceleration=acceleration, **CALLS[family])
 
     graphs = []
     for size in (1, 2, 3, 4, 5, 5, 3, 1):
@@ -161,12 +170,12 @@ def test_compiled_denoisers_have_one_graph_for_each_bucket(
 def test_joined_steps_use_one_graph_where_they_are_padded(backend: Counter) -> None:
     """However many are on their way, the denoiser sees one size."""
     pipeline = tiny_models.stable_diffusion()
-    speed = Speed(compile="full", backend=backend)
-    draw = Diffusion(pipeline, speed=speed, **SMALL)
-    joint = Rendezvous(draw.pipeline, max_batch=4, padded=True)
-    with quiet(), joint as meeting:
+    acceleration = Acceleration(compile="full", backend=backend)
+    draw = Diffusion(pipeline, acceleration=acceleration, **SMALL)
+    joint = StepBatcher(draw.pipeline, max_batch=4, padded=True)
+    with quiet(), joint as batcher:
         for size in (1, 2, 3, 4):
-            images = meeting.run(
+            images = batcher.run(
                 [lambda p: draw.drawing_with(p).arrays(FIVE[:1])[0]] * size
             )
             assert size == len(images)
@@ -186,7 +195,9 @@ def test_older_torch_is_not_told_of_its_limit(
 
     monkeypatch.setattr(torch, "compile", older)
     pipeline = tiny_models.stable_diffusion()
-    Diffusion(pipeline, speed=Speed(compile="full", backend=backend), **SMALL)(REQUESTS)
+    Diffusion(
+        pipeline, acceleration=Acceleration(compile="full", backend=backend), **SMALL
+    )(REQUESTS)
 
     assert 1 == backend.graphs
 
@@ -202,8 +213,8 @@ def test_replayed_graphs_give_outputs_that_last(
     expected = stacked(Diffusion(pipeline, **CALLS[family]).arrays(REQUESTS))
     modes: list[Any] = []
     monkeypatch.setattr(model, "compile", lambda **options: modes.append(options))
-    speed = Speed(compile="full", cuda_graphs=True)
-    draw = Diffusion(hasten(pipeline, speed), **CALLS[family])
+    acceleration = Acceleration(compile="full", cuda_graphs=True)
+    draw = Diffusion(accelerate(pipeline, acceleration), **CALLS[family])
     seat = vars(draw.pipeline)[name]
     given_out: list[Any] = []
     model.register_forward_hook(lambda *_: given_out.append(_[-1]))
@@ -236,7 +247,7 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("speed", "device", "offload", "message"),
+    ("acceleration", "device", "offload", "message"),
     [
         ({"compile": "some"}, CPU, None, "expected compile 'regional', 'full' or"),
         ({"vae_batch": 0}, CPU, None, "expected vae_batch to be a whole number above"),
@@ -259,18 +270,21 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
     ],
 )
 def test_contradictions_are_refused(
-    speed: dict[str, Any], device: torch.device, offload: str | None, message: str
+    acceleration: dict[str, Any],
+    device: torch.device,
+    offload: str | None,
+    message: str,
 ) -> None:
     """What does not go together is said with both sides."""
     with pytest.raises(ConfigurationError) as caught:
-        check_speed(Speed(**speed), device, offload)
+        check_acceleration(Acceleration(**acceleration), device, offload)
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("speed", "device", "offload"),
+    ("acceleration", "device", "offload"),
     [
         ({"cuda_graphs": True, "compile": "full"}, CUDA, None),
         ({"channels_last": True, "fuse_qkv": True}, CUDA, "model"),
@@ -278,29 +292,34 @@ def test_contradictions_are_refused(
     ],
 )
 def test_what_goes_together_is_let_through(
-    speed: dict[str, Any], device: torch.device, offload: str | None
+    acceleration: dict[str, Any], device: torch.device, offload: str | None
 ) -> None:
     """Offload and speed are no contradiction as such."""
-    check_speed(Speed(**speed), device, offload)
+    check_acceleration(Acceleration(**acceleration), device, offload)
 
 
 def test_models_without_blocks_are_told_of_the_whole() -> None:
     """Not every model says which blocks it repeats."""
     with pytest.raises(ConfigurationError, match="choose compile 'full'"):
-        Diffusion(tiny_models.sana(), speed=Speed(compile="regional"))
+        Diffusion(tiny_models.sana(), acceleration=Acceleration(compile="regional"))
 
 
 def test_parts_that_are_not_there_are_left_out() -> None:
     """A pipeline in pixels has no decoder."""
     pipeline = SimpleNamespace(unet=SimpleNamespace(), vae=None)
 
-    assert pipeline is hasten(pipeline, Speed(channels_last=True, vae_batch=1))
+    assert pipeline is accelerate(
+        pipeline, Acceleration(channels_last=True, vae_batch=1)
+    )
 
 
 def test_stand_ins_pass_for_what_they_stand_in_for() -> None:
     """Only what they were told to do is done by them."""
     part = torch.nn.Linear(2, 3)
-    plain, changed = StandIn(part), StandIn(part, lambda: "called", bias="none")
+    plain, changed = (
+        DenoiserProxy(part),
+        DenoiserProxy(part, lambda: "called", bias="none"),
+    )
 
     assert isinstance(plain, torch.nn.Linear)
     assert torch.equal(part(torch.ones(2)), plain(torch.ones(2)))

@@ -1,4 +1,4 @@
-"""Interruption: a signal ends the program soon, and tells how."""
+"""InterruptHandler: a signal ends the program soon, and tells how."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from socratic_agents.runtime import interrupts as module
-from socratic_agents.runtime.interrupts import Interruption
+from socratic_agents.runtime.interrupts import InterruptHandler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def kill(number: int) -> None:
 def test_what_ends_in_time_ends_well(number: int, code: int) -> None:
     """Who is nearly done is let finish; nothing new is begun."""
     told: list[str] = []
-    interruption = Interruption(told.append)
+    interruption = InterruptHandler(told.append)
 
     async def work() -> str:
         kill(number)
@@ -45,7 +45,7 @@ def test_what_ends_in_time_ends_well(number: int, code: int) -> None:
         assert [] == list(interruption.until([1, 2]))
         return "done"
 
-    with interruption.heeded():
+    with interruption.handling():
         assert [1, 2] == list(interruption.until([1, 2]))
         assert "done" == interruption.run(work())
     assert code == interruption.code
@@ -56,7 +56,7 @@ def test_what_ends_in_time_ends_well(number: int, code: int) -> None:
 @pytest.mark.parametrize("times", [1, 2])
 def test_what_does_not_is_cancelled(times: int) -> None:
     """After a moment, or at once where it is asked for twice."""
-    interruption, ended = Interruption(print), list[str]()
+    interruption, ended = InterruptHandler(print), list[str]()
 
     async def work() -> None:
         for _ in range(times):
@@ -66,7 +66,7 @@ def test_what_does_not_is_cancelled(times: int) -> None:
         finally:
             ended.append("tidy")
 
-    with interruption.heeded(), pytest.raises(KeyboardInterrupt):
+    with interruption.handling(), pytest.raises(KeyboardInterrupt):
         interruption.run(work())
     assert ["tidy"] == ended
     assert 130 == interruption.code
@@ -74,11 +74,11 @@ def test_what_does_not_is_cancelled(times: int) -> None:
 
 def test_outside_of_a_loop_it_interrupts_at_once() -> None:
     """While models are imported, for example; and after a loop as before it."""
-    interruption = Interruption(print)
+    interruption = InterruptHandler(print)
 
     async def work() -> None: ...
 
-    with interruption.heeded():
+    with interruption.handling():
         interruption.run(work())
         with pytest.raises(KeyboardInterrupt):
             kill(signal.SIGTERM)
@@ -96,8 +96,8 @@ def test_a_model_that_is_busy_is_left_behind(
         left.append(code)
         gone.set()
 
-    interruption = Interruption(sys.stderr.write, leave=leave)
-    with interruption.heeded():
+    interruption = InterruptHandler(sys.stderr.write, leave=leave)
+    with interruption.handling():
         with pytest.raises(KeyboardInterrupt):
             kill(signal.SIGINT)
         assert gone.wait(10)
@@ -106,15 +106,15 @@ def test_a_model_that_is_busy_is_left_behind(
 
 
 def test_a_thread_without_signals_works_too() -> None:
-    """Where nobody can be told, nothing is heeded."""
+    """Where nobody can be told, nothing is handling."""
     done: list[int] = []
 
     async def work() -> int:
         return 7
 
     def run() -> None:
-        interruption = Interruption(print)
-        with interruption.heeded():
+        interruption = InterruptHandler(print)
+        with interruption.handling():
             done.append(interruption.run(work()))
 
     thread = threading.Thread(target=run)
