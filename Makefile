@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/socratic report demo/
 
 test: setup
-	$(BIN)/python -m pytest --cov -n 2
+	$(BIN)/python -m pytest --cov -n 2 --dist worksteal
 
 # All trials of the fault plan; make test runs a few of each.
 faults: setup

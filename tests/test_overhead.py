@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tests.loopback import Reply
 
+pytestmark = pytest.mark.no_cover  # it repeats what other tests measure
+
 JUDGED: dict[str, Any] = {"reason": "", "missing": ["a hat"], "satisfied": False}
 
 

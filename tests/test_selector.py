@@ -9,7 +9,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from socratic_agents.agents.selectors import Choice, caption_selector, clip, first, last
+from socratic_agents.agents.selectors import (
+    Choice,
+    caption_selector,
+    checklist,
+    clip,
+    first,
+    last,
+)
 from socratic_agents.core.errors import AnswerError, CallError, TemplateError
 from socratic_agents.core.history import Candidate, Status
 from socratic_agents.llm.template_files import find_template
@@ -126,6 +133,12 @@ async def test_clip_needs_a_score() -> None:
     past = history("a dog", drawn("one"), drawn("two", score=math.nan))
     with pytest.raises(AnswerError, match="choose a scorer"):
         await clip(past)
+
+
+async def test_a_checklist_needs_a_score_too() -> None:
+    """Where nothing was answered, no candidate passed more than another."""
+    with pytest.raises(AnswerError, match="expected a scored candidate, got none"):
+        await checklist(history("a dog", drawn("one"), drawn("two")))
 
 
 async def test_first_and_last_are_usable() -> None:

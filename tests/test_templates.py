@@ -100,6 +100,12 @@ def test_each_shipped_template_is_whole_without_the_optional(
     assert "<missing>" not in text
 
 
+def test_a_name_that_no_file_can_have_is_no_template() -> None:
+    """A name of any length is told apart from a file, and named in the error."""
+    with pytest.raises(TemplateError, match="expected a template for the judge"):
+        find_template("judge", "W" * 10_000)
+
+
 def test_the_roles_have_their_templates() -> None:
     """The names of the design are there."""
     expected = {"base_lm", "classic", "default", "few_shot", "history", "no_caption"}

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.no_cover  # it repeats what other tests measure
+
 PORTABLE = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9]+)*")
 """Lower case alone: some disks take two names for one that differ only in case."""
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")

@@ -66,6 +66,8 @@ from tests.faults.corpus import HOSTILE
 if TYPE_CHECKING:
     from socratic_agents.llm.templates import Template
 
+pytestmark = pytest.mark.no_cover  # it repeats what other tests measure
+
 SOURCES = ("prompt", "caption", "answer")
 HARMLESS = "a cat and a dog"
 ROOT = Path(__file__).parents[2]

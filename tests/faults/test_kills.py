@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
     from tests.faults.trials import Bench, Ended, Left
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.no_cover,  # what is killed runs in processes of its own
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 POINTS = (
     *("file:write", "file:sync", "file:replace", "file:replaced"),
@@ -103,7 +106,11 @@ def finishes(bench: Bench, out: Path, whole: Whole, before: Left) -> None:
     assert all(name == f"{sha256}.png" for name, sha256 in after.objects.items())
     assert (0, 0) == (after.torn, after.parts)
     # What was whole in the journal was not done again, and the rest was done once.
-    assert whole.left.steps == after.steps
+    assert after.steps <= whole.left.steps
+    assert whole.left.asked == after.asked
+    # Guesses that a finished prompt did not need may have died before they were
+    # written; nobody asks for them any more.
+    assert before.results or whole.left.steps == after.steps
     # On the wire: all that was asked is in the journal, but what was in flight.
     flying = asked.total() - before.asked
     assert 0 <= flying <= AT_A_TIME

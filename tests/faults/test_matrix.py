@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from langchain_core.language_models import BaseChatModel
 
+pytestmark = pytest.mark.no_cover  # it repeats what other tests measure
+
 FAULTS = (
     *("400", "401", "403", "404", "408", "409", "429", "429 quota", "500", "503"),
     *("200 HTML", "200 no choices", "200 error object", "reset", "read timeout"),

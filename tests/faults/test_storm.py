@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+pytestmark = pytest.mark.no_cover  # it repeats what other tests measure
+
 AT_ONCE = 5
 """Batches that share a server and a trial."""
 PROMPTS = 20
