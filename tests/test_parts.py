@@ -112,7 +112,9 @@ async def test_the_prompt_is_short_enough_for_the_generator(
     models: dict[str, str],
 ) -> None:
     """The optimizer is told how many words the text encoder reads."""
-    llm_says = json.dumps({"reason": "", "prompts": ["word " * 80, "a red circle"]})
+    llm_says = json.dumps(
+        {"reason": "", "prompts": ["word " * 80, "one round red thing"]}
+    )
     with Loopback(chat(llm_says)) as server:
         async with _refiner(
             generator=models["generator"],
@@ -122,7 +124,9 @@ async def test_the_prompt_is_short_enough_for_the_generator(
             base_url=server.base_url,
         ) as refiner:
             outcome = await refiner.refine("circle")
-    assert ["circle", "a red circle"] == [c.prompt for c in outcome.history.candidates]
+    assert ["circle", "one round red thing"] == [
+        c.prompt for c in outcome.history.candidates
+    ]
 
 
 @pytest.mark.parametrize("part", ["generator", "captioner", "scorer"])
