@@ -40,6 +40,7 @@ from socratic_agents.core.history import Status, StopReason
 from socratic_agents.core.outcome import Failure
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage import failpoints
 from socratic_agents.storage.journal import Journal, key_of
 from socratic_agents.storage.run_directory import RunDirectory
 from tests import tiny_models
