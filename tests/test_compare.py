@@ -394,7 +394,7 @@ def test_prompts_come_from_a_file(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--arms", "nobody"), "expected arms of"),
+        (("--arms", "nobody"), "expected an arm (first, "),
         (("--arms", "first,first"), "expected each arm once"),
         (("--images", "0"), "from 1 to 64 images"),
         (("--images", "65"), "from 1 to 64 images"),

@@ -133,7 +133,7 @@ def test_a_captioner_that_only_captions_is_judged_by_captions() -> None:
     assert "checklist" == Settings(captioner=Reader()).judge
     assert "checklist" == Settings(captioner=describe, answerer="llm").judge
     with pytest.raises(ConfigurationError, match="set answerer='llm'"):
-        Settings(captioner=describe, judge="checklist")
+        Refiner(captioner=describe, judge="checklist")
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def open_all(
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
     # The language model first: what is wrong with it is found soon.
-    asks = find_roles(settings).needs_llm
+    asks = bool(templates) or find_roles(settings).needs_llm
     client = open_http_client(settings) if asks else None
     llm = open_language_model(settings, client=client) if asks else None
     check_vision(settings, templates, llm)
