@@ -24,6 +24,7 @@ REGISTRIES = (
     "agents.judges:JUDGES",
     "agents.selectors:SELECTORS",
     "agents.optimizer:OPTIMIZERS",
+    "agents.search.registry:SEARCHES",
     "agents.guard:GUARDS",
     "agents.checklist_answerers:ANSWERERS",
     "runtime.generators:GENERATORS",
