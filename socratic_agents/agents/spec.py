@@ -6,11 +6,10 @@ Each kind has a registry beside its code; other packages add entries by entry po
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from typing import TypeAlias
 
     from langchain_core.language_models import BaseChatModel
     from PIL.Image import Image
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate, History, Verdict
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template
-
-    Judge: TypeAlias = Callable[[History], Awaitable[Verdict]]
-    Selector: TypeAlias = Callable[[History], Awaitable[int]]
-    Optimizer: TypeAlias = Callable[[History], Awaitable[tuple[str, ...]]]
-    Guard: TypeAlias = Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]
-    Answerer: TypeAlias = Callable[
-        [Checklist, Candidate], Awaitable[tuple[Answer, ...]]
-    ]
 
 __all__ = (
     "AgentSpec",
@@ -40,6 +31,12 @@ __all__ = (
 )
 
 Agent = TypeVar("Agent")
+
+Judge: TypeAlias = "Callable[[History], Awaitable[Verdict]]"
+Selector: TypeAlias = "Callable[[History], Awaitable[int]]"
+Optimizer: TypeAlias = "Callable[[History], Awaitable[tuple[str, ...]]]"
+Guard: TypeAlias = "Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]"
+Answerer: TypeAlias = "Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +88,7 @@ class AgentSpec(Generic[Agent]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeSpec(AgentSpec["Judge"]):
+class JudgeSpec(AgentSpec[Judge]):
     """History -> is the incumbent what was asked for, and what is missing?"""
 
     uses_checklist: bool = False
@@ -102,7 +99,7 @@ class JudgeSpec(AgentSpec["Judge"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectorSpec(AgentSpec["Selector"]):
+class SelectorSpec(AgentSpec[Selector]):
     """History -> index of the best of its candidates."""
 
     most_compared: int = 0
@@ -115,7 +112,7 @@ class SelectorSpec(AgentSpec["Selector"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerSpec(AgentSpec["Optimizer"]):
+class OptimizerSpec(AgentSpec[Optimizer]):
     """History -> the next prompts to try."""
 
     guarded: bool = False
@@ -123,12 +120,12 @@ class OptimizerSpec(AgentSpec["Optimizer"]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardSpec(AgentSpec["Guard"]):
+class GuardSpec(AgentSpec[Guard]):
     """History, new prompts -> those that are faithful to the user prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswererSpec(AgentSpec["Answerer"]):
+class AnswererSpec(AgentSpec[Answerer]):
     """Checklist, candidate -> what its image answers to each question."""
 
     needs_captioner: bool = False
