@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 from socratic_agents.agents.judges import JUDGES
 from socratic_agents.agents.registry import find_roles
 from socratic_agents.cli.app import main
+from socratic_agents.cli.plugins import REGISTRIES
 from socratic_agents.config.settings import Settings
 from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.refiner import Refiner
 from tests import plugins
 from tests.fakes import ScriptedChatModel
+from tests.source_code import FOLDER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,3 +218,14 @@ def test_a_name_that_clashes_is_an_error(
     assert "expected one package to define a judge 'mine', got " in err
     assert "one 1.0" in err
     assert "two 1.0" in err
+
+
+def test_every_registry_is_listed() -> None:
+    """A new one is added to the command's table."""
+    made = re.compile(r"^([A-Z_]+)(?:: [^=]+)? = Registry\(", re.MULTILINE)
+    found = {
+        f"{'.'.join(path.relative_to(FOLDER).with_suffix('').parts)}:{name}"
+        for path in FOLDER.rglob("*.py")
+        for name in made.findall(path.read_text("utf-8"))
+    }
+    assert set(REGISTRIES) == found
