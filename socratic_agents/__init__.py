@@ -31,12 +31,8 @@ if TYPE_CHECKING:
     )
     from socratic_agents.core.outcome import Failure, Refinement, Usage
     from socratic_agents.runtime.langchain_tools import image_tools
-    from socratic_agents.runtime.refiner import (
-        Refiner,
-        refine,
-        refine_many,
-        refine_sync,
-    )
+    from socratic_agents.runtime.refine import refine, refine_many, refine_sync
+    from socratic_agents.runtime.refiner import Refiner
     from socratic_agents.storage.run_directory import RunDirectory
 
 __all__ = (
@@ -80,7 +76,8 @@ _HOMES = {
     ),
     "core.outcome": ("Failure", "Refinement", "Usage"),
     "core.loop": ("Agents", "Event", "EventKind", "Limits", "refine_prompt"),
-    "runtime.refiner": ("Refiner", "refine", "refine_many", "refine_sync"),
+    "runtime.refine": ("refine", "refine_many", "refine_sync"),
+    "runtime.refiner": ("Refiner",),
     "config.settings": ("Settings",),
     "storage.run_directory": ("RunDirectory",),
     "runtime.langchain_tools": ("image_tools",),

@@ -37,7 +37,7 @@ ALLOWED = {
     "PocketChatModel._identifying_params": "LangChain calls it",
     "PocketChatModel._llm_type": "LangChain calls it",
     "PocketChatModel.bind_tools": "LangChain calls it",
-    "Refiner.OutputType": "LangChain calls it",
+    "RunnableRefiner.OutputType": "LangChain calls it",
 }
 """``module.name`` or ``Class.name``, and who uses it."""
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents import Refinement
-from socratic_agents.runtime.refiner import Refiner, refine
+from socratic_agents.runtime.refine import refine
+from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.scheduler.cost_curve import CostCurve
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch
 from socratic_agents.scheduler.queues import QueueItem

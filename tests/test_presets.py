@@ -15,7 +15,8 @@ from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import BudgetError, ConfigurationError
 from socratic_agents.core.history import StopReason
 from socratic_agents.core.outcome import Failure, Refinement
-from socratic_agents.runtime.refiner import Refiner, refine_sync
+from socratic_agents.runtime.refine import refine_sync
+from socratic_agents.runtime.refiner import Refiner
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:

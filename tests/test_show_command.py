@@ -15,7 +15,7 @@ from PIL import Image
 from socratic_agents.cli.app import main
 from socratic_agents.cli.show import command_again, shell_words
 from socratic_agents.config.settings import Settings
-from socratic_agents.runtime.refiner import refine_sync
+from socratic_agents.runtime.refine import refine_sync
 from socratic_agents.storage.provenance import Provenance, encode_png, provenance_of
 
 PICTURE = Image.new("RGB", (16, 16), "red")

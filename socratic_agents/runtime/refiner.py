@@ -10,9 +10,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import get_config_list
-
 from socratic_agents.agents.registry import find_roles, find_templates
 from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST, Settings
@@ -31,6 +28,7 @@ from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import check_keys, open_all
 from socratic_agents.runtime.cached_models import language_model_identity
 from socratic_agents.runtime.receipt import draw_receipt
+from socratic_agents.runtime.runnable import RunnableRefiner
 from socratic_agents.runtime.sync_bridge import SyncBridge
 from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.worker import Worker
@@ -39,15 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
     from typing import Self
 
-    from langchain_core.runnables import RunnableConfig
-
     from socratic_agents.core.loop import Agents, Event
     from socratic_agents.core.outcome import Usage
     from socratic_agents.runtime.build import Opened
     from socratic_agents.scheduler.worker import Statistics
     from socratic_agents.storage.run_directory import RunDirectory
 
-__all__ = ("MOST", "Refiner", "refine", "refine_many", "refine_sync")
+__all__ = ("MOST", "Refiner")
 
 Result = TypeVar("Result")
 
@@ -55,7 +51,7 @@ MOST = 64
 """Prompts that are refined at the same time at most, where nobody says how many."""
 
 
-class Refiner(Runnable[str, Refinement]):
+class Refiner(RunnableRefiner):
     """Refines prompts with everything that its settings name.
 
     ``async with`` opens the models and closes them; without it they are opened by the
@@ -125,7 +121,7 @@ class Refiner(Runnable[str, Refinement]):
         return self
 
     async def agents(self) -> Agents:
-        """Return the voices, opened by the first who asks; others wait for him.
+        """Return the agents, opened by the first who asks; others wait for it.
 
         Raises:
             ConfigurationError: If something that the settings name cannot be opened.
@@ -345,115 +341,9 @@ class Refiner(Runnable[str, Refinement]):
             user_prompt=prompt, error=error, kind=kind, history=history, index=index
         )
 
-    @property
-    def OutputType(self) -> Any:  # noqa: N802 - the runnable's own name
-        """Anything, as far as a JSON schema can say: an image has none."""
-        return Any
-
-    async def ainvoke(
-        self,
-        input: str,  # noqa: A002 - the runnable's own name
-        config: RunnableConfig | None = None,
-        **_: Any,
-    ) -> Refinement:
-        """Refine one user prompt."""
-        return await self._acall_with_config(self.refine, input, config)
-
-    def invoke(
-        self,
-        input: str,  # noqa: A002 - the runnable's own name
-        config: RunnableConfig | None = None,
-        **_: Any,
-    ) -> Refinement:
-        """Refine one user prompt; blocks, also inside a running event loop."""
-        return self.wait(self.ainvoke(input, config))
-
-    async def abatch(
-        self,
-        inputs: list[str],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **_: Any,
-    ) -> list[Refinement]:
-        """Refine many user prompts; in order, at most ``in_flight`` at a time."""
-        configs = get_config_list(config, len(inputs))
-        for one in configs:
-            if one.get("max_concurrency") is None:
-                one["max_concurrency"] = self.admission()
-        return await super().abatch(
-            inputs, configs, return_exceptions=return_exceptions
-        )
-
-    def batch(
-        self,
-        inputs: list[str],
-        config: RunnableConfig | list[RunnableConfig] | None = None,
-        *,
-        return_exceptions: bool = False,
-        **_: Any,
-    ) -> list[Refinement]:
-        """Refine many user prompts; blocks, also inside a running event loop."""
-        return self.wait(
-            self.abatch(inputs, config, return_exceptions=return_exceptions)
-        )
-
     def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Return what a coroutine returns, for those who cannot await it."""
         return self._bridge.run(coroutine)
-
-
-async def refine(
-    prompt: str,
-    settings: Settings | None = None,
-    *,
-    user: str | None = None,
-    deadline: float | None = None,
-    cancel: asyncio.Event | None = None,
-    on_event: Callable[[Event], None] | None = None,
-    **overrides: Any,
-) -> Refinement:
-    """Refine one user prompt with models of its own; see ``Refiner`` for many."""
-    refiner = Refiner(settings, **overrides)
-    refiner.check(prompt)  # before the models are loaded
-    async with refiner:
-        return await refiner.refine(
-            prompt, user=user, deadline=deadline, cancel=cancel, on_event=on_event
-        )
-
-
-async def refine_many(
-    prompts: Iterable[str],
-    settings: Settings | None = None,
-    *,
-    deadline: float | None = None,
-    on_event: Callable[[int, Event], None] | None = None,
-    **overrides: Any,
-) -> AsyncGenerator[Refinement | Failure, None]:
-    """Refine many user prompts at once, and yield each outcome when it is there."""
-    async with Refiner(settings, **overrides) as refiner:
-        outcomes = refiner.refine_many(prompts, deadline=deadline, on_event=on_event)
-        try:
-            async for outcome in outcomes:
-                yield outcome
-        finally:
-            await outcomes.aclose()
-
-
-def refine_sync(
-    prompt: str,
-    settings: Settings | None = None,
-    *,
-    deadline: float | None = None,
-    on_event: Callable[[Event], None] | None = None,
-    **overrides: Any,
-) -> Refinement:
-    """Refine one user prompt in a script or notebook; blocks until it is done."""
-    with SyncBridge() as bridge:
-        refining = refine(
-            prompt, settings, deadline=deadline, on_event=on_event, **overrides
-        )
-        return bridge.run(refining)
 
 
 def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
