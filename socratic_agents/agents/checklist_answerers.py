@@ -48,18 +48,18 @@ class Answers(BaseModel):
 
 
 def captioner_answers(
-    decide: Callable[[Image, str], Awaitable[Answer]],
+    answer_yes_no: Callable[[Image, str], Awaitable[Answer]],
 ) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
     """Return the answerer that puts each question to the captioner.
 
     Args:
-        decide: Image, question -> answer.
+        answer_yes_no: Image, question -> answer.
     """
 
     async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
         image = _image(candidate)
         asked = [
-            asyncio.ensure_future(decide(image, question.text))
+            asyncio.ensure_future(answer_yes_no(image, question.text))
             for question in checklist.questions
         ]
         try:
@@ -116,8 +116,8 @@ def vision_answers(
             with_images, template.filled(offer), [("The image:", image)]
         )
         said = await ask(messages, check=complete)
-        told = {one.number: YesNo(one.answer) for one in said.answers}
-        answers = [Answer(said=told[number]) for number in range(1, count + 1)]
+        by_number = {one.number: YesNo(one.answer) for one in said.answers}
+        answers = [Answer(said=by_number[number]) for number in range(1, count + 1)]
         return checklist.resolved(answers)
 
     return answer

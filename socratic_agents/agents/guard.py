@@ -49,7 +49,7 @@ def fidelity_guard(
 ) -> Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]:
     """Return the guard: history, new prompts -> those that are faithful.
 
-    A prompt that lost something is mended once and looked at again; what is still
+    A prompt that lost something is repaired once and checked again; what is still
     lost then is dropped. Without a checklist there is nothing to hold a prompt to, and
     all pass.
 
@@ -98,15 +98,15 @@ def fidelity_guard(
         if history.checklist is None or not history.checklist.questions:
             return prompts
         first = await check(history, prompts)
-        mended = {
+        repaired = {
             number: printable_line(one.mended)
             for number, one in first.items()
             if one.lost and printable_line(one.mended)
         }
-        again = await check(history, tuple(mended.values())) if mended else {}
+        again = await check(history, tuple(repaired.values())) if repaired else {}
         sound = {
             number: prompt
-            for place, (number, prompt) in enumerate(mended.items(), start=1)
+            for place, (number, prompt) in enumerate(repaired.items(), start=1)
             if not again[place].lost
         }
         kept = {

@@ -175,7 +175,7 @@ async def never(history: History) -> Verdict:  # noqa: ARG001 - a judge is given
 
 
 def checklist_judge(
-    look: Callable[[Image, str], Awaitable[str]] | None = None,
+    answer_open: Callable[[Image, str], Awaitable[str]] | None = None,
 ) -> Callable[[History], Awaitable[Verdict]]:
     """Return the judge that is satisfied when every question passes.
 
@@ -185,7 +185,7 @@ def checklist_judge(
     was judged in an earlier round keeps its verdict.
 
     Args:
-        look: Image, open question -> answer; ``None``: nobody is asked.
+        answer_open: Image, open question -> answer; ``None``: nobody is asked.
     """
 
     async def judge(history: History) -> Verdict:
@@ -206,8 +206,10 @@ def checklist_judge(
             cause = f"{unknown} of {count} questions could not be answered"
             return Verdict.unjudged(cause)
         orphans = {p for p, answer in enumerate(answers) if answer.passed is False}
-        told = [q for q in failed if not orphans.intersection(q.parents)]
-        missing = await asyncio.gather(*(_missing(q, incumbent, look) for q in told))
+        asked = [q for q in failed if not orphans.intersection(q.parents)]
+        missing = await asyncio.gather(
+            *(_missing(q, incumbent, answer_open) for q in asked)
+        )
         reason = f"{count - len(failed) - unknown} of {count} questions passed"
         return Verdict(satisfied=not failed, missing=tuple(missing), reason=reason)
 
@@ -257,13 +259,13 @@ def _earlier_verdict(history: History) -> Verdict | None:
 async def _missing(
     question: Question,
     candidate: Candidate,
-    look: Callable[[Image, str], Awaitable[str]] | None,
+    answer_open: Callable[[Image, str], Awaitable[str]] | None,
 ) -> str:
-    """Return what is missing, and what is seen instead if that can be told."""
-    if look is None or not question.instead or candidate.image is None:
+    """Return what is missing, and what is seen instead where that is known."""
+    if answer_open is None or not question.instead or candidate.image is None:
         return question.requirement
     try:
-        seen = printable_line(await look(candidate.image, question.instead))
+        seen = printable_line(await answer_open(candidate.image, question.instead))
     except (CandidateError, AgentError):
         seen = ""  # it is a hint, and the verdict stands without it
     if not seen or seen.casefold() in {"yes", "no"}:

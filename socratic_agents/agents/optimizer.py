@@ -203,7 +203,7 @@ async def _guarded(
     guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]],
     max_words: int | None,
 ) -> tuple[str, ...]:
-    """Return the prompts that the guard lets through, mended ones among them."""
+    """Return the prompts that the guard lets through, repaired ones among them."""
     try:
         faithful = await guard(history, prompts)
     except BudgetError:

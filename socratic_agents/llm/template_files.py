@@ -79,8 +79,8 @@ def find_template(role: str, name: str | Path) -> Template:
         TemplateError: If there is no such template, or it is not a good one; the
             message names what there is, or what is wrong with it.
     """
-    said, without = _split(str(name))
-    file = _located(role, said)
+    plain, without = _split(str(name))
+    file = _located(role, plain)
     try:
         return _read(role, file, without)
     except TemplateError as problem:
@@ -95,14 +95,14 @@ def template_source(role: str, name: str | Path) -> tuple[dict[str, Any], list[s
         TemplateError: As for ``find_template``.
     """
     find_template(role, name)  # so that what follows is a good one
-    said, without = _split(str(name))
-    data: dict[str, Any] = yaml.safe_load(_located(role, said).read_bytes())
+    plain, without = _split(str(name))
+    data: dict[str, Any] = yaml.safe_load(_located(role, plain).read_bytes())
     return data, without
 
 
-def _split(said: str) -> tuple[str, list[str]]:
+def _split(plain: str) -> tuple[str, list[str]]:
     """Return the name itself, and the blocks that it leaves out."""
-    return (said, []) if _is_file(Path(said)) else without_blocks(said)
+    return (plain, []) if _is_file(Path(plain)) else without_blocks(plain)
 
 
 def _located(role: str, name: str) -> Path:
@@ -221,7 +221,7 @@ def _lesser(template: Template, parsed: _File, without: Sequence[str]) -> Templa
     used = {
         name.partition(".")[0] for _, text in messages for _, name in names_in(text)
     }
-    told = f"{template.sha256} without {', '.join(without)}"
+    identity = f"{template.sha256} without {', '.join(without)}"
     lesser = replace(
         template,
         name=f"{template.name}{WITHOUT}{', '.join(without)}",
@@ -230,7 +230,7 @@ def _lesser(template: Template, parsed: _File, without: Sequence[str]) -> Templa
         # Examples that nothing shows any more are not there.
         examples=template.examples if "examples" in used else (),
         blocks=left,
-        sha256=hashlib.sha256(told.encode()).hexdigest(),
+        sha256=hashlib.sha256(identity.encode()).hexdigest(),
     )
     check_variables(lesser)
     return lesser
