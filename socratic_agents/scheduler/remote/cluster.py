@@ -49,13 +49,10 @@ class Cluster(Protocol):
     which class they are.
     """
 
-    @property
-    def count(self) -> int:
-        """How many actors there shall be."""
-
-    @property
-    def lost_errors(self) -> tuple[type[BaseException], ...]:
-        """What is raised where an actor or its answer is lost, or of no use."""
+    count: int
+    """How many actors there shall be."""
+    lost_errors: tuple[type[BaseException], ...]
+    """What is raised where an actor or its answer is lost, or of no use."""
 
     def start(self, *inputs: Any, **named: Any) -> ReplicaActor:
         """Return a new actor around a ``Replica`` of these arguments."""

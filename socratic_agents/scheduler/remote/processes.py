@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.errors import ConfigurationError, StageTimeoutError
 from socratic_agents.core.text import error_line
 from socratic_agents.scheduler.remote.child import CANCEL, READY, RpcServer
+from socratic_agents.scheduler.remote.cluster import Cluster
 from socratic_agents.scheduler.remote.replica import Replica
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class LostProcessError(RuntimeError):
     """Raised where the process that an answer should come from has ended."""
 
 
-class ProcessCluster:
+class ProcessCluster(Cluster):
     """Processes of this machine, each of which runs a replica.
 
     Args:
@@ -53,7 +54,6 @@ class ProcessCluster:
 
     def __init__(self, workers: ProcessWorkers, *, device: str | None = None) -> None:
         self.lost_errors = (LostProcessError, StageTimeoutError)
-        """What is raised where a process has ended, or is of no use any more."""
         needless = device is not None or workers.count == 1
         self._devices = _devices(device, cuda=0 if needless else _cuda_devices())
         self.count = workers.count or len(self._devices)

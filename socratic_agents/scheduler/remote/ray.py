@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.workers import RAY
 from socratic_agents.core.errors import ConfigurationError, StageTimeoutError
+from socratic_agents.scheduler.remote.cluster import Cluster, ReplicaActor
 from socratic_agents.scheduler.remote.replica import Replica
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from socratic_agents.config.workers import RayWorkers
-    from socratic_agents.scheduler.remote.cluster import ReplicaActor
 
 __all__ = ("RayCluster",)
 
@@ -21,7 +21,7 @@ IN_FLIGHT = 4096
 """Calls that one actor accepts at a time; its worker queues them."""
 
 
-class RayCluster:
+class RayCluster(Cluster):
     """A connection to Ray; one that was there before is used, and left open.
 
     Args:
@@ -50,7 +50,6 @@ class RayCluster:
             ray.exceptions.OutOfMemoryError,
             StageTimeoutError,  # a thread cannot be ended, but its process can
         )
-        """What is raised where an actor or its answer is lost, or of no use any more."""
         self._owned = not ray.is_initialized()
         if self._owned:
             self._connect(workers.address)
@@ -61,10 +60,7 @@ class RayCluster:
             raise
 
     def start(self, *inputs: Any, **named: Any) -> ReplicaActor:
-        """Return a new actor around a ``Replica`` of these arguments.
-
-        It may have to wait for room, or for a machine.
-        """
+        """Return a new actor, which may have to wait for room, or for a machine."""
         options = self._ray.remote(Replica).options(**self._options)
         actor: ReplicaActor = options.remote(*inputs, **named)
         return actor
