@@ -51,7 +51,7 @@ __all__ = (
 
 @dataclass(frozen=True, kw_only=True)
 class Agents:
-    """The voices of the dialogue; any async callable of the right type will do."""
+    """Who plays the roles of the loop; any async callable of the right type will do."""
 
     generate: Callable[[str, int], Awaitable[Image]]
     """prompt, seed -> image (RGB)"""
@@ -74,7 +74,7 @@ class Agents:
 
 
 class EventKind(StrEnum):
-    """What an event tells of."""
+    """What an event reports."""
 
     DRAWN = "drawn"
     """A candidate is finished: drawn, captioned, assessed, or failed."""
@@ -84,7 +84,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True)
 class Event:
-    """What the observer of a refinement is told."""
+    """What the observer of a refinement is given."""
 
     kind: EventKind
     history: History
@@ -142,7 +142,7 @@ async def refine_prompt(
 
     Args:
         user_prompt: What the person asked for.
-        agents: The voices of the dialogue.
+        agents: Who plays the roles of the loop.
         search: Says what is tried next, and when there is nothing to try any more.
         limits: What ends it before; the best so far is returned then, too.
         on_event: Called, in order, for every candidate and every verdict.
