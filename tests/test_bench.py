@@ -275,7 +275,7 @@ def test_a_workload_on_a_device_is_measured_as_asked(
     assert {"batching_limit", "calls", "images"} < told.keys()
     assert efficiency_table(told["results"]) in printed.err
     assert device_table(told["results"]) in printed.err
-    assert "2 in flight: turn 1 of 1 is over" in printed.err
+    assert "2 in flight: trial 1 of 1 is over" in printed.err
     assert {"bench.json", "bench.png"} == {path.name for path in tmp_path.iterdir()}
 
 

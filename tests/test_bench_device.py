@@ -260,10 +260,10 @@ async def test_a_port_leads_nowhere_between_turns() -> None:
     bad: Stage[int, Any] = Stage(
         name="bad", run=lambda items: [KeyError("x")] * len(items)
     )
-    with pytest.raises(BatchError, match="expected a contender whose turn it is"):
+    with pytest.raises(BatchError, match="expected a scheduler under test"):
         await recorder.submit(bad, 1)
     async with serial() as scheduler:
-        recorder.turn(scheduler)
+        recorder.start(scheduler)
         with recorder.session(user="one"):
             recorder.think()
             with pytest.raises(KeyError):

@@ -118,10 +118,10 @@ def test_all_contenders_see_the_same_thoughts() -> None:
     one, other = case(seed=3), case(seed=3, llm_seconds=2.0)
     for loop in range(4):
         for number in range(ROUNDS):
-            thought = one.thought(loop, number)
-            assert pytest.approx(2 * thought) == other.thought(loop, number)
-    assert one.thought(0, 0) != one.thought(0, 1)
-    assert one.thought(0, 0) != one.thought(1, 0)
+            thought = one.think_time(loop, number)
+            assert pytest.approx(2 * thought) == other.think_time(loop, number)
+    assert one.think_time(0, 0) != one.think_time(0, 1)
+    assert one.think_time(0, 0) != one.think_time(1, 0)
 
 
 def test_every_setting_is_told() -> None:
@@ -180,7 +180,7 @@ def test_every_loop_ends_and_nobody_beats_the_bound(
     assert all(0 < fill <= 1 for fill in measured.fill.values())
     assert one.total == len(measured.latencies)
     thoughts = [
-        sum(one.thought(loop, number) for number in range(ROUNDS))
+        sum(one.think_time(loop, number) for number in range(ROUNDS))
         for loop in range(one.total + loops)
     ]
     assert measured.latencies[0] >= min(thoughts)
@@ -192,7 +192,7 @@ def test_every_loop_ends_and_nobody_beats_the_bound(
 def test_the_bound_is_the_smaller_of_two(loops: int) -> None:
     """A few loops are bounded by what each takes alone, many by the device."""
     models = ModelCosts(name="any", steps=1, step=CostCurve((1.0, 1.2)), decode=0.0)
-    alone = 1.0 + 0.212 + 0.012 + case().mean_thought()
+    alone = 1.0 + 0.212 + 0.012 + case().mean_think_time()
     device = 0.6 + (0.2 + 32 * 0.012) / 32 + (0.01 + 32 * 0.002) / 32
     expected = min(loops / alone, 1 / device) / ROUNDS
     assert pytest.approx(expected) == bound(models, case(), loops=loops)

@@ -49,7 +49,7 @@ def world(
         missing = place % 9 == 0 and noise
         found.append(
             Rollout(
-                user_prompt=PROMPTS[place], gain=None if missing else gain, told="x"
+                user_prompt=PROMPTS[place], gain=None if missing else gain, feedback="x"
             )
         )
     return found
@@ -162,7 +162,7 @@ def by(painter: Painter) -> StudyContext:
     return StudyContext(
         open_refiner=painter.open,
         interruption=InterruptHandler(str),
-        tell=lambda _: None,
+        report=lambda _: None,
     )
 
 

@@ -23,7 +23,7 @@ def test_by_hand() -> None:
     leads = [0.3, 0.2, 0.1, -0.2, 0.0]
     counted = sum((a > -b) + (a == -b) / 2 for a in leads for b in leads) / 25
     assert counted == pytest.approx(judge.auc)
-    assert 0 == judge.standing
+    assert 0 == judge.sign
 
 
 def test_nothing_scored() -> None:

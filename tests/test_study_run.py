@@ -378,7 +378,7 @@ def test_a_signal_between_two_arms_ends_the_study(tmp_path: Path) -> None:
     painter, interruption = Painter(), InterruptHandler(str)
     interruption.code = 130
     by = StudyContext(
-        open_refiner=painter.open, interruption=interruption, tell=lambda _: None
+        open_refiner=painter.open, interruption=interruption, report=lambda _: None
     )
     with pytest.raises(KeyboardInterrupt):
         run_study(plan, tmp_path / "out", by=by)
@@ -401,7 +401,7 @@ def test_an_image_that_is_gone_has_no_value_and_a_reason(finished: Path) -> None
     run = copy.run_folder("one", 0)
     (run / "scores.json").unlink()
     next((run / "objects").iterdir()).unlink()
-    work = measure_arms(plan, copy, plan.arms, tell=lambda _: None)
+    work = measure_arms(plan, copy, plan.arms, report=lambda _: None)
     asyncio.run(work)
     scores = copy.scores("one", 0)["oracle"]
     assert 1 == scores.excluded

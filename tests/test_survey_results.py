@@ -102,10 +102,10 @@ def test_the_planted_winner_is_found() -> None:
 def test_the_judge_that_says_the_same_is_trusted() -> None:
     """A metric that always prefers ours deserves trust where people do, too."""
     results = survey_results(KEY, [person(wavering(1, 0.9))])
-    judges = {judge.metric: judge for judge in results.said[1].judges}
+    judges = {judge.metric: judge for judge in results.questions[1].judges}
     assert ["bad", "flat", "good", "late"] == sorted(judges)
     good, bad, flat = judges["good"], judges["bad"], judges["flat"]
-    assert (1, -1, 0) == (good.standing, bad.standing, flat.standing)
+    assert (1, -1, 0) == (good.sign, bad.sign, flat.sign)
     assert good.accuracy == pytest.approx(1 - (bad.accuracy or 0))
     assert (0, 40, 40) == (flat.n, flat.undecided, judges["late"].unscored)
     assert (0.5, None) == (flat.auc, judges["late"].auc)
@@ -119,7 +119,7 @@ def test_even_answers_say_so() -> None:
     results = survey_results(
         KEY, [person(lambda item, _q: "right" in item.arms and -1)]
     )
-    said = results.said[0]
+    said = results.questions[0]
     assert (0, 40, 0) == tuple(
         getattr(said.standings[0], name) for name in ("won", "tied", "lost")
     )
@@ -151,7 +151,7 @@ def test_arms_without_a_link_have_no_scale() -> None:
         seed=0, arms=tuple("abcd"), repeats=0, left_out={}, items=tuple(items)
     )
     key = key.model_copy(update={"study": key.hashed()})
-    said = survey_results(key, [person(prefer("a"), key=key)]).said[0]
+    said = survey_results(key, [person(prefer("a"), key=key)]).questions[0]
     assert (None, None, 2) == (said.preference, said.arm, len(said.standings))
 
 
@@ -199,7 +199,9 @@ def test_sides_do_not_matter(seed: int, share: float) -> None:
     one = person(wavering(seed, share), key=key, rater=1)
     other = person(wavering(seed, share), key=key, rater=2)
     assert [answer.left for answer in one.answers] != [a.left for a in other.answers]
-    assert survey_results(key, [one]).said == survey_results(key, [other]).said
+    assert (
+        survey_results(key, [one]).questions == survey_results(key, [other]).questions
+    )
 
 
 WHOLE = answered(KEY, prefer("ours"))

@@ -104,7 +104,7 @@ def caption_figures(n: int, seed: int) -> dict[str, Any]:
     return {
         "attributes": round(sum(shares) / n, 4),
         "whole": round(sum(share == 1 for share in shares) / n, 4),
-        "answers": round(sum(told == true for told, (_, true) in answers) / n, 4),
+        "answers": round(sum(stated == true for stated, (_, true) in answers) / n, 4),
         "checks": {
             kind: _checked(captioner, kind, rng, max(n, CHECKED)) for kind in CHECKS
         },
@@ -117,7 +117,7 @@ def _checked(captioner: Captioner, kind: str, rng: random.Random, n: int) -> flo
     scenes = [sample_scene(rng, pair=pair) for _ in range(n)]
     asked = [ask_about(scene, rng, kind=kind)[0] for scene in scenes]
     pairs = list(zip(map(render, scenes), asked, strict=True))
-    told = [
+    stated = [
         answer
         for i in range(0, n, 100)
         for answer in captioner.answer(pairs[i : i + 100])
@@ -126,7 +126,7 @@ def _checked(captioner: Captioner, kind: str, rng: random.Random, n: int) -> flo
         "yes" if true_answer(*both) else "no"
         for both in zip(asked, scenes, strict=True)
     ]
-    right = sum(a == b for a, b in zip(told, true, strict=True))
+    right = sum(a == b for a, b in zip(stated, true, strict=True))
     return round(right / n, 4)
 
 

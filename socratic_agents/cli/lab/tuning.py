@@ -41,7 +41,7 @@ def surroundings(ctx: typer.Context) -> StudyContext:
     return StudyContext(
         open_refiner=ctx.obj.open_refiner,
         interruption=ctx.obj.interruption,
-        tell=tell,
+        report=tell,
         command=shlex.join(["socratic", *sys.argv[1:]]),
     )
 

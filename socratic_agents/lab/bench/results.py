@@ -1,4 +1,4 @@
-"""Standings: the results of a bench as a table and as a plot."""
+"""The results of a bench as tables and as a plot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OURS = "ours"
 
 
 def efficiency_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table for people: percent of the bound, a column for each contender.
+    """Return a table for people: percent of the bound, a column for each scheduler.
 
     Args:
         results: As from ``simulate``; not empty.
@@ -46,7 +46,7 @@ def efficiency_table(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def device_table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return a table for people: what each contender reached on a device.
+    """Return a table for people: what each scheduler reached on a device.
 
     Args:
         results: As from ``run_benchmark``; not empty.
@@ -137,7 +137,7 @@ def efficiency_plot(results: Sequence[Mapping[str, Any]]) -> bytes:
 def _draw(
     panel: Axes, results: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> None:
-    """Draw a line for each contender."""
+    """Draw a line for each scheduler."""
     others = [name for name in names if name != OURS]
     for name in names:
         points = [(r["n"], r["efficiency"]) for r in results if r["contender"] == name]

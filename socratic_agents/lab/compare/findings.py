@@ -59,7 +59,7 @@ def _relations(comparison: Comparison) -> Iterator[str]:
             )
             continue
         relation = RELATION[difference.sign]
-        yield f"{name} {relation} {other}: {_told(difference, comparison.metric)}."
+        yield f"{name} {relation} {other}: {_in_words(difference, comparison.metric)}."
 
 
 def _predecessors(comparison: Comparison) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _predecessors(comparison: Comparison) -> Iterator[str]:
         relation = RELATION[difference.sign]
         yield (
             f"What {name} returns {relation} its own first image: "
-            f"{_told(difference, comparison.metric)}. This "
+            f"{_in_words(difference, comparison.metric)}. This "
             f"{REPEATED[difference.sign]} the predecessor's finding that it is below."
         )
 
@@ -93,16 +93,16 @@ def _own(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _told(difference: Difference, metric: str) -> str:
+def _in_words(difference: Difference, metric: str) -> str:
     """Return the figures of a difference that has at least one pair."""
-    told = f"{metric} {_signed(difference.mean)} on average"
+    text = f"{metric} {_signed(difference.mean)} on average"
     if difference.low is not None:
         low, high = _signed(difference.low), _signed(difference.high)
-        told += f", 95 % interval {low} to {high}"
-    told += f"; {difference.win} won, {difference.tie} tied, {difference.loss} lost"
+        text += f", 95 % interval {low} to {high}"
+    text += f"; {difference.win} won, {difference.tie} tied, {difference.loss} lost"
     if difference.sign == 0 and _apart(difference):
-        told += "; too few differ to tell"
-    return told
+        text += "; too few differ to tell"
+    return text
 
 
 def _apart(difference: Difference) -> bool:
@@ -147,11 +147,11 @@ def _spent(comparison: Comparison) -> Iterator[str]:
 def _power(comparison: Comparison) -> Iterator[str]:
     """Say which difference rests on too few pairs."""
     values = {arm.name: arm.values for arm in comparison.arms}
-    said: dict[str, list[str]] = {}
+    warned: dict[str, list[str]] = {}
     for name in comparison.differences:
         pairs = paired_values(values[name], values[comparison.against])
         warning = power_warning([ours - theirs for ours, theirs in pairs])
         if warning is not None:
-            said.setdefault(warning, []).append(name)
-    for warning, names in said.items():
+            warned.setdefault(warning, []).append(name)
+    for warning, names in warned.items():
         yield f"{', '.join(names)}: {warning}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ("comparison_html",)
 
-STANDINGS = {1: "above", 0: "not distinguished", -1: "below"}
+RELATIONS = {1: "above", 0: "not distinguished", -1: "below"}
 """Sign of a difference to the words beside its bar."""
 
 
@@ -59,7 +59,7 @@ def _bar(difference: Difference, reach: float) -> dict[str, Any]:
     def place(value: float) -> float:
         return round(50 + 48 * value / reach, 2)
 
-    bar: dict[str, Any] = {"said": STANDINGS[difference.sign], "sign": difference.sign}
+    bar: dict[str, Any] = {"said": RELATIONS[difference.sign], "sign": difference.sign}
     if difference.mean is None:
         return bar | {"mean": None, "low": None}
     if difference.low is None or difference.high is None:

@@ -99,7 +99,7 @@ def _colours(names: Iterable[str], against: str) -> dict[str, str]:
 
 
 def _dress(axes: Axes, longest: int) -> None:
-    """Leave out of the frame what tells nothing."""
+    """Leave out of the frame what says nothing."""
     from matplotlib.ticker import MaxNLocator
 
     bare_axes(axes, label_size=10)

@@ -78,7 +78,7 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         settings: The models, and what the arms leave open.
         arms: Names of policies; see ``ARMS``.
         images: What each arm may draw for a prompt, 1 to 64.
-        given: Which of the settings were set outright, for all arms.
+        given: Which of the settings were set explicitly, for all arms.
         metric: What is reported; ``None``: the pocket world's oracle.
         command: What was typed, for the record.
         keep: Keeps an image that an arm returns, and says where; blocks, in a thread.
@@ -256,7 +256,7 @@ async def _trial(
     instant = isinstance(settings.selector, str) and not selector.requests
     kept = None
     if keep is not None and best.image is not None:
-        with suppress(SocraticError):  # a full disk is told when the figures are kept
+        with suppress(SocraticError):  # a full disk fails later, with the figures
             kept = await asyncio.to_thread(keep, best.image)
     return Trial(
         index=index,
@@ -318,7 +318,7 @@ async def _returned(history: History, agents: Agents) -> Candidate | None:
 
 
 def _costs(worker: Worker) -> dict[str, float]:
-    """Return the seconds that one item of each voice took of the device."""
+    """Return the seconds that one item of each image model took of the device."""
     return {
         name: stage.seconds / stage.items
         for name, stage in worker.statistics().stages.items()

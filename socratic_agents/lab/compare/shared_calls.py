@@ -31,7 +31,7 @@ WORK: ContextVar[Counter[str]] = ContextVar("socratic_work")
 class SharedCalls:
     """Remembers all answers about one user prompt, for the arms that refine it.
 
-    Who asks the same gets the same answer, also while it is still on its way, and is
+    Who asks the same gets the same answer, also while it is still in flight, and is
     charged as if it had been for him alone.
 
     Args:
@@ -57,7 +57,7 @@ class SharedCalls:
             while (known := self._known.get(key)) is not None:
                 await asyncio.wait([known])
                 if not known.cancelled():
-                    return cast("Output", known.result().told())
+                    return cast("Output", known.result().charge())
                 # Who asked first got no further: somebody else must do it.
             future = asyncio.get_running_loop().create_future()
             self._known[key] = future
@@ -68,7 +68,7 @@ class SharedCalls:
                 future.cancel()
                 raise
             future.set_result(outcome)
-            return outcome.told()
+            return outcome.charge()
 
         return ask
 
@@ -81,8 +81,8 @@ class _Outcome(Generic[Output]):
     answer: Output | None = None
     problem: SocraticError | None = None
 
-    def told(self) -> Output:
-        """Charge who asks as if he had been the only one, and tell him."""
+    def charge(self) -> Output:
+        """Charge the caller as if nobody else had asked, and return the answer."""
         meter, cost = current_meter(), self.cost
         meter.add_images(cost.images)
         for _ in range(cost.llm_calls):
@@ -105,5 +105,5 @@ async def _done(work: Awaitable[Output]) -> _Outcome[Output]:
 
 
 def _identity(value: Any) -> Hashable:
-    """Return what tells an input from others; the images live as long as we do."""
+    """Return what distinguishes an input from others; the images live as long as we do."""
     return id(value) if isinstance(value, Image) else value

@@ -19,7 +19,7 @@ def caption_similarity(models: MetricModels) -> Measure:
     """Return chrF of the caption against the user prompt, in [0, 1].
 
     The F score (beta 2) of character n-grams up to six, so that a plural or another
-    ending is no miss. Synonyms are: it tells words, not meaning.
+    ending is no miss. Synonyms are: it compares words, not meaning.
 
     Raises:
         ConfigurationError: If sacrebleu is not installed.

@@ -63,34 +63,32 @@ def clipscore(
     """
     from socratic_agents.models.clip import clip_scores
 
-    voice = models.clip(name)
+    clip = models.clip(name)
 
     async def measure(subject: Subject) -> Value:
         text, image = await asyncio.gather(
-            voice.text(prefix + subject.user_prompt),
-            voice.image(subject.image),
+            clip.text(prefix + subject.user_prompt),
+            clip.image(subject.image),
         )
         (score,) = clip_scores(text.vector[None], image[None], w=w)
         note = "the end of a long prompt was not read" if text.cut else None
         return Value(value=float(score), note=note)
 
-    record = {**voice.record, "prefix": prefix, "w": w, "text": "user prompt"}
+    record = {**clip.record, "prefix": prefix, "w": w, "text": "user prompt"}
     return Measure(record=record, measure=measure)
 
 
 def image_similarity(models: MetricModels) -> Measure:
     """Return the cosine of the image and the row's reference image, in [-1, 1]."""
-    voice = models.clip(general_clip(models.settings))
+    clip = models.clip(general_clip(models.settings))
 
     async def measure(subject: Subject) -> float:
         reference = subject.row.reference if subject.row else None
         path = _reference(str(reference), models.references)
-        ours, theirs = await asyncio.gather(
-            voice.image(subject.image), voice.file(path)
-        )
+        ours, theirs = await asyncio.gather(clip.image(subject.image), clip.file(path))
         return _cosine(ours, theirs)
 
-    record = {**voice.record, "against": "the row's reference image"}
+    record = {**clip.record, "against": "the row's reference image"}
     return Measure(record=record, measure=measure)
 
 
@@ -103,16 +101,16 @@ def quality(models: MetricModels) -> Measure:
     Source: J. Wang, K. Chan, C. Loy, "Exploring CLIP for Assessing the Look and Feel of
     Images" (AAAI 2023), section 3.2.
     """
-    voice = models.clip(PUBLISHED)
+    clip = models.clip(PUBLISHED)
 
     async def measure(subject: Subject) -> float:
         image, good, bad = await asyncio.gather(
-            voice.image(subject.image), *(voice.text(text) for text in PHOTOS)
+            clip.image(subject.image), *(clip.text(text) for text in PHOTOS)
         )
         ahead = _cosine(image, good.vector) - _cosine(image, bad.vector)
         return 1 / (1 + math.exp(-SCALE * ahead))
 
-    record = {**voice.record, "texts": list(PHOTOS), "scale": SCALE}
+    record = {**clip.record, "texts": list(PHOTOS), "scale": SCALE}
     return Measure(record=record, measure=measure)
 
 
@@ -120,9 +118,9 @@ def diversity(models: MetricModels) -> Measure:
     """Return the mean of 1 - cosine over pairs of images of different rounds.
 
     Images of one round are not compared: they differ by what the round tried, and
-    would be told as a change between rounds. It lies in [0, 2].
+    would count as a change between rounds. It lies in [0, 2].
     """
-    voice = models.clip(general_clip(models.settings))
+    clip = models.clip(general_clip(models.settings))
 
     async def measure(subject: Subject) -> Value:
         rounds = subject.history.rounds if subject.history else ()
@@ -134,7 +132,7 @@ def diversity(models: MetricModels) -> Measure:
         if len(drawn) < 2:
             return Value.missing("fewer than two rounds with an image")
         vectors = [
-            await asyncio.gather(*(voice.image(image) for image in some))
+            await asyncio.gather(*(clip.image(image) for image in some))
             for some in drawn
         ]
         apart = [
@@ -146,7 +144,7 @@ def diversity(models: MetricModels) -> Measure:
         note = f"{lost} of its images are not there" if lost else None
         return Value(value=math.fsum(apart) / len(apart), note=note)
 
-    record = {**voice.record, "pairs": "between rounds"}
+    record = {**clip.record, "pairs": "between rounds"}
     return Measure(record=record, measure=measure)
 
 

@@ -1,4 +1,4 @@
-"""A CLIP voice: embeddings of images and texts, each asked for once."""
+"""CLIP in batches: embeddings of images and texts, each computed once."""
 
 from __future__ import annotations
 

@@ -95,14 +95,14 @@ class MetricSpec:
 
     name: str
     title: str
-    """What it tells, in a line."""
+    """What it measures, in a line."""
     needs: tuple[Need, ...]
     open: Callable[[MetricModels], Measure]
-    """Opens what it looks through; blocks, in the worker's thread."""
+    """Opens the models that it uses; blocks, in the worker's thread."""
     higher_is_better: bool | None = True
     """``None``: neither more nor less of it is good in itself."""
     model: Callable[[Settings], str | None] = lambda _settings: None
-    """The scorer's name of what it looks through; ``captioner``; or nothing."""
+    """The scorer's name of the model that it uses; ``captioner``; or nothing."""
     refuse: Callable[[Settings], str | None] = lambda _settings: None
     """Why it cannot measure what these settings draw; ``None`` if it can."""
 

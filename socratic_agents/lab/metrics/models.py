@@ -1,4 +1,4 @@
-"""The models of the metrics: each is opened once, however many metrics look through it."""
+"""The models of the metrics: each is opened once, however many metrics use it."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _folder(name: str, part: Any) -> str:
 
 
 def _weights(given: Any) -> dict[str, Any]:
-    """Return what tells a captioner's weights from others, as far as one can know."""
+    """Return what distinguishes a captioner's weights from others, as far as one can know."""
     if not isinstance(given, str):
         return {}
     folder = Path(_folder(given, "captioner")).expanduser()

@@ -1,4 +1,4 @@
-"""Metrics: how good an image really is, told by who took no part in choosing it."""
+"""Metrics: how good an image really is, by models that took no part in selecting it."""
 
 from __future__ import annotations
 

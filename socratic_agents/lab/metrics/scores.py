@@ -1,4 +1,4 @@
-"""Scores: what a metric says of many images, and of which it can say nothing."""
+"""Scores: the values of a metric for many images, and which have none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Subject:
     """One image to be measured, with all that a metric may need to know of it."""
 
     user_prompt: str
-    """What it is held against; never the rewrite that it was drawn from."""
+    """What it is compared with; never the rewrite that it was drawn from."""
     candidate: Candidate
     row: PromptRow | None = None
     """The prompt set's row, with its questions and its reference image."""
@@ -224,11 +224,11 @@ def same_record(several: Sequence[Scores]) -> None:
             if _plain(ours.get(name)) != _plain(theirs.get(name))
         )
         if differ:
-            told = ", ".join(
+            both = ", ".join(
                 f"{name} {ours.get(name)!r} and {theirs.get(name)!r}" for name in differ
             )
             message = (
-                f"expected scores of {first.metric} with one record, got {told}; "
+                f"expected scores of {first.metric} with one record, got {both}; "
                 "measure both sides with the same model and settings"
             )
             raise ConfigurationError(message)

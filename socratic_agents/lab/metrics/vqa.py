@@ -73,10 +73,10 @@ def _shares(
 
     async def measure(subject: Subject) -> Value:
         questions = of(subject)
-        said = await asyncio.gather(
+        replies = await asyncio.gather(
             *(vqa_model.decide(subject.image, q.text) for q in questions)
         )
-        answers = Checklist(questions=tuple(questions)).resolved(said)
+        answers = Checklist(questions=tuple(questions)).resolved(replies)
         share = share_passed(answers)
         if share is None:
             return Value.missing("none of its questions was answered by yes or no")

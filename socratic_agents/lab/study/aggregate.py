@@ -39,7 +39,7 @@ class ArmValues:
     outcomes: tuple[tuple[Refinement | Failure | None, ...], ...]
     """By seed, then by prompt; ``None``: not run yet."""
     trajectories: Mapping[str, tuple[tuple[Trajectory | Value, ...], ...]]
-    """Metric to the course of each, or to why there is none."""
+    """Metric to the trajectory of each, or to why there is none."""
     records: Mapping[str, Scores]
     """Metric to scores without values, for their record."""
 
@@ -165,7 +165,7 @@ def study_values(manifest: Mapping[str, Any], runs: Iterable[ArmRun]) -> StudyVa
 
 
 def _courses(run: ArmRun, metric: str, prompts: int) -> tuple[Trajectory | Value, ...]:
-    """Return the course of every prompt; the scores are of the refined ones in order."""
+    """Return the trajectory of every prompt; the scores are of the refined ones in order."""
     scores, at = run.scores.get(metric), 0
     found: list[Trajectory | Value] = []
     for place in range(prompts):

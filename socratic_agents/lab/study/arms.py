@@ -79,7 +79,7 @@ def plan_arm(
         text = _template(entry, settings, folder, bank, usual)
         arm = PlannedArm(
             name=name,
-            about=entry.about or _told(entry),
+            about=entry.about or _in_words(entry),
             settings=settings,
             template=text,
             continued_by=entry.continued_by,
@@ -151,7 +151,7 @@ def _template(
     )
 
 
-def _told(entry: ArmEntry) -> str:
+def _in_words(entry: ArmEntry) -> str:
     """Return what an arm is, where its file does not say."""
     if entry.policy is not None:
         return ARMS.find(entry.policy).title

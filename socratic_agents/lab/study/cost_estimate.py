@@ -61,10 +61,13 @@ def forecast_study(plan: StudyPlan, *, curves: Path | None = None) -> dict[str, 
         "smallest_effect": shown,
         "lines": [
             f"{plan.name}: {n} prompts, {len(arms)} arms, {repeats} seeds",
-            *(f"{name}: at most {_told(amounts)}" for name, amounts in arms.items()),
-            f"in all at most {_told(total)}",
+            *(
+                f"{name}: at most {_in_words(amounts)}"
+                for name, amounts in arms.items()
+            ),
+            f"in all at most {_in_words(total)}",
             "what several arms draw alike is drawn once",
-            _told_time(seconds),
+            _time_in_words(seconds),
             f"{n} prompts show a difference of {shown:.2f} of its spread with 80 % power",
         ],
     }
@@ -99,7 +102,7 @@ def _smallest(n: int) -> float:
     return float(reach / n**0.5)
 
 
-def _told(amounts: dict[str, Any]) -> str:
+def _in_words(amounts: dict[str, Any]) -> str:
     named = {
         "images": "images",
         "llm_calls": "calls of the language model",
@@ -114,7 +117,7 @@ def _told(amounts: dict[str, Any]) -> str:
     return ", ".join(known)
 
 
-def _told_time(seconds: float | None) -> str:
+def _time_in_words(seconds: float | None) -> str:
     if seconds is None:
         return "how long that takes is not known: nothing was drawn with this model yet"
     return (

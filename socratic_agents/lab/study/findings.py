@@ -29,7 +29,9 @@ def study_findings(values: StudyValues) -> tuple[str, ...]:
             found.append(f"{arm} cannot be compared with {values.against}.")
             continue
         sure = test.difference.sign if (test.p_holm or 0) < LEVEL else 0
-        found.append(f"{arm} {RELATION[sure]} {values.against}: {_told(test, metric)}.")
+        found.append(
+            f"{arm} {RELATION[sure]} {values.against}: {_in_words(test, metric)}."
+        )
     return tuple(found)
 
 
@@ -80,25 +82,25 @@ def study_methods(values: StudyValues) -> str:
     )
 
 
-def _told(test: PairedTest, metric: str) -> str:
+def _in_words(test: PairedTest, metric: str) -> str:
     one = test.difference
-    told = f"{metric} {one.mean:+.4f} on average"
+    text = f"{metric} {one.mean:+.4f} on average"
     if one.low is not None and one.high is not None:
-        told += f", 95 % interval {one.low:+.4f} to {one.high:+.4f}"
-    told += f"; {one.win} won, {one.tie} tied, {one.loss} lost"
+        text += f", 95 % interval {one.low:+.4f} to {one.high:+.4f}"
+    text += f"; {one.win} won, {one.tie} tied, {one.loss} lost"
     if test.p_holm is not None:
-        told += f"; p = {test.p_holm:.3g} (Holm)"
-    return f"{told}; {one.n} pairs, {test.excluded} left out"
+        text += f"; p = {test.p_holm:.3g} (Holm)"
+    return f"{text}; {one.n} pairs, {test.excluded} left out"
 
 
 def _missing(values: StudyValues) -> Iterator[str]:
     metric = values.metrics[0]
     for arm in values.arms.values():
-        told = summarise(arm.quantity(metric, "selected"))
-        if told.excluded:
-            cause, count = next(iter(told.causes.items()))
+        summary = summarise(arm.quantity(metric, "selected"))
+        if summary.excluded:
+            cause, count = next(iter(summary.causes.items()))
             yield (
-                f"{arm.name}: {told.excluded} of {told.excluded + told.n} prompts are "
+                f"{arm.name}: {summary.excluded} of {summary.excluded + summary.n} prompts are "
                 f"left out, {count} because: {cause}."
             )
 
@@ -114,16 +116,16 @@ def _few(values: StudyValues) -> Iterator[str]:
 
 def _set(facts: Mapping[str, Any]) -> str:
     title = facts["title"]
-    told = f"{facts['n']} of {facts['name']} ({title}; {facts['method']}, seed "
-    told += f"{facts['seed']}; sha256 {facts['sha256'][:12]}"
+    text = f"{facts['n']} of {facts['name']} ({title}; {facts['method']}, seed "
+    text += f"{facts['seed']}; sha256 {facts['sha256'][:12]}"
     if facts.get("file_sha256"):
-        told += f"; file {facts['file_sha256'][:12]}"
+        text += f"; file {facts['file_sha256'][:12]}"
     if facts.get("excluded"):
         out = ", ".join(f"{n:,} {reason}" for reason, n in facts["excluded"].items())
-        told += f"; left out: {out}"
+        text += f"; left out: {out}"
     if facts.get("citation"):
-        told += f"; {facts['citation'].rstrip('.')}"
-    return f"{told})"
+        text += f"; {facts['citation'].rstrip('.')}"
+    return f"{text})"
 
 
 def _record(values: StudyValues, metric: str) -> str:

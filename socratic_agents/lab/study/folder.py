@@ -45,7 +45,7 @@ PACKAGES = (
 """Whose versions a reader may need."""
 
 DECIDES = ("name", "prompts", "arms", "seeds")
-"""What a study that goes on must have as it was begun."""
+"""What a resumed study must have as it was begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class StudyFolder:
         self.path = path
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Write what is planned, or go on with it.
+        """Write what is planned, or resume it.
 
         Raises:
             ConfigurationError: If another study was begun here.

@@ -1,4 +1,4 @@
-"""The file of a study: found, read, and held to what a study may say."""
+"""The file of a study: found, read and validated."""
 
 from __future__ import annotations
 

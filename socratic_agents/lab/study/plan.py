@@ -127,7 +127,7 @@ def plan_study(
         seeds=tuple(chosen),
         against=against,
         notes=(*study.notes, *(other.notes if pocket else ())),
-        warnings=tuple(_judges_itself(arms, metrics)),
+        warnings=tuple(_check_independence(arms, metrics)),
     )
 
 
@@ -151,24 +151,24 @@ def _check_budget(study: Study, refinements: int, base: Settings) -> None:
         raise ConfigurationError(message)
 
 
-def _judges_itself(
+def _check_independence(
     arms: tuple[PlannedArm, ...], metrics: tuple[MetricSpec, ...]
 ) -> list[str]:
     """Refuse a main metric that selects; say which others do."""
-    said: dict[str, list[str]] = {}
+    selects: dict[str, list[str]] = {}
     for arm in arms:
         for metric in metrics_that_select(metrics, arm.settings):
-            said.setdefault(metric, []).append(arm.name)
+            selects.setdefault(metric, []).append(arm.name)
     main = metrics[0].name
-    if main in said:
-        left = [one for one in METRICS if one not in said]
+    if main in selects:
+        left = [one for one in METRICS if one not in selects]
         message = (
             f"expected a first metric that no arm selects with, got {main!r}, with which "
-            f"{', '.join(said[main])} selects; take another one, such as {left[0]!r}"
+            f"{', '.join(selects[main])} selects; take another one, such as {left[0]!r}"
         )
         raise ConfigurationError(message)
     return [
-        f"{metric} looks through the model that selects in {', '.join(names)}: there it "
+        f"{metric} uses the model that selects in {', '.join(names)}: there it "
         "describes, and is no evidence."
-        for metric, names in said.items()
+        for metric, names in selects.items()
     ]

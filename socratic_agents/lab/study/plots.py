@@ -65,7 +65,11 @@ def study_plots(values: StudyValues) -> dict[str, tuple[str, bytes]]:
             _stops(values),
         ),
     }
-    return {name: (told, png) for name, (told, png) in drawn.items() if png is not None}
+    return {
+        name: (summary, png)
+        for name, (summary, png) in drawn.items()
+        if png is not None
+    }
 
 
 def _differences(values: StudyValues) -> bytes | None:
@@ -90,10 +94,19 @@ def _arms(values: StudyValues) -> bytes | None:
     def draw(axes: Axes) -> None:
         for row, arm in enumerate(values.arms.values()):
             for step, (name, (colour, mark)) in enumerate(marks.items()):
-                told = summarise(arm.quantity(metric, name).take(places))
+                summary = summarise(arm.quantity(metric, name).take(places))
                 place = row + 0.2 * (step - 1)
                 label = name if row == 0 else None
-                _bar(axes, place, told.mean, told.low, told.high, colour, mark, label)
+                _bar(
+                    axes,
+                    place,
+                    summary.mean,
+                    summary.low,
+                    summary.high,
+                    colour,
+                    mark,
+                    label,
+                )
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9, loc="best")
 

@@ -76,10 +76,10 @@ def write_report(path: Path) -> tuple[dict[str, Any], Path]:
         figures=figures,
         metric=values.metrics[0],
         tables=shown,
-        plots={told: data_uri(png, kind="png") for told, png in plots.values()},
+        plots={text: data_uri(png, kind="png") for text, png in plots.values()},
         prompts=PROMPTS,
     )
-    told = "\n".join(table.as_markdown() for table in tables if table.rows)
+    markdown = "\n".join(table.as_markdown() for table in tables if table.rows)
     text = json.dumps(figures, indent=1, allow_nan=False)
     browser = browser_html(
         list(_rows(values, runs)),
@@ -92,7 +92,7 @@ def write_report(path: Path) -> tuple[dict[str, Any], Path]:
         path,
         {
             FIGURES: f"{text}\n".encode(),
-            TABLES: told.encode("utf-8", "replace"),
+            TABLES: markdown.encode("utf-8", "replace"),
             **{name: png for name, (_, png) in plots.items()},
             PROMPTS: browser.encode("utf-8", "replace"),
             PAGE: page.encode("utf-8", "replace"),

@@ -48,7 +48,7 @@ class StudyContext:
 
     open_refiner: Callable[[Settings], Refiner]
     interruption: InterruptHandler
-    tell: Callable[[str], object]
+    report: Callable[[str], object]
     """Given a line for people."""
     command: str | None = None
     """What was typed."""
@@ -59,7 +59,7 @@ def run_study(plan: StudyPlan, path: Path, *, by: StudyContext) -> None:
 
     Args:
         plan: As from ``plan_study``.
-        path: Its folder; the same plan goes on where it stopped.
+        path: Its folder; the same plan resumes where it stopped.
         by: What it needs of its surroundings.
 
     Raises:
@@ -74,7 +74,7 @@ def run_study(plan: StudyPlan, path: Path, *, by: StudyContext) -> None:
             refine_arm(plan, folder, arm, seed, by=by)
             if by.interruption.code:
                 raise KeyboardInterrupt
-    by.interruption.run(measure_arms(plan, folder, plan.arms, tell=by.tell))
+    by.interruption.run(measure_arms(plan, folder, plan.arms, report=by.report))
 
 
 def refine_arm(
@@ -107,9 +107,9 @@ def refine_arm(
     with _directory(folder, arm, seed, settings) as run:
         pending = [(i, t) for i, t in texts if run.finished(i, t) is None]
         if not pending:
-            by.tell(f"{arm.name}{many}: finished before")
+            by.report(f"{arm.name}{many}: finished before")
             return
-        by.tell(f"{arm.name}{many}: {len(pending)} of {len(texts)} prompts to refine")
+        by.report(f"{arm.name}{many}: {len(pending)} of {len(texts)} prompts to refine")
         refiner = by.open_refiner(settings).remember(run)
         waiting = by.interruption.until(pending)
         by.interruption.run(_refine(refiner, waiting, run))
@@ -180,7 +180,7 @@ async def measure_arms(
     folder: StudyFolder,
     arms: Sequence[PlannedArm],
     *,
-    tell: Callable[[str], object],
+    report: Callable[[str], object],
 ) -> None:
     """Measure every image that was not measured by every metric.
 
@@ -188,7 +188,7 @@ async def measure_arms(
         plan: Names the metrics.
         folder: Of the study.
         arms: Of the plan, or some like them.
-        tell: Given a line for people.
+        report: Given a line for people.
 
     Raises:
         ConfigurationError: If a metric cannot be opened.
@@ -202,7 +202,7 @@ async def measure_arms(
     ]
     if not stale:
         return
-    tell(f"measuring {', '.join(sorted(names))}")
+    report(f"measuring {', '.join(sorted(names))}")
     async with Worker() as worker:
         models = MetricModels(settings=plan.base, worker=worker)
         metrics = await worker.call(partial(open_metrics, plan.metrics, models))

@@ -73,7 +73,7 @@ def ending_table(values: StudyValues) -> Table:
         name="endings",
         title="How it ends",
         note="stop is best: the last image of the arm is the highest of all images of "
-        "the arm in 'of all of', which goes on where this one stops; by chance it would "
+        "the arm in 'of all of', which continues where this one stops; by chance it would "
         "be so in 'chance' of them. later beats first: any later image is above the "
         "first one.",
         columns=(
@@ -100,7 +100,7 @@ def _missing(arm: ArmValues, metric: str, places: Sequence[int]) -> int:
 def _paired(
     arm: ArmValues, other: ArmValues, metric: str, places: Sequence[int]
 ) -> list[tuple[Trajectory, Trajectory]]:
-    """Return the courses of two arms where both have images with values."""
+    """Return the trajectories of two arms where both have images with values."""
     return [
         (ours, theirs)
         for own, whole in zip(

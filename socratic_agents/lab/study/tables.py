@@ -43,11 +43,11 @@ def study_tables(values: StudyValues) -> tuple[Table, ...]:
 
 def _arms(values: StudyValues) -> Table:
     def row(metric: str, _: str, places: Sequence[int], arm: ArmValues) -> list[Any]:
-        told = [
+        found = [
             summarise(arm.quantity(metric, name).take(places)) for name in QUANTITIES
         ]
-        cells = [end for one in told for end in (one.mean, one.low, one.high)]
-        selected = told[list(QUANTITIES).index("selected")]
+        cells = [end for one in found for end in (one.mean, one.low, one.high)]
+        selected = found[list(QUANTITIES).index("selected")]
         return [(*cells, selected.n, selected.excluded)]
 
     return Table(
@@ -69,12 +69,12 @@ def _rounds(values: StudyValues) -> Table:
         by_round = [scores.take(places) for scores in arm.by_round(metric)]
         rows = []
         for number, scores in enumerate(by_round):
-            told, test = summarise(scores), compare_scores(scores, by_round[0])
+            found, test = summarise(scores), compare_scores(scores, by_round[0])
             better = proportion(test.difference.win, test.difference.n)
             ended = scores.causes.get(ENDED, 0)
             rows.append(
                 (
-                    *(number, told.mean, told.low, told.high, told.n),
+                    *(number, found.mean, found.low, found.high, found.n),
                     *(ended, scores.excluded - ended),
                     *(test.difference.mean, test.difference.low, test.difference.high),
                     *(better.share, better.low, better.high, test.p),

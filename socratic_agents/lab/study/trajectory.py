@@ -1,4 +1,4 @@
-"""The course of a refinement: what its rounds, its end and its choice are worth."""
+"""The trajectory of a refinement: what its rounds, its end and its choice are worth."""
 
 from __future__ import annotations
 

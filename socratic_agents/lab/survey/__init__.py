@@ -1,1 +1,1 @@
-"""Surveys: people compare images in pairs, and judges are held against them."""
+"""Surveys: people compare images in pairs, and judges are compared with them."""

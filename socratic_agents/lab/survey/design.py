@@ -1,4 +1,4 @@
-"""A survey: which pairs of images people are shown, and the key that tells whose."""
+"""A survey: which pairs of images people are shown, and the key that says whose."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Item(BaseModel):
 
 
 class SurveyKey(BaseModel):
-    """What the page does not tell: the arms behind every pair."""
+    """What the page does not show: the arms behind every pair."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -77,8 +77,8 @@ class SurveyKey(BaseModel):
 
     def hashed(self) -> str:
         """Return the study's name: 16 hexadecimal digits."""
-        told = self.model_dump_json(by_alias=True, exclude={"study"})
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        content = self.model_dump_json(by_alias=True, exclude={"study"})
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

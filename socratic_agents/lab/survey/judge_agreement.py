@@ -1,4 +1,4 @@
-"""Trust: how often an automatic judge says what people say."""
+"""Judge agreement: how often an automatic judge says what people say."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class JudgeAgreement:
     difference of scores than one in which they prefer the second; 0.5 is a coin."""
 
     @property
-    def standing(self) -> int:
+    def sign(self) -> int:
         """1 if it is better than a coin, -1 if it is worse, 0 if one cannot tell."""
         if self.low is None or self.high is None or self.n < FEWEST:
             return 0
@@ -79,7 +79,7 @@ def agreement_sentence(judges: Sequence[JudgeAgreement], *, question: str) -> st
             f"to trust; ask for at least {FEWEST}."
         )
     better = sorted(
-        (judge for judge in known if judge.standing > 0),
+        (judge for judge in known if judge.sign > 0),
         key=lambda judge: (judge.accuracy or 0.0, judge.auc or 0.0),
         reverse=True,
     )
@@ -87,16 +87,16 @@ def agreement_sentence(judges: Sequence[JudgeAgreement], *, question: str) -> st
         return f"{question}: no automatic judge differs significantly from chance."
     best, *others = better
     near = [o.metric for o in others if (o.high or 0.0) >= (best.accuracy or 0.0)]
-    said = f"{question}: {best.metric} deserves trust most, {_told(best)}"
+    text = f"{question}: {best.metric} deserves trust most, {_in_words(best)}"
     if near:
-        said += f"; {', '.join(near)} cannot be distinguished from it"
-    worse = [judge.metric for judge in known if judge.standing <= 0]
+        text += f"; {', '.join(near)} cannot be distinguished from it"
+    worse = [judge.metric for judge in known if judge.sign <= 0]
     if worse:
-        said += f"; no better than a coin: {', '.join(worse)}"
-    return f"{said}."
+        text += f"; no better than a coin: {', '.join(worse)}"
+    return f"{text}."
 
 
-def _told(judge: JudgeAgreement) -> str:
+def _in_words(judge: JudgeAgreement) -> str:
     return (
         f"it agrees with people in {judge.accuracy:.0%} ({judge.low:.0%} to "
         f"{judge.high:.0%}) of {judge.n} pairs that both decide"

@@ -1,4 +1,4 @@
-"""The page of a survey: one HTML file that works offline and tells no arm's name."""
+"""The page of a survey: one HTML file that works offline and names no arm."""
 
 from __future__ import annotations
 

@@ -147,15 +147,15 @@ def read_responses(paths: Iterable[Path], *, key: SurveyKey) -> tuple[Responses,
 
 def _checksum(record: Any) -> str:
     """Return the hash that the page writes: of the text without it, as JSON."""
-    told = {name: value for name, value in record.items() if name != "checksum"}
-    text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    content = {name: value for name, value in record.items() if name != "checksum"}
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _check_items(answers: Responses, key: SurveyKey, name: str) -> None:
     known = {item.id for item in key.items}
-    said = [(answer.item, answer.repeat) for answer in answers.answers]
-    if len(set(said)) < len(said) or not {item for item, _ in said} <= known:
+    seen = [(answer.item, answer.repeat) for answer in answers.answers]
+    if len(set(seen)) < len(seen) or not {item for item, _ in seen} <= known:
         message = (
             f"expected each pair of the study at most once, got {name} with others; "
             "export it again"

@@ -91,11 +91,13 @@ class SurveyResults:
     """Pairs of arms in the survey."""
     left_out: Mapping[str, int]
     """Why pairs of arms and prompts were not asked, to how many."""
-    said: tuple[QuestionResult, ...]
+    questions: tuple[QuestionResult, ...]
 
     def findings(self) -> tuple[str, ...]:
         """Return sentences on what came out, whichever way."""
-        return tuple(sentence for said in self.said for sentence in _findings(said))
+        return tuple(
+            sentence for result in self.questions for sentence in _findings(result)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -109,10 +111,10 @@ class SurveyResults:
             "asked": self.asked,
             "left_out": dict(self.left_out),
             "questions": {
-                said.question: {
-                    k: v for k, v in asdict(said).items() if k != "question"
+                result.question: {
+                    k: v for k, v in asdict(result).items() if k != "question"
                 }
-                for said in self.said
+                for result in self.questions
             },
             "intervals": "95 %: strengths by bootstrap over prompts, shares by Wilson",
             "findings": list(self.findings()),
@@ -151,7 +153,9 @@ def survey_results(
         people=tuple(care),
         asked=sum(item.kind == "pair" for item in key.items),
         left_out=key.left_out,
-        said=tuple(_said(name, items, careful, seed) for name in QUESTIONS),
+        questions=tuple(
+            _question_result(name, items, careful, seed) for name in QUESTIONS
+        ),
     )
 
 
@@ -195,7 +199,7 @@ def _care(items: Mapping[str, Item], answers: Responses, *, keep: bool) -> Rater
     )
 
 
-def _said(
+def _question_result(
     question: str, items: Mapping[str, Item], people: Sequence[Responses], seed: int
 ) -> QuestionResult:
     """Return what people said to a question: repeats and catch pairs stay out."""
@@ -208,8 +212,8 @@ def _said(
         Vote(
             prompt=items[i].number, one=items[i].arms[0], other=items[i].arms[1], sign=s
         )
-        for i, said in signs.items()
-        for s in said
+        for i, of_item in signs.items()
+        for s in of_item
     ]
     found = preference(votes, seed=seed)
     return QuestionResult(
@@ -248,8 +252,8 @@ def _arm(
     value = {strength.arm: strength.value for strength in found.strengths}
     agreed = [
         sign * (value[items[i].arms[0]] - value[items[i].arms[1]]) > 0
-        for i, said in signs.items()
-        if (sign := majority(said))
+        for i, of_item in signs.items()
+        if (sign := majority(of_item))
     ]
     return fmean(agreed) if agreed else None
 
@@ -258,7 +262,7 @@ def _judges(
     items: Mapping[str, Item], signs: Mapping[str, Sequence[int]]
 ) -> Iterator[JudgeAgreement]:
     """Yield how each metric agrees with most of the people, by its name."""
-    decided = {i: sign for i, said in signs.items() if (sign := majority(said))}
+    decided = {i: sign for i, of_item in signs.items() if (sign := majority(of_item))}
     scores = itertools.chain.from_iterable(items[i].scores for i in signs)
     for metric in sorted({name for of_image in scores for name in of_image}):
         leads: list[float | None] = []
@@ -269,8 +273,8 @@ def _judges(
         yield judge_agreement(metric, leads)
 
 
-def _findings(said: QuestionResult) -> Iterator[str]:
-    for one in said.standings:
+def _findings(result: QuestionResult) -> Iterator[str]:
+    for one in result.standings:
         first, second, won, lost = one.one, one.other, one.won, one.lost
         if lost > won:
             first, second, won, lost = second, first, lost, won
@@ -278,7 +282,7 @@ def _findings(said: QuestionResult) -> Iterator[str]:
         apart = apart and not one.low <= 0.5 <= one.high  # type: ignore[operator]
         standing = "is above" if apart else "cannot be distinguished from"
         yield (
-            f"{said.question}: {first} {standing} {second}: {won} prompts won, "
+            f"{result.question}: {first} {standing} {second}: {won} prompts won, "
             f"{one.tied} tied, {lost} lost, {one.votes} answers."
         )
-    yield agreement_sentence(said.judges, question=said.question)
+    yield agreement_sentence(result.judges, question=result.question)

@@ -99,8 +99,8 @@ class SurveyServer(ThreadingHTTPServer):
                 message = f"expected at most {MOST:,} files of answers; move some away"
                 raise ConfigurationError(message)
             write_files(self.folder, {name: data})
-        said = f"{len(answers.answers)} of {answers.total} pairs"
-        self.on_answers(f"{name}: {said}{', sent again' if known else ''}")
+        progress = f"{len(answers.answers)} of {answers.total} pairs"
+        self.on_answers(f"{name}: {progress}{', sent again' if known else ''}")
 
 
 class _Handler(BaseHTTPRequestHandler):

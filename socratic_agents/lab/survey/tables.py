@@ -53,28 +53,28 @@ def print_results(results: SurveyResults, file: IO[str]) -> None:
             ),
         )
     )
-    for said in results.said:
-        _print_said(console, said)
+    for result in results.questions:
+        _print_question(console, result)
     for finding in results.findings():
         console.print(plain_text(finding), soft_wrap=True)
 
 
-def _print_said(console: Console, said: QuestionResult) -> None:
-    alpha = "-" if said.alpha is None else f"{said.alpha:.2f}"
+def _print_question(console: Console, result: QuestionResult) -> None:
+    alpha = "-" if result.alpha is None else f"{result.alpha:.2f}"
     console.print(
         plain_text(
-            f"{said.question}: {said.votes} answers to {said.pairs} pairs; alpha {alpha}, "
-            f"the same {_share(said.same)}, one person with the rest "
-            f"{_share(said.person)}, the stronger arm alone {_share(said.arm)}"
+            f"{result.question}: {result.votes} answers to {result.pairs} pairs; alpha {alpha}, "
+            f"the same {_share(result.same)}, one person with the rest "
+            f"{_share(result.person)}, the stronger arm alone {_share(result.arm)}"
         )
     )
-    if said.preference is not None:
+    if result.preference is not None:
         console.print(
             _table(
                 ("arm", "strength", "95 %"),
                 (
                     (one.arm, f"{one.value:+.2f}", _ends(one.low, one.high, "+.2f"))
-                    for one in said.preference.strengths
+                    for one in result.preference.strengths
                 ),
             )
         )
@@ -88,11 +88,11 @@ def _print_said(console: Console, said: QuestionResult) -> None:
                     _share(one.rate),
                     _ends(one.low, one.high, ".0%"),
                 )
-                for one in said.standings
+                for one in result.standings
             ),
         )
     )
-    if said.judges:
+    if result.judges:
         console.print(
             _table(
                 ("judge", "agrees", "95 %", "auc", "pairs", "undecided", "unscored"),
@@ -104,7 +104,7 @@ def _print_said(console: Console, said: QuestionResult) -> None:
                         "-" if one.auc is None else f"{one.auc:.2f}",
                         *map(str, (one.n, one.undecided, one.unscored)),
                     )
-                    for one in said.judges
+                    for one in result.judges
                 ),
             )
         )

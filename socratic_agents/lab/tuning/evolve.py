@@ -185,12 +185,12 @@ def _reason(difference: Difference, changed: Sequence[str], *, accepted: bool) -
     if difference.low is not None and difference.high is not None:
         ends = f"95 % interval {difference.low:+.4f} to {difference.high:+.4f}"
     mean = "unknown" if difference.mean is None else f"{difference.mean:+.4f}"
-    told = (
+    text = (
         f"held-out gain {mean}, {ends}; {difference.win} won, {difference.tie} tied, "
         f"{difference.loss} lost"
     )
     verdict = "accepted" if accepted else "rejected, since that can be chance"
-    return f"{verdict}: {told}"
+    return f"{verdict}: {text}"
 
 
 def _gains(rollouts: Sequence[Rollout]) -> dict[int, float | None]:

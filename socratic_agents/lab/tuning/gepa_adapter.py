@@ -1,4 +1,4 @@
-"""Reflection: how gepa is given our loop, and what it asks of a language model."""
+"""The GEPA adapter: how gepa is given our loop, and what it asks of a language model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Rollout:
     user_prompt: str
     gain: float | None
     """Of the returned image over the first one; ``None`` if there is none."""
-    told: str = ""
+    feedback: str = ""
     """What happened, for who reflects on it."""
 
 
@@ -126,7 +126,7 @@ class _Adapter:
             done = self._run(candidate, batch)
         except TemplateError as problem:
             refused = f"the template was refused: {problem}"
-            done = [Rollout(user_prompt="", gain=None, told=refused) for _ in batch]
+            done = [Rollout(user_prompt="", gain=None, feedback=refused) for _ in batch]
         return EvaluationBatch(
             outputs=done,
             scores=[REFUSED if one.gain is None else one.gain for one in done],
@@ -142,7 +142,7 @@ class _Adapter:
         records = [
             {
                 "Inputs": one.user_prompt,
-                "Generated Outputs": one.told,
+                "Generated Outputs": one.feedback,
                 "Feedback": "no image is there"
                 if one.gain is None
                 else f"gain {one.gain:+.3f}",

@@ -64,10 +64,10 @@ def evolve_study(
     folder.begin(manifest_of(replace(plan, arms=(start,)), by.command))
 
     def run(texts: Mapping[str, str], places: Sequence[int]) -> list[Rollout]:
-        told = json.dumps([name, dict(texts)], sort_keys=True).encode()
+        feedback = json.dumps([name, dict(texts)], sort_keys=True).encode()
         candidate = replace(
             start,
-            name=f"candidate-{hashlib.sha256(told).hexdigest()[:12]}",
+            name=f"candidate-{hashlib.sha256(feedback).hexdigest()[:12]}",
             template=variant(OURS, name, blocks=texts),
         )
         return _rollouts(plan, folder, candidate, places, by)
@@ -117,7 +117,7 @@ def _rollouts(
     refine_arm(one, folder, arm, seed, by=by, places=places)
     if by.interruption.code:
         raise KeyboardInterrupt
-    by.interruption.run(measure_arms(one, folder, (arm,), tell=lambda _: None))
+    by.interruption.run(measure_arms(one, folder, (arm,), report=lambda _: None))
     outcomes = folder.outcomes(arm.name, seed)
     values, found, at = folder.scores(arm.name, seed)[metric].values, {}, 0
     for place, outcome in sorted(outcomes.items()):
@@ -133,13 +133,13 @@ def _rollouts(
         Rollout(
             user_prompt=plan.prompts[place].row.text,
             gain=found.get(place),
-            told="\n".join(_told(outcomes[place])),
+            feedback="\n".join(_described(outcomes[place])),
         )
         for place in places
     ]
 
 
-def _told(outcome: Refinement | Failure) -> Iterator[str]:
+def _described(outcome: Refinement | Failure) -> Iterator[str]:
     """Yield what happened, in lines for who reflects on it."""
     if isinstance(outcome, Failure):
         yield f"it failed: {outcome.error}"

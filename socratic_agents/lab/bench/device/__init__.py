@@ -1,1 +1,1 @@
-"""The bench on a device: schedulers take turns on real models."""
+"""The bench on a device: schedulers one after the other on real models."""

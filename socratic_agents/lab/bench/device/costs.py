@@ -1,6 +1,6 @@
 """Costs: what calls of the models take on this device, and what follows from it.
 
-Measured on the spot, in the same process as the contenders, with items of real loops.
+Measured on the spot, in the same process as the schedulers, with items of real loops.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class CostMeter:
             warm: Whether one more comes before, which does not count: the first calls
                 may compile, or ask for memory.
         """
-        for turn in range(times + warm):
+        for repeat in range(times + warm):
             for place, (stage, items) in self._samples.items():
                 sizes = self._seen[place]
                 for size in list(sizes):
@@ -172,7 +172,7 @@ class CostMeter:
                     if seconds is None:  # there is no room for more
                         self._seen[place] = {n: s for n, s in sizes.items() if n < size}
                         break
-                    if turn >= warm:
+                    if repeat >= warm:
                         sizes[size].append(seconds)
                     elif seconds > LONGEST:
                         self._seen[place] = {

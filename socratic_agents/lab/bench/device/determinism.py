@@ -1,4 +1,4 @@
-"""Sameness: whether all contenders draw the same image for a prompt and a seed."""
+"""The determinism check: whether all schedulers draw the same image for a prompt and a seed."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class DeterminismCheck:
     _kept: dict[tuple[str, str, int], NDArray[np.uint8]] = field(default_factory=dict)
 
     def see(self, who: str, rule: str, prompt: str, seed: int, image: Image) -> None:
-        """Look at an image that a contender got.
+        """Check an image that a scheduler got.
 
         Args:
-            who: The contender.
+            who: The scheduler.
             rule: ``"single"`` for calls of one item, ``"strict"`` for calls of one
                 other size, anything else for calls of several sizes.
             prompt: What was to be drawn.
@@ -98,7 +98,7 @@ class DeterminismCheck:
         if ours.shape != pixels.shape:
             message = (
                 f"expected {who} to draw an image of shape {ours.shape}, got "
-                f"{pixels.shape}; fix the contender"
+                f"{pixels.shape}; fix the scheduler"
             )
             raise BatchError(message)
         apart = np.abs(ours.astype(int) - pixels.astype(int))

@@ -1,4 +1,4 @@
-"""Probes: what is seen of a device, of its items, and of the event loop beside it."""
+"""Instrumentation: what is seen of a device, of its items, and of the event loop beside it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ current_loop_id: ContextVar[tuple[str, int]] = ContextVar(
 
 @dataclass(eq=False)
 class TracedItem:
-    """An item on its way, and whose it is."""
+    """An item in flight, and whose it is."""
 
     item: Any
     key: Hashable
@@ -52,7 +52,7 @@ class TracedItem:
 
 @dataclass(frozen=True, eq=False)
 class TracedOutput:
-    """An output, with the ticket of the item that it is for."""
+    """An output, with the item that it is for."""
 
     traced: TracedItem
     output: Any
@@ -81,7 +81,7 @@ class TracedCall:
 
 @dataclass(eq=False)
 class CallLog:
-    """What a device did while a contender had it."""
+    """What a device did for one scheduler."""
 
     calls: list[TracedCall] = field(default_factory=list)
     traced_items: list[TracedItem] = field(default_factory=list)
@@ -126,7 +126,7 @@ class CallLog:
         if lost or doubled:
             message = (
                 f"expected every item to be run and answered once, got {lost} lost "
-                f"and {doubled} doubled; fix the contender"
+                f"and {doubled} doubled; fix the scheduler"
             )
             raise BatchError(message)
 

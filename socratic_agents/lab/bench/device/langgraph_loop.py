@@ -65,7 +65,7 @@ class LangGraphLoop:
         """Refine a prompt.
 
         Args:
-            agents: The voices of the loop.
+            agents: What the loop calls.
             prompt: What the person asked for.
             seed: Of the noise.
             rounds: At least 1.

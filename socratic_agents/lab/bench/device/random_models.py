@@ -181,15 +181,15 @@ def _generator(kind: _Architecture, placement: Placement) -> Diffusion:
 
 
 def _small(kind: _Architecture) -> dict[str, Any]:
-    """Return a denoiser's sizes in small, with all that it is told."""
+    """Return a denoiser's sizes in small, with the same conditions."""
     sizes = SMALL | {"attention_head_dim": 8}
     sizes |= {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
     sizes |= {"up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D")}
     sizes |= {"cross_attention_dim": 16 * len(kind.texts)}
     if "addition_embed_type" in kind.unet:
-        told = {"addition_time_embed_dim": 4}
-        told |= {"projection_class_embeddings_input_dim": 16 + 6 * 4}
-        sizes |= {"addition_embed_type": "text_time", **told}
+        added = {"addition_time_embed_dim": 4}
+        added |= {"projection_class_embeddings_input_dim": 16 + 6 * 4}
+        sizes |= {"addition_embed_type": "text_time", **added}
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""Random eyes: a captioner and a scorer at full size, with weights out of thin air.
+"""Random vision models: a captioner and a scorer at full size, with weights out of thin air.
 
 Source:
     The sizes are those of BLIP large and of CLIP ViT-L/14.

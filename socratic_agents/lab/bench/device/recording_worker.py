@@ -1,7 +1,7 @@
-"""The port: stands where models expect the worker, for whichever contender's turn it is.
+"""The recording worker: stands where models expect the worker, for any scheduler.
 
-Every item travels with a ticket, and its output comes back with that ticket: so it
-shows whether a contender gave somebody what another one asked for.
+Every item is wrapped into a traced item, and its output comes back with it: so it
+shows whether a scheduler gave somebody what another one asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ("RecordingWorker", "SchedulerUnderTest")
 
 
 class SchedulerUnderTest(Protocol):
-    """A way to share a device between loops: what the worker is to a refiner."""
+    """Shares a device between loops: what the worker is to a refiner."""
 
     async def __aenter__(self) -> Self:
         """Open the device's thread."""
@@ -58,7 +58,7 @@ class SchedulerUnderTest(Protocol):
 
 
 class RecordingWorker:
-    """Stands where models expect the worker, and passes on to whose turn it is."""
+    """Stands where models expect the worker, and passes on to the scheduler under test."""
 
     def __init__(self) -> None:
         self.log = CallLog()
@@ -67,8 +67,8 @@ class RecordingWorker:
         """Items of the largest call by the stage's name, where not the stage's own."""
         self._tracked: dict[Stage[Any, Any], Stage[Any, Any]] = {}
 
-    def turn(self, scheduler: SchedulerUnderTest) -> CallLog:
-        """Let a contender have its turn, and return the log of it."""
+    def start(self, scheduler: SchedulerUnderTest) -> CallLog:
+        """Pass on to this scheduler from now on, and return the log of its calls."""
         self.scheduler, self.log, self._tracked = scheduler, CallLog(), {}
         return self.log
 
@@ -94,7 +94,7 @@ class RecordingWorker:
         if not isinstance(answer, TracedOutput) or answer.traced is not traced:
             message = (
                 f"expected the output of stage {name!r} for an item, got that of "
-                "another; fix the contender"
+                "another; fix the scheduler"
             )
             raise BatchError(message)
         if isinstance(answer.output, Exception):
@@ -115,7 +115,7 @@ class RecordingWorker:
 
     def _here(self) -> SchedulerUnderTest:
         if self.scheduler is None:
-            message = "expected a contender whose turn it is, got none; begin with one"
+            message = "expected a scheduler under test, got none; start one"
             raise BatchError(message)
         return self.scheduler
 

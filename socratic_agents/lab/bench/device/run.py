@@ -1,8 +1,8 @@
-"""Contests: all contenders over the same models, in one process, in turns.
+"""Benchmark runs: all schedulers over the same models, in one process, one by one.
 
-They have their turns in the order A B C … C B A, so that a machine that grows slower or
-faster meanwhile favours none of them; what calls cost is measured between the turns, and
-each turn is held against the pace that the machine had right before and after it.
+Their trials are in the order A B C … C B A, so that a machine that grows slower or
+faster meanwhile favours none of them; what calls cost is measured between the trials,
+and each trial is compared with the machine's pace right before and after it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class BenchPlan:
     """Medians of a call of the language model."""
     seed: int
     repeats: int
-    """Turns of each contender, at least 1."""
+    """Trials of each scheduler, at least 1."""
     seconds: float
-    """What a turn lasts at least."""
+    """What a trial lasts at least."""
     contenders: Sequence[str] = tuple(DEVICE_SCHEDULERS)
     """Which of ``DEVICE_SCHEDULERS``; ``sequential`` always takes part."""
 
@@ -65,7 +65,7 @@ class BenchPlan:
 def run_benchmark(
     testbed: Testbed, plan: BenchPlan, *, report: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return a result for every setting and contender, and what all have in common.
+    """Return a result for every setting and scheduler, and what all have in common.
 
     Args:
         testbed: What they work with; closed at the end.
@@ -73,7 +73,7 @@ def run_benchmark(
         report: Told how far it is.
 
     Raises:
-        BatchError: If a contender lost, doubled or mixed up anything, or drew other
+        BatchError: If a scheduler lost, doubled or mixed up anything, or drew other
             images than the others.
     """
     return asyncio.run(_contest(testbed, plan, report))
@@ -88,9 +88,9 @@ async def _contest(
         meter = CostMeter(log, loops=testbed.kinds, steady=testbed.steady)
         await asyncio.to_thread(meter.measure, plan.repeats, warm=True)
         testbed.recorder.caps = meter.costs().caps
-        report("calls measured; the contenders have their turns")
+        report("calls measured; now the trials")
         variants = testbed.others(log)
-        arena = _Arena(
+        runner = _Runner(
             testbed,
             variants,
             _entries(testbed, variants, plan.contenders, report),
@@ -99,7 +99,7 @@ async def _contest(
         )
         # A language model that is asked takes as long as it takes.
         medians = [0.0] if testbed.speaks else plan.llm_seconds
-        fields = list[_Field]()
+        all_trials = list[_Trials]()
         for median, group in itertools.groupby(
             itertools.product(medians, plan.loops), key=lambda pair: pair[0]
         ):
@@ -108,8 +108,10 @@ async def _contest(
             ] = []  # the same however many could be in flight
             for _, loops in group:
                 case = _case(testbed, plan, median)
-                fields.append(await arena.play(case, loops, plan.repeats, sequential))
-                sequential = fields[-1].turns[SEQUENTIAL]
+                all_trials.append(
+                    await runner.run(case, loops, plan.repeats, sequential)
+                )
+                sequential = all_trials[-1].trials[SEQUENTIAL]
     finally:
         for close in (*testbed.closers, *variants.closers):
             await close()
@@ -119,7 +121,9 @@ async def _contest(
         "calls": costs.to_json(),
         "images": testbed.determinism.to_json(),
     }
-    return [one for field in fields for one in field.results(testbed, meter)], facts
+    return [
+        one for trials_ in all_trials for one in trials_.results(testbed, meter)
+    ], facts
 
 
 def _entries(
@@ -128,14 +132,14 @@ def _entries(
     names: Sequence[str],
     report: Callable[[str], None],
 ) -> dict[str, SchedulerSpec]:
-    """Return who takes part; the sequential loops are what others are held against."""
+    """Return who takes part; the sequential loops are what others are compared with."""
     specs = dict[str, SchedulerSpec]()
     for name, spec in DEVICE_SCHEDULERS.items():
         if name not in {SEQUENTIAL, *names}:
             continue
         why = None
         if spec.variant not in {"request", *variants.loops}:
-            why = variants.lacks.get(spec.variant, "this workload has no such way")
+            why = variants.lacks.get(spec.variant, "this workload has no such variant")
         elif spec.graph and not testbed.plain:
             why = "its nodes draw one image a round and know no checklist"
         if why is None:
@@ -155,7 +159,7 @@ async def _lone(testbed: Testbed, plan: BenchPlan) -> CallLog:
     """Let lone loops run, one of each kind, and return the log of them."""
     case, loops = _case(testbed, plan, 0.0), testbed.loops
     async with PolicyScheduler(Serial(loops=1)) as scheduler:
-        log = testbed.recorder.turn(scheduler)
+        log = testbed.recorder.start(scheduler)
         for number in range(testbed.kinds):
             agents = loops.agents(LlmDelay(case, number, case.window(loops=1)))
             prompt = loops.prompts[number % len(loops.prompts)]
@@ -166,24 +170,24 @@ async def _lone(testbed: Testbed, plan: BenchPlan) -> CallLog:
 
 
 @dataclass(frozen=True)
-class _Field:
-    """All turns with so many loops in flight."""
+class _Trials:
+    """All trials with so many loops in flight."""
 
     case: TrialSpec
     loops: int
-    turns: Mapping[str, list[BenchTrial]]
+    trials: Mapping[str, list[BenchTrial]]
     wait: float
     """Of ``ray_tuned``."""
 
     def results(self, testbed: Testbed, meter: CostMeter) -> list[dict[str, Any]]:
-        """Return a result for each contender, by what calls cost in the whole run."""
+        """Return a result for each scheduler, by what calls cost in the whole run."""
         costs, rounds = meter.costs(), self.case.rounds
         found = {
             name: [
-                trial_metrics(turn, costs, rounds=rounds, usual=meter.usual)
-                for turn in turns
+                trial_metrics(trial, costs, rounds=rounds, usual=meter.usual)
+                for trial in trials
             ]
-            for name, turns in self.turns.items()
+            for name, trials in self.trials.items()
         }
         return [
             {
@@ -207,8 +211,8 @@ class _Field:
 
 
 @dataclass(frozen=True)
-class _Arena:
-    """Where contenders have their turns."""
+class _Runner:
+    """Runs the trials of all schedulers."""
 
     testbed: Testbed
     variants: Variants
@@ -216,27 +220,27 @@ class _Arena:
     meter: CostMeter
     report: Callable[[str], None]
 
-    async def play(
+    async def run(
         self, case: TrialSpec, loops: int, repeats: int, sequential: list[BenchTrial]
-    ) -> _Field:
-        """Let all contenders have their turns, over and over."""
+    ) -> _Trials:
+        """Run the trials of all schedulers, over and over."""
         wait = await self._best_wait(case, loops) if TUNED in self.specs else 0.0
-        turns: dict[str, list[BenchTrial]] = {name: [] for name in self.specs}
+        trials: dict[str, list[BenchTrial]] = {name: [] for name in self.specs}
         names = list(self.specs)
         if sequential:
-            turns[SEQUENTIAL] = sequential
+            trials[SEQUENTIAL] = sequential
             names.remove(SEQUENTIAL)
         for repeat in range(repeats):
             before = await asyncio.to_thread(self.meter.pace)
             for name in names if repeat % 2 == 0 else names[::-1]:
-                turn = await self._turn(name, case, loops, wait)
+                trial = await self._trial(name, case, loops, wait)
                 after = await asyncio.to_thread(self.meter.pace)
-                turns[name].append(replace(turn, pace=(before + after) / 2))
+                trials[name].append(replace(trial, pace=(before + after) / 2))
                 before = after
             if not self.testbed.steady:
                 await asyncio.to_thread(self.meter.measure)
-            self.report(f"{loops} in flight: turn {repeat + 1} of {repeats} is over")
-        return _Field(case, loops, turns, wait)
+            self.report(f"{loops} in flight: trial {repeat + 1} of {repeats} is over")
+        return _Trials(case, loops, trials, wait)
 
     async def _best_wait(self, case: TrialSpec, loops: int) -> float:
         """Return how long batches that a timer closes had best stay open."""
@@ -244,12 +248,12 @@ class _Arena:
             return min(WAITS)  # a lone loop waits for nobody
         costs, rates = self.meter.costs(), dict[float, float]()
         for wait in WAITS:
-            seen = await self._turn(TUNED, case, loops, wait)
+            seen = await self._trial(TUNED, case, loops, wait)
             found = trial_metrics(seen, costs, rounds=case.rounds)
             rates[wait] = found.loops_per_second
         return max(rates, key=rates.__getitem__)
 
-    async def _turn(
+    async def _trial(
         self, name: str, case: TrialSpec, loops: int, wait: float
     ) -> BenchTrial:
         spec, determinism = self.specs[name], self.testbed.determinism
@@ -259,7 +263,7 @@ class _Arena:
         else:
             scheduler = spec.open(self.meter.costs(), loops)
         seen: list[tuple[str, int, Image]] = []
-        turn = await run_trial(
+        trial = await run_trial(
             scheduler,
             self.testbed.recorder,
             self.variants.loops.get(spec.variant, self.testbed.loops),
@@ -267,8 +271,8 @@ class _Arena:
             in_flight=1 if spec.alone else loops,
             memory=self.testbed.memory,
             body=LangGraphLoop() if spec.graph else library_loop,
-            saw=lambda *drawn: seen.append(drawn),
+            on_image=lambda *drawn: seen.append(drawn),
         )
         for drawn in seen:  # not before: it would hold up the loops
             determinism.see(name, spec.rule, *drawn)
-        return turn
+        return trial

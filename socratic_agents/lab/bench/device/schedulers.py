@@ -1,4 +1,4 @@
-"""Entries: who takes part in a contest, and what all of them work with."""
+"""The schedulers under test, and the testbed that all of them work with."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def _baseline(policy: Callable[..., Policy], _: Costs, loops: int) -> PolicySche
 
 @dataclass(frozen=True, kw_only=True)
 class Variants:
-    """Other ways to call the models."""
+    """Other variants of the calls of the same models."""
 
     loops: Mapping[str, LoopSetup] = field(default_factory=dict)
     """By name: ``strict``, with calls of one size, and ``step``, with single steps of
     the denoiser that drawings share."""
     lacks: Mapping[str, str] = field(default_factory=dict)
-    """Why a way is not possible."""
+    """Why a variant is not possible."""
     closers: Sequence[Callable[[], Awaitable[None]]] = ()
 
 
@@ -57,7 +57,7 @@ class Testbed:
     loops: LoopSetup
     """Whole drawings share a batch."""
     others: Callable[[CallLog], Variants] = lambda _: Variants()
-    """Opens other ways to call the same models, which are found in the log of a loop."""
+    """Opens variants of the calls of the same models, found in the log of a loop."""
     memory: Memory
     determinism: DeterminismCheck
     rounds: int = 4
@@ -75,10 +75,10 @@ class Testbed:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerSpec:
-    """A contender."""
+    """A scheduler under test."""
 
     open: Callable[[Costs, int], AbstractAsyncContextManager[SchedulerUnderTest]]
-    """costs, loops in flight -> the way to share the device"""
+    """costs, loops in flight -> the scheduler"""
     variant: str = "request"
     """How the models are called."""
     rule: str = ""

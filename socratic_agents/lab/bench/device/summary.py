@@ -1,4 +1,4 @@
-"""Figures: what a contender reached in its turns, as numbers that can be compared."""
+"""Summary metrics: what a scheduler reached in its trials, to be compared."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GENERATOR = ("generator", None)
 
 @dataclass(frozen=True, kw_only=True)
 class TrialMetrics:
-    """One turn of a contender."""
+    """One trial of a scheduler."""
 
     loops_per_second: float
     """By the work that was done for them, so that it does not matter at which of its
@@ -42,7 +42,7 @@ class TrialMetrics:
     shares: Mapping[str, float]
     """Of the device's seconds, by user."""
     slow: float
-    """How many times as long as usual calls took in this turn."""
+    """How many times as long as usual calls took in this trial."""
 
     def efficiency(self, costs: Costs, *, loops: int) -> float:
         """Return its share of the bound, of a machine as slow as it had."""
@@ -54,17 +54,17 @@ class TrialMetrics:
 
 
 def trial_metrics(
-    turn: BenchTrial, costs: Costs, *, rounds: int, usual: float | None = None
+    trial: BenchTrial, costs: Costs, *, rounds: int, usual: float | None = None
 ) -> TrialMetrics:
-    """Work out what a contender did in its window.
+    """Summarise what a scheduler did in its window.
 
     Args:
-        turn: What was seen.
+        trial: What was seen.
         costs: What the stages take.
         rounds: Of a loop.
-        usual: The usual pace; ``None``: that of this turn.
+        usual: The usual pace; ``None``: that of this trial.
     """
-    window, calls = turn.window, turn.log.calls
+    window, calls = trial.window, trial.log.calls
     start, end, lasted = window.began, window.ended, window.lasted
     work = busy = cpu = 0.0
     items: dict[str, float] = {}
@@ -87,7 +87,7 @@ def trial_metrics(
         work += images * costs.stages[GENERATOR].best
         sizes.pop("denoiser", None)
     rate = work / costs.best / lasted
-    lags = sorted(late for at, late in turn.lag.seconds if start <= at <= end)
+    lags = sorted(late for at, late in trial.lag.seconds if start <= at <= end)
     return TrialMetrics(
         loops_per_second=rate,
         images_per_second=images / lasted,
@@ -98,14 +98,14 @@ def trial_metrics(
         lag=_quantile(lags, 0.99),
         cpu=max(window.cpu - cpu, 0.0) / images,
         all_cpu=window.cpu / images,
-        peak=turn.lag.peak,
-        slow=turn.pace / (usual or turn.pace),
+        peak=trial.lag.peak,
+        slow=trial.pace / (usual or trial.pace),
         shares={user: s / sum(users.values()) for user, s in sorted(users.items())},
     )
 
 
 def result(
-    turns: Sequence[TrialMetrics],
+    trials: Sequence[TrialMetrics],
     sequential: Sequence[TrialMetrics],
     costs: Costs,
     *,
@@ -113,55 +113,55 @@ def result(
     rounds: int,
     alone: bool = False,
 ) -> dict[str, Any]:
-    """Return the medians over a contender's turns, as JSON values.
+    """Return the medians over a scheduler's trials, as JSON values.
 
     Args:
-        turns: At least one.
-        sequential: The turns of one loop after the other; at least one.
+        trials: At least one.
+        sequential: The trials of one loop after the other; at least one.
         costs: What the stages take.
         loops: In flight.
         rounds: Of a loop.
-        alone: Whether the contender lets only one of them be in flight.
+        alone: Whether the scheduler lets only one of them be in flight.
     """
     served = 1 if alone else loops
-    rates = [turn.rate(costs, loops=served) for turn in turns]
+    rates = [trial.rate(costs, loops=served) for trial in trials]
     shares = [
-        rate / costs.bound(loops, turn.thought)
-        for rate, turn in zip(rates, turns, strict=True)
+        rate / costs.bound(loops, trial.thought)
+        for rate, trial in zip(rates, trials, strict=True)
     ]
-    slowest = median(turn.rate(costs, loops=1) for turn in sequential)
-    latencies = sorted(took for turn in turns for took in turn.rounds)
-    stages = dict.fromkeys(stage for turn in turns for stage in turn.fill)
+    slowest = median(trial.rate(costs, loops=1) for trial in sequential)
+    latencies = sorted(took for trial in trials for took in trial.rounds)
+    stages = dict.fromkeys(stage for trial in trials for stage in trial.fill)
     found: dict[str, Any] = {
         "efficiency": round(median(shares), 4),
         "efficiency_range": [round(min(shares), 4), round(max(shares), 4)],
         "ratio_to_sequential": round(median(rates) / slowest, 3),
-        "images_per_second": round(median(t.images_per_second for t in turns), 4),
+        "images_per_second": round(median(t.images_per_second for t in trials), 4),
         "loops_per_second": round(median(rates), 5),
         "loops_per_second_range": [round(min(rates), 5), round(max(rates), 5)],
-        "thinking_seconds": round(median(turn.thought for turn in turns), 4),
-        "busy": round(median(turn.busy for turn in turns), 4),
+        "thinking_seconds": round(median(trial.thought for trial in trials), 4),
+        "busy": round(median(trial.busy for trial in trials), 4),
         "fill": {
-            stage: round(median(t.fill[stage] for t in turns if stage in t.fill), 3)
+            stage: round(median(t.fill[stage] for t in trials if stage in t.fill), 3)
             for stage in stages
         },
         "latency_p50": round(rounds * _quantile(latencies, 0.5), 3),
         "latency_p95": round(rounds * _quantile(latencies, 0.95), 3),
-        "event_loop_lag_p99": round(median(turn.lag for turn in turns), 6),
-        "cpu_ms_per_image": round(1000 * median(turn.cpu for turn in turns), 2),
-        "total_cpu_ms_per_image": round(1000 * median(t.all_cpu for t in turns), 2),
-        "peak_memory_mb": round(max(turn.peak for turn in turns) / 2**20, 1),
+        "event_loop_lag_p99": round(median(trial.lag for trial in trials), 6),
+        "cpu_ms_per_image": round(1000 * median(trial.cpu for trial in trials), 2),
+        "total_cpu_ms_per_image": round(1000 * median(t.all_cpu for t in trials), 2),
+        "peak_memory_mb": round(max(trial.peak for trial in trials) / 2**20, 1),
         "batching_limit": round(costs.batching_limit, 3),
-        "repeats": len(turns),
+        "repeats": len(trials),
         "slow_range": [
-            round(min(t.slow for t in turns), 3),
-            round(max(t.slow for t in turns), 3),
+            round(min(t.slow for t in trials), 3),
+            round(max(t.slow for t in trials), 3),
         ],
     }
-    if len(turns[0].shares) > 1:
-        names = turns[0].shares
+    if len(trials[0].shares) > 1:
+        names = trials[0].shares
         found["user_shares"] = {
-            name: round(median(t.shares.get(name, 0.0) for t in turns), 4)
+            name: round(median(t.shares.get(name, 0.0) for t in trials), 4)
             for name in names
         }
     return found

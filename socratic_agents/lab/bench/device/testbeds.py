@@ -1,4 +1,4 @@
-"""Beds: what contenders share, opened from settings."""
+"""Testbeds: what all schedulers work with, opened from settings."""
 
 from __future__ import annotations
 

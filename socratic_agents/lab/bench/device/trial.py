@@ -1,4 +1,4 @@
-"""Turns: loops in flight over models, and what a contender does with them meanwhile.
+"""Trials: loops in flight over models, and what a scheduler does with them meanwhile.
 
 A loop is the library's own, with as many rounds as the workload says. A loop that ends
 makes room for the next one, so a constant number is in flight. They are measured in a
@@ -52,12 +52,12 @@ __all__ = (
 SPREAD = 0.4
 """Sigma of the logarithm of how long a call of the language model takes."""
 STUCK = 900
-"""Seconds after which a contender is taken to be stuck."""
+"""Seconds after which a scheduler is taken to be stuck."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """What all contenders have to do alike."""
+    """What all schedulers have to do alike."""
 
     llm_seconds: float
     """Median of a call of the language model that only lets time pass; 0: none."""
@@ -78,7 +78,7 @@ class LoopSetup:
     """What loops work with."""
 
     agents: Callable[[LlmDelay], Agents]
-    """The voices of a loop, which wait at its pace for its language model."""
+    """What a loop calls; it waits for its language model by this delay."""
     prompts: Sequence[str]
     """The user prompts, and what rewrites are taken from."""
     users: Sequence[str] = ("",)
@@ -91,7 +91,7 @@ class LlmDelay:
 
     case: TrialSpec
     number: int
-    """Of the loop: the same loop waits as long with every contender."""
+    """Of the loop: the same loop waits as long with every scheduler."""
     window: MeasurementWindow
     since: float = field(default_factory=time.perf_counter)
     calls: int = 0
@@ -141,14 +141,14 @@ def _flawless(event: Event) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchTrial:
-    """What was seen while a contender had its turn."""
+    """What was seen of a scheduler."""
 
     window: MeasurementWindow
     log: CallLog
     lag: EventLoopLag
     pace: float = 1.0
     """Seconds of the same calls of one item right before and after it; what changes
-    from turn to turn is the machine."""
+    from trial to trial is the machine."""
 
 
 async def run_trial(
@@ -160,42 +160,44 @@ async def run_trial(
     in_flight: int,
     memory: Memory,
     body: Callable[..., Awaitable[None]] = library_loop,
-    saw: Callable[[str, int, Image], None] = lambda *_: None,
+    on_image: Callable[[str, int, Image], None] = lambda *_: None,
 ) -> BenchTrial:
-    """Let a contender serve loops until the window is over.
+    """Let a scheduler serve loops until the window is over.
 
     Args:
-        scheduler: The contender, to be opened.
+        scheduler: The scheduler, to be opened.
         recorder: Where the models' items come from.
         loops: What the loops work with.
         case: What is to be done.
         in_flight: Loops, at least 1.
         memory: Says how much of it is in use.
         body: Does a loop.
-        saw: Told of each image: its prompt, its seed, and the image.
+        on_image: Called with each image: its prompt, its seed, and the image.
 
     Raises:
-        BatchError: If an item was lost, doubled or mixed up, or the contender is stuck.
+        BatchError: If an item was lost, doubled or mixed up, or the scheduler is stuck.
     """
     window, lag = case.window(loops=in_flight), EventLoopLag(memory)
     numbers = itertools.count()
 
-    async def sit(place: int) -> None:
+    async def run_loop(place: int) -> None:
         user = loops.users[place % len(loops.users)]
         current_loop_id.set((user, place))
         while True:
             number = next(numbers)
             pace = LlmDelay(case, number, window)
-            agents = _counted(loops.agents(pace), window, saw)
+            agents = _counted(loops.agents(pace), window, on_image)
             prompt = loops.prompts[number % len(loops.prompts)]
             with recorder.session(user=user):
                 await body(agents, prompt, seed=case.seed + number, rounds=case.rounds)
 
     try:
         async with scheduler as opened, asyncio.timeout(STUCK):
-            log = recorder.turn(opened)
+            log = recorder.start(opened)
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(sit(place)) for place in range(in_flight)]
+                tasks = [
+                    group.create_task(run_loop(place)) for place in range(in_flight)
+                ]
                 tasks.append(group.create_task(lag.watch()))
                 await window.over.wait()
                 for task in tasks:
@@ -204,8 +206,8 @@ async def run_trial(
         raise problems.exceptions[0] from None
     except TimeoutError:
         message = (
-            f"expected a contender that serves {in_flight} loops, got one that did not "
-            f"get through in {STUCK} s; fix the contender, or choose fewer loops"
+            f"expected a scheduler that serves {in_flight} loops, got one that did not "
+            f"get through in {STUCK} s; fix the scheduler, or choose fewer loops"
         )
         raise BatchError(message) from None
     await asyncio.sleep(OFTEN)  # those who were refused get to know it
@@ -216,14 +218,16 @@ async def run_trial(
 
 
 def _counted(
-    agents: Agents, window: MeasurementWindow, saw: Callable[[str, int, Image], None]
+    agents: Agents,
+    window: MeasurementWindow,
+    on_image: Callable[[str, int, Image], None],
 ) -> Agents:
     """Count what is drawn, and let it be looked at."""
 
     async def generate(prompt: str, seed: int) -> Image:
         image = await agents.generate(prompt, seed)
         window.drew()
-        saw(prompt, seed, image)
+        on_image(prompt, seed, image)
         return image
 
     return replace(agents, generate=generate)

@@ -1,4 +1,4 @@
-"""The window: the time in which a contender is measured, by the images drawn in it."""
+"""The measurement window: the time in which a scheduler is measured, by its images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEAST = 8
 
 @dataclass(eq=False)
 class MeasurementWindow:
-    """The time in which a contender is measured."""
+    """The time in which a scheduler is measured."""
 
     ramp: int
     """Images before it begins."""

@@ -46,7 +46,7 @@ class Workload:
     llm_seconds: float
     """Median of a call of the language model."""
     seconds: float
-    """What a turn lasts at least."""
+    """What a trial lasts at least."""
 
 
 def find_workload(

@@ -1,7 +1,7 @@
-"""The virtual bench: ways to share a device, beside each other, in virtual time.
+"""The simulated bench: schedulers beside each other, in virtual time.
 
 It takes seconds, needs no device and no models, and is exactly repeatable. What the
-worker's own contender decides is decided by the worker's own code.
+worker's own scheduler decides is decided by the worker's own code.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ WAITS = (0.01, 0.1, 0.5, 1.0, 2.0, 5.0)
 
 def measure(
     models: ModelCosts,
-    open_contender: Callable[..., SimulatedScheduler],
+    open_scheduler: Callable[..., SimulatedScheduler],
     case: Scenario,
     *,
     loops: int,
 ) -> SimulationResult:
-    """Let a contender serve loops, and check that each gets what it came for.
+    """Let a scheduler serve loops, and check that each gets what it came for.
 
     Args:
         models: What calls cost.
-        open_contender: Makes the contender for these models and so many loops.
+        open_scheduler: Makes the scheduler for these models and so many loops.
         case: What is to be done.
         loops: In flight, at least 1.
 
     Raises:
         BatchError: If an item was lost, doubled or mixed up.
     """
-    return Simulator(models, open_contender(models, loops=loops), case).run(loops)
+    return Simulator(models, open_scheduler(models, loops=loops), case).run(loops)
 
 
 def bound(models: ModelCosts, case: Scenario, *, loops: int) -> float:
@@ -67,7 +67,7 @@ def bound(models: ModelCosts, case: Scenario, *, loops: int) -> float:
     """
     best = sum(curve.item_seconds for curve in models.curves.values())
     alone = sum(curve.predict(1) for curve in models.curves.values())
-    return min(1 / best, loops / (alone + case.mean_thought())) / ROUNDS
+    return min(1 / best, loops / (alone + case.mean_think_time())) / ROUNDS
 
 
 def simulate(
@@ -78,10 +78,10 @@ def simulate(
     names: Sequence[str] = NAMES,
     contenders: Sequence[str] = tuple(SIMULATED_SCHEDULERS),
 ) -> Iterator[dict[str, Any]]:
-    """Yield a result for every setting and contender, as JSON values.
+    """Yield a result for every setting and scheduler, as JSON values.
 
     Args:
-        seed: Decides how long each call of the language model takes; all contenders
+        seed: Decides how long each call of the language model takes; all schedulers
             see the same.
         llm_seconds: Medians of such a call.
         loops: Numbers of loops in flight.
@@ -89,7 +89,7 @@ def simulate(
         contenders: Which of ``SIMULATED_SCHEDULERS``.
 
     Raises:
-        BatchError: If a contender lost, doubled or mixed up anything.
+        BatchError: If a scheduler lost, doubled or mixed up anything.
     """
     chosen = [models for models in MODELS if models.name in names]
     for models, median, count in itertools.product(chosen, llm_seconds, loops):
@@ -122,7 +122,7 @@ def simulate(
 def _measured(
     name: str, models: ModelCosts, case: Scenario, loops: int, slowest: SimulationResult
 ) -> tuple[dict[str, Any], SimulationResult]:
-    """Return what a contender did, and the setting of it that did best."""
+    """Return what a scheduler did, and the setting of it that did best."""
     if name == "sequential":
         return {}, slowest
     if name != "ray_tuned":

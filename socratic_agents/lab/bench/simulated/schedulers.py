@@ -180,7 +180,7 @@ class OursByStep(SimulatedScheduler):
         self._here[stage].append(loop)
 
     def decide(self, now: float) -> DeviceCall | float | None:  # noqa: ARG002 - the protocol
-        """Score, caption, or denoise all images that are on their way by one step."""
+        """Score, caption, or denoise all images in flight by one step."""
         drawing, step = self._here["generator"], self._models.step
         for stage in ("scorer", "captioner"):
             here, curve = self._here[stage], self._curves[stage]

@@ -1,4 +1,4 @@
-"""The virtual world of the bench: loops, a device, and a clock that jumps.
+"""The simulator of the bench: loops, a device, and a clock that jumps.
 
 A loop is four rounds of drawing, captioning and scoring on the device, and of two
 calls of a language model. A loop that ends makes room for the next one, so a constant
@@ -38,7 +38,7 @@ STAGES = ("generator", "captioner", "scorer")
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What all contenders have to do alike."""
+    """What all schedulers have to do alike."""
 
     total: int
     """Loops that are measured, at least 4, and four times as many as are in flight."""
@@ -47,14 +47,14 @@ class Scenario:
     seed: int
     """Decides how long each of those calls takes."""
 
-    def thought(self, loop: int, number: int) -> float:
+    def think_time(self, loop: int, number: int) -> float:
         """Return how long a loop thinks in a round, counted from 0."""
-        return self.llm_seconds * _thought(self.seed, loop, number)
+        return self.llm_seconds * _think_time(self.seed, loop, number)
 
-    def mean_thought(self) -> float:
+    def mean_think_time(self) -> float:
         """Return how long the loops that are measured think in a round."""
         return fmean(
-            self.thought(loop, number)
+            self.think_time(loop, number)
             for loop in range(self.total // 4, self.total)
             for number in range(ROUNDS)
         )
@@ -62,7 +62,7 @@ class Scenario:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationResult:
-    """What a contender did in the steady state."""
+    """What a scheduler did in the steady state."""
 
     loops_per_second: float
     """By the work that was done for them, so that it does not matter at which of its
@@ -80,7 +80,7 @@ class SimulationResult:
 
 
 @lru_cache(maxsize=65536)
-def _thought(seed: int, loop: int, number: int) -> float:
+def _think_time(seed: int, loop: int, number: int) -> float:
     """Return how long two calls take, to judge and to rewrite, in medians of one."""
     chance = random.Random(f"{seed}:{loop}:{number}")
     return sum(math.exp(chance.gauss(0, SPREAD)) for _ in range(2))
@@ -91,15 +91,15 @@ class Simulator:
 
     Args:
         models: What calls cost.
-        contender: Decides what the device does.
+        scheduler: Decides what the device does.
         case: What is to be done.
     """
 
     def __init__(
-        self, models: ModelCosts, contender: SimulatedScheduler, case: Scenario
+        self, models: ModelCosts, scheduler: SimulatedScheduler, case: Scenario
     ) -> None:
         self._models, self._curves = models, models.curves
-        self._contender, self._case = contender, case
+        self._scheduler, self._case = scheduler, case
         self._now, self._numbers = 0.0, itertools.count()
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._where: dict[int, str] = {}
@@ -135,7 +135,7 @@ class Simulator:
         if self._where or len(self._latencies) != len(self._began):
             message = (
                 f"expected all {len(self._began)} loops to end, got stuck with "
-                f"{len(self._where)} of them; fix the contender"
+                f"{len(self._where)} of them; fix the scheduler"
             )
             raise BatchError(message)
         (t0, w0, b0), (t1, w1, b1) = self._marks
@@ -162,7 +162,7 @@ class Simulator:
     def _go(self, loop: int, stage: str) -> None:
         """Send a loop to a stage, through its own machinery."""
         self._where[loop] = f"to {stage}"
-        delay = self._contender.node(self._now)
+        delay = self._scheduler.node(self._now)
         if delay:
             self._at(self._now + delay, self._arrive, loop, stage)
         else:
@@ -170,13 +170,13 @@ class Simulator:
 
     def _arrive(self, loop: int, stage: str) -> None:
         self._where[loop] = stage
-        self._contender.arrive(stage, loop, now=self._now)
+        self._scheduler.arrive(stage, loop, now=self._now)
 
     def _serve(self) -> None:
-        """Let a free device begin with whatever the contender says."""
+        """Let a free device begin with whatever the scheduler says."""
         if self._running is not None:
             return
-        decision = self._contender.decide(self._now)
+        decision = self._scheduler.decide(self._now)
         if isinstance(decision, float):
             if not self._now < self._wake <= decision:
                 self._wake = decision
@@ -191,7 +191,7 @@ class Simulator:
                 message = (
                     f"expected each loop once in a batch of the {decision.stage}, and "
                     f"only those that wait for it, got {list(decision.loops)}; fix "
-                    "the contender"
+                    "the scheduler"
                 )
                 raise BatchError(message)
             self._sizes[decision.stage].append(len(decision.loops))
@@ -212,10 +212,10 @@ class Simulator:
 
     def _think(self, loop: int) -> None:
         self._where[loop] = "thinking"
-        self._contender.think(loop, now=self._now)
-        thought = self._case.thought(loop, self._round[loop])
-        nodes = self._contender.node(self._now) + self._contender.node(self._now)
-        self._at(self._now + thought + nodes, self._back, loop)
+        self._scheduler.think(loop, now=self._now)
+        think_time = self._case.think_time(loop, self._round[loop])
+        nodes = self._scheduler.node(self._now) + self._scheduler.node(self._now)
+        self._at(self._now + think_time + nodes, self._back, loop)
 
     def _back(self, loop: int) -> None:
         """Begin the next round of a loop, or the next loop."""
@@ -224,14 +224,14 @@ class Simulator:
             self._go(loop, "generator")
             return
         del self._where[loop], self._round[loop]
-        self._contender.leave(loop, now=self._now)
+        self._scheduler.leave(loop, now=self._now)
         self._latencies.append(self._now - self._began[loop])
         if len(self._latencies) in (self._case.total // 4, self._case.total):
             self._marks.append((self._now, *self._done()))
         if len(self._latencies) < self._case.total:
             self._begin()
         else:
-            self._contender.loops -= 1
+            self._scheduler.loops -= 1
 
     def _done(self) -> tuple[float, float]:
         """Return the work done until now, in seconds of best batches, and busy ones."""
