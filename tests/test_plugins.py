@@ -223,9 +223,9 @@ def test_a_name_that_clashes_is_an_error(
 def test_every_registry_is_listed() -> None:
     """A new one is added to the command's table."""
     made = re.compile(r"^([A-Z_]+)(?:: [^=]+)? = Registry\(", re.MULTILINE)
-    found = {
+    found = [
         f"{'.'.join(path.relative_to(FOLDER).with_suffix('').parts)}:{name}"
         for path in FOLDER.rglob("*.py")
         for name in made.findall(path.read_text("utf-8"))
-    }
-    assert set(REGISTRIES) == found
+    ]
+    assert sorted(REGISTRIES) == sorted(found)

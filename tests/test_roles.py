@@ -271,3 +271,10 @@ def test_nobody_inquires_where_nobody_asks() -> None:
     agents = build_agents(Settings(**OWN), {}, None, models)
     assert agents.inquire is None
     assert agents.answer is None
+
+
+def test_a_captioner_that_turns_out_to_only_caption_is_refused() -> None:
+    """A name says nothing of that before it is opened."""
+    context = BuildContext(settings=Settings())
+    with pytest.raises(ConfigurationError, match="got one that only captions"):
+        ANSWERERS["captioner"].build(context)

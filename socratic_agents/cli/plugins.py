@@ -27,7 +27,6 @@ REGISTRIES = (
     "agents.search.registry:SEARCHES",
     "agents.guard:GUARDS",
     "agents.checklist_answerers:ANSWERERS",
-    "agents.search.registry:SEARCHES",
     "runtime.generators:GENERATORS",
     "runtime.captioners:CAPTIONERS",
     "runtime.open_models:SCORERS",
