@@ -13,6 +13,7 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.runtime.captioners import CAPTIONERS
 from socratic_agents.runtime.generators import GENERATORS
 from socratic_agents.runtime.open_models import SCORERS, score_name
+from tests.plugins import install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,15 +55,11 @@ GROUPS = ("generators", "captioners", "scorers")
 def _plug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lay down a distribution with entry points, as pip would."""
     monkeypatch.syspath_prepend(tmp_path)
-    info = tmp_path / "shades-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Name: shades\nVersion: 1.0\n", "utf-8")
-    entries = (
-        f"[socratic_agents.{group}]\nmine = shades_plug:{group[:-1].upper()}\n"
+    entries = {
+        f"socratic_agents.{group}": {"mine": f"shades_plug:{group[:-1].upper()}"}
         for group in GROUPS
-    )
-    (info / "entry_points.txt").write_text("\n".join(entries), "utf-8")
-    (tmp_path / "shades_plug.py").write_text(PLUG, "utf-8")
+    }
+    install(tmp_path, "shades", {"shades_plug": PLUG}, entries)
 
 
 @pytest.mark.usefixtures("_plug")
@@ -120,12 +117,7 @@ def test_a_back_end_that_is_broken_claims_nothing(
 ) -> None:
     """It is told once, and the others are asked."""
     monkeypatch.syspath_prepend(tmp_path)
-    info = tmp_path / "broken-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Name: broken\nVersion: 1.0\n", "utf-8")
-    (info / "entry_points.txt").write_text(
-        "[socratic_agents.x]\nmine = no:NO\n", "utf-8"
-    )
+    install(tmp_path, "broken", {}, {"socratic_agents.x": {"mine": "no:NO"}})
     last: Backend[None] = Backend(name="last", title="", open=None)
     backends: Registry[Backend[None]] = Registry(
         "a back end", (last,), spec=Backend, group="socratic_agents.x"

@@ -10,7 +10,7 @@ from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.checklist import read_answer
 from socratic_agents.runtime.batching import batched_call, run_in_worker
-from socratic_agents.runtime.generators import POCKET
+from socratic_agents.runtime.generators import POCKET, model_source
 from socratic_agents.runtime.image_models import ANSWER_OPEN, ANSWER_YES_NO, CAPTION
 
 if TYPE_CHECKING:
@@ -75,26 +75,18 @@ def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[An
     return [read_answer(str(text)) for text in answers(questions)]
 
 
-def _open_pocket(settings: Settings) -> Any:
-    from socratic_agents.pocket import weights_folder
-
-    asked = "question: {question} answer:"
-    return _loaded(str(weights_folder("captioner")), settings, question_format=asked)
-
-
-def _open_transformers(settings: Settings) -> Any:
-    return _loaded(settings.captioner, settings)
-
-
-def _loaded(model: str, settings: Settings, **options: Any) -> Any:
+def _load(settings: Settings) -> Any:
     from socratic_agents.models.captioning import Captioner
 
+    given, own = settings.captioner, dict[str, str]()
+    if given == POCKET:
+        own = {"question_format": "question: {question} answer:"}
     return Captioner.load(
-        model,
+        model_source(given, "captioner"),
         device=settings.device,
         dtype=settings.dtype,
-        revision=REVISIONS.get(settings.captioner),
-        **options,
+        revision=REVISIONS.get(given),
+        **own,
     )
 
 
@@ -104,13 +96,13 @@ CAPTIONERS: Registry[Backend[OpenCaptioner]] = Registry(
         Backend(
             name=POCKET,
             title="The embedded BLIP-2 of the pocket world.",
-            open=_open_pocket,
+            open=_load,
             claims=lambda value: value == POCKET,
         ),
         Backend(
             name="transformers",
             title="BLIP-2 or any transformers image-text-to-text model: a hub id or folder.",
-            open=_open_transformers,
+            open=_load,
         ),
     ),
     spec=Backend,

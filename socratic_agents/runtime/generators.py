@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.models.acceleration import Acceleration
     from socratic_agents.models.diffusion import Diffusion
+    from socratic_agents.runtime.image_models import ModelName
 
 __all__ = (
     "GENERATORS",
@@ -34,6 +35,7 @@ __all__ = (
     "POCKET",
     "OpenedGenerator",
     "images_server",
+    "model_source",
     "open_generator",
     "refuse_settings",
 )
@@ -104,18 +106,6 @@ def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
     return OpenedGenerator(generate=run_in_worker(GENERATE, given, worker))
 
 
-def _open_pocket(settings: Settings, worker: Worker) -> OpenedGenerator:
-    from socratic_agents.pocket import SAMPLING, weights_folder
-
-    folder = str(weights_folder("generator"))
-    own = {name: one for name, one in _sampling(settings).items() if one is not None}
-    return _loaded(folder, settings, worker, **SAMPLING | own)
-
-
-def _open_diffusers(settings: Settings, worker: Worker) -> OpenedGenerator:
-    return _loaded(settings.generator, settings, worker, **_sampling(settings))
-
-
 def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
     from socratic_agents.models.images_api import ImagesAPI
 
@@ -132,30 +122,18 @@ def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
     return OpenedGenerator(generate=api.generate, closers=(api.aclose,))
 
 
-GENERATORS: Registry[Backend[OpenGenerator]] = Registry(
-    "a generator back end",
-    (
-        Backend(
-            name=POCKET,
-            title="The embedded Stable Diffusion of the pocket world.",
-            open=_open_pocket,
-            claims=lambda value: value == POCKET,
-        ),
-        Backend(
-            name="images-server",
-            title="Any server with OpenAI's images protocol: its address, or openai:…",
-            open=_open_images_server,
-            claims=lambda value: value.startswith(("http://", "https://", "openai:")),
-        ),
-        Backend(
-            name="diffusers",
-            title="Any diffusers text-to-image pipeline: a hub id or local folder.",
-            open=_open_diffusers,
-        ),
-    ),
-    spec=Backend,
-    group="socratic_agents.generators",
-)
+def model_source(name: str, part: ModelName) -> str:
+    """Return where to load a model from: its name, or our own weights.
+
+    Args:
+        name: As the settings have it.
+        part: Which of the models it is.
+    """
+    if name != POCKET:
+        return name
+    from socratic_agents.pocket import weights_folder
+
+    return str(weights_folder(part))
 
 
 def images_server(settings: Settings) -> tuple[str, str | None] | None:
@@ -203,14 +181,16 @@ def _acceleration(settings: Settings) -> Acceleration:
     )
 
 
-def _loaded(
-    model: str, settings: Settings, worker: Worker, **call: Any
-) -> OpenedGenerator:
+def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
     from socratic_agents.models.diffusion import Diffusion
 
-    bits = settings.quantization
-    loaded = Diffusion.load(
-        model,
+    given, bits, call = settings.generator, settings.quantization, _sampling(settings)
+    if given == POCKET:
+        from socratic_agents.pocket import SAMPLING
+
+        call = SAMPLING | {name: one for name, one in call.items() if one is not None}
+    model = Diffusion.load(
+        model_source(given, "generator"),
         device=settings.device,
         dtype=settings.dtype,
         offload=settings.offload,
@@ -219,11 +199,11 @@ def _loaded(
             "quant_backend": f"bitsandbytes_{bits}",
             "quant_kwargs": {f"load_in_{bits}": True},
         },
-        revision=REVISIONS.get(settings.generator),
+        revision=REVISIONS.get(given),
         acceleration=_acceleration(settings),
         **call,
     )
-    return _batched(loaded, settings, worker)
+    return _batched(model, settings, worker)
 
 
 def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGenerator:
@@ -287,3 +267,29 @@ def _step_by_step(
     return OpenedGenerator(
         generate=generate, max_tokens=model.max_tokens, closers=(close,)
     )
+
+
+GENERATORS: Registry[Backend[OpenGenerator]] = Registry(
+    "a generator back end",
+    (
+        Backend(
+            name=POCKET,
+            title="The embedded Stable Diffusion of the pocket world.",
+            open=_load,
+            claims=lambda value: value == POCKET,
+        ),
+        Backend(
+            name="images-server",
+            title="Any server with OpenAI's images protocol: its address, or openai:…",
+            open=_open_images_server,
+            claims=lambda value: value.startswith(("http://", "https://", "openai:")),
+        ),
+        Backend(
+            name="diffusers",
+            title="Any diffusers text-to-image pipeline: a hub id or local folder.",
+            open=_load,
+        ),
+    ),
+    spec=Backend,
+    group="socratic_agents.generators",
+)

@@ -9,7 +9,7 @@ from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.registry import Registry
 from socratic_agents.runtime.batching import batched_call, run_in_worker
 from socratic_agents.runtime.captioners import captioner_calls, open_captioner
-from socratic_agents.runtime.generators import POCKET, open_generator
+from socratic_agents.runtime.generators import POCKET, model_source, open_generator
 from socratic_agents.runtime.image_models import (
     SCORE,
     ImageModels,
@@ -91,20 +91,13 @@ def score_name(settings: Settings) -> str:
     return "clip"
 
 
-def _open_pocket(settings: Settings) -> Any:
-    from socratic_agents.pocket import weights_folder
-
-    return _loaded(str(weights_folder("scorer")), settings, prefix="")
-
-
-def _open_clip(settings: Settings) -> Any:
-    return _loaded(settings.scorer, settings)
-
-
-def _loaded(model: Any, settings: Settings, **options: Any) -> Any:
+def _load(settings: Settings) -> Any:
     from socratic_agents.models.clip import Clip
 
-    return Clip.load(model, device=settings.device, dtype=settings.dtype, **options)
+    given = settings.scorer
+    own = {"prefix": ""} if given == POCKET else {}
+    source = model_source(given, "scorer")
+    return Clip.load(source, device=settings.device, dtype=settings.dtype, **own)
 
 
 SCORERS: Registry[Backend[OpenScorer]] = Registry(
@@ -113,13 +106,13 @@ SCORERS: Registry[Backend[OpenScorer]] = Registry(
         Backend(
             name=POCKET,
             title="The embedded OpenCLIP of the pocket world.",
-            open=_open_pocket,
+            open=_load,
             claims=lambda value: value == POCKET,
         ),
         Backend(
             name="clip",
             title="CLIPScore by any OpenCLIP or transformers model: a name or folder.",
-            open=_open_clip,
+            open=_load,
         ),
     ),
     spec=Backend,

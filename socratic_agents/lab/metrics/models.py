@@ -11,6 +11,7 @@ from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.runtime.batching import QUESTIONS, batched_call, stage_options
 from socratic_agents.runtime.captioners import open_captioner
+from socratic_agents.runtime.generators import POCKET, model_source
 from socratic_agents.runtime.image_models import ANSWER_YES_NO, as_candidate_errors
 from socratic_agents.scheduler.worker import Stage
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.worker import Worker
 
 __all__ = ("MetricModels", "VqaModel")
-
-POCKET = "pocket"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class MetricModels:
             settings = self.settings.but(scorer=name)
             # Metrics differ in their prefix, so each sets its own before the text.
             encoder = load(
-                _folder(name, "scorer"),
+                model_source(name, "scorer"),
                 device=settings.device,
                 dtype=settings.dtype,
                 prefix="",
@@ -129,19 +128,11 @@ class MetricModels:
         return as_candidate_errors(ANSWER_YES_NO, decide)
 
 
-def _folder(name: str, part: Any) -> str:
-    if name != POCKET:
-        return name
-    from socratic_agents.pocket import weights_folder
-
-    return str(weights_folder(part))
-
-
 def _weights(given: Any) -> dict[str, Any]:
     """Return what distinguishes a captioner's weights from others, as far as one can know."""
     if not isinstance(given, str):
         return {}
-    folder = Path(_folder(given, "captioner")).expanduser()
+    folder = Path(model_source(given, "captioner")).expanduser()
     if not folder.is_dir():
         return {"revision": REVISIONS.get(given, "main")}
     digest = hashlib.sha256()
