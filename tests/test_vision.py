@@ -377,7 +377,7 @@ def test_a_model_says_whether_it_sees() -> None:
 def test_the_answer_is_fit_for_strict_schemas() -> None:
     """No defaults and no extra fields: what strict servers insist on."""
     schema = Preference.model_json_schema()
-    assert ["reason", "better"] == schema["required"]
+    assert ["better"] == schema["required"]
     assert set(schema["properties"]) == set(schema["required"])
     assert schema["additionalProperties"] is False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,6 +43,9 @@ class Answers(BaseModel):
     """What the image answers to every question."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "answers": [{"number": 1, "answer": "yes"}, {"number": 2, "answer": "no"}]
+    }
 
     answers: list[_Said] = Field(description="One for each question.")
 

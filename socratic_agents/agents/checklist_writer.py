@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,22 +46,16 @@ class _Item(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     requirement: str = Field(
-        description="The one thing that is asked for, in the words of the user prompt."
+        description="What is asked for, in the words of the user prompt."
     )
-    question: str = Field(
-        description="A question in English that yes answers where the image shows it."
-    )
+    question: str = Field(description="In English; yes where the image shows it.")
     needs: list[int] = Field(
         description=(
-            "Numbers, from 1, of the questions without whose yes this one makes no "
-            "sense; empty if it stands alone."
+            "Numbers, from 1, of questions without whose yes this one makes no sense."
         )
     )
     instead: str = Field(
-        description=(
-            "A short open question, asked where this one fails, that tells what is "
-            "seen instead; empty if there is none."
-        )
+        description="An open question for what is seen instead; may be empty."
     )
 
 
@@ -69,6 +63,22 @@ class Questions(BaseModel):
     """The questions that an image must pass."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "questions": [
+            {
+                "requirement": "a round table",
+                "question": "Is there a table?",
+                "needs": [],
+                "instead": "",
+            },
+            {
+                "requirement": "a round table",
+                "question": "Is the table round?",
+                "needs": [1],
+                "instead": "What shape is the table?",
+            },
+        ]
+    }
 
     questions: list[_Item] = Field(description="Three to ten, the plainest first.")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,10 +29,10 @@ class _Check(BaseModel):
 
     number: int = Field(description="Of the prompt.")
     lost: list[str] = Field(
-        description="The requirements that the prompt gives up; empty if none."
+        description="Requirements that the prompt gives up; empty if none."
     )
     mended: str = Field(
-        description="The prompt with them put back, on one line; empty if none is lost."
+        description="The prompt with them put back; empty if none is lost."
     )
 
 
@@ -40,6 +40,16 @@ class Checks(BaseModel):
     """What each new prompt lost of what was asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "checks": [
+            {"number": 1, "lost": [], "mended": ""},
+            {
+                "number": 2,
+                "lost": ["a round table"],
+                "mended": "a wooden chair beside a round table",
+            },
+        ]
+    }
 
     checks: list[_Check] = Field(description="One for each prompt.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -47,14 +47,16 @@ class Judgement(BaseModel):
     """Whether the image shows what was asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "reason": "There is a chair, but no table.",
+        "missing": ["a round table"],
+        "satisfied": False,
+    }
 
     # The reason comes first: who explains before answering answers better.
     reason: str = Field(description="One sentence: what decided it.")
     missing: list[str] = Field(
-        description=(
-            "What was asked for and is not seen, one short phrase each, the most "
-            "important first; empty if nothing is missing."
-        )
+        description="One short phrase each; empty if nothing is missing."
     )
     satisfied: bool = Field(description="True only if nothing is missing.")
 

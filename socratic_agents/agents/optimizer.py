@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -44,40 +44,29 @@ WORDS_PER_TOKEN = 0.75
 """Of English prose, roughly; the generator's text encoder counts tokens."""
 
 
-class _Rewrite(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    aim: Literal["missing", "history", "whole"] = Field(
-        description=(
-            "missing: mends what the incumbent lacks; history: goes on with what the "
-            "attempts teach; whole: says the whole request anew."
-        )
-    )
-    prompt: str = Field(description="The prompt, on one line.")
-
-
 class Rewrites(BaseModel):
     """New prompts for the text-to-image model."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "prompts": [
+            "a wooden chair beside a round table",
+            "a round table with a wooden chair next to it",
+        ]
+    }
 
-    # The reason comes first: who explains before answering answers better.
-    reason: str = Field(
-        description="One sentence: what the last image lacked and what you change."
-    )
-    prompts: list[_Rewrite] = Field(
-        description="As many new prompts as were asked for, no two alike."
+    prompts: list[str] = Field(
+        description="As many new prompts as were asked for, one line each."
     )
 
     @field_validator("prompts", mode="before")
     @classmethod
     def _bare(cls, prompts: Any) -> Any:
-        """Take a bare text for a prompt: small models leave the aim out."""
+        """Take an object with a prompt for the prompt: many models write one."""
         if not isinstance(prompts, list):
             return prompts
         return [
-            {"aim": "whole", "prompt": one} if isinstance(one, str) else one
-            for one in prompts
+            one.get("prompt", one) if isinstance(one, dict) else one for one in prompts
         ]
 
 
@@ -166,8 +155,7 @@ def optimizer(
         tried = _tried(history)
 
         def fresh(rewrites: Rewrites) -> tuple[str, ...]:
-            written = [rewrite.prompt for rewrite in rewrites.prompts]
-            return _fresh(written, tried, max_words)
+            return _fresh(rewrites.prompts, tried, max_words)
 
         messages = template.filled(offer)
         if "image" in template.variables:
@@ -182,10 +170,11 @@ def optimizer(
 def _tried(history: History) -> list[str]:
     """Return what is no new prompt: what was drawn, and what was said about it.
 
-    Weak models send a caption, or what is missing, back as a prompt.
+    Weak models send a caption, what is missing, or the example back as a prompt.
     """
     drawn = history.candidates
     said = [*(c.caption or "" for c in drawn), *_missing(history)]
+    said += Rewrites.EXAMPLE["prompts"]
     return [history.user_prompt, *(c.prompt for c in drawn), *said]
 
 
@@ -241,8 +230,8 @@ def _fresh(
     kept, faults = [], []
     for prompt in map(printable_line, prompts):
         words = len(prompt.split())
-        if not words:
-            faults.append("a prompt is empty")
+        if not any(char.isalpha() for char in prompt):
+            faults.append("a prompt has no words")
         elif prompt.casefold() in seen:
             faults.append(f"{prompt!r} was already tried")
         elif max_words is not None and words > max_words:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,9 +44,8 @@ class Choice(BaseModel):
     """The candidate that comes closest to what was asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {"choice": 2}
 
-    # The reason comes first: who explains before answering answers better.
-    reason: str = Field(description="One sentence: what decided it.")
     choice: int = Field(description="The number of one candidate.")
 
 
@@ -54,9 +53,8 @@ class Preference(BaseModel):
     """Which of two images comes closer to what was asked for."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+    EXAMPLE: ClassVar[dict[str, Any]] = {"better": "B"}
 
-    # The reason comes first: who explains before answering answers better.
-    reason: str = Field(description="One sentence: what decided it.")
     better: Literal["A", "B"] = Field(description="The letter of the better image.")
 
 

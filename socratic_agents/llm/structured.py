@@ -7,6 +7,7 @@ model together with what is wrong with it, here. A network error is the matter o
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from functools import cached_property
@@ -33,6 +34,7 @@ from socratic_agents.llm.failures import (
     unsupported,
 )
 from socratic_agents.llm.methods import (
+    IN_PROMPT,
     METHODS,
     Reply,
     Server,
@@ -211,6 +213,8 @@ class StructuredCaller(Generic[AnswerT]):
         server = self._retries.server
         try:
             answer = _read(reply, self._answer)
+            if method in IN_PROMPT:
+                _expect_own(answer)
         except _Mistake:
             if reply.finish not in CUT and method not in server.proven:
                 # Nothing right ever came this way: the server may take a schema and
@@ -354,6 +358,15 @@ def _read(reply: Reply, answer: type[AnswerT]) -> AnswerT:
     except UnreadableError as problem:
         empty = not reply.written.strip()
         raise _Mistake((empty and reply.error) or str(problem)) from problem
+
+
+def _expect_own(answer: BaseModel) -> None:
+    """Refuse the example that was shown, if it holds a phrase: it is about nothing here."""
+    example = getattr(answer, "EXAMPLE", None)
+    holds_phrase = " " in json.dumps(example, separators=(",", ":"))
+    if holds_phrase and answer == type(answer).model_validate(example):
+        message = "it repeats the example; give your own answer"
+        raise _Mistake(message)
 
 
 def _refused(cause: str, raw: str) -> AnswerError:

@@ -19,6 +19,7 @@ from socratic_agents.pocket.vocabulary import words_of
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Mapping
 
 __all__ = ("check_rewrites", "write_questions")
 
@@ -168,7 +169,7 @@ def _without(item: dict[str, Any], lost: int) -> dict[str, Any]:
 def check_rewrites(
     user_prompt: str, prompts: list[str], rng: random.Random, *, inject_error: bool
 ) -> dict[str, Any]:
-    """Report what each prompt lost of what was asked for, and correct it.
+    """Report what each prompt lost, in the words of the request, and correct it.
 
     An unknown word is kept by any word of its kind: nobody can say that it is wrong.
 
@@ -178,26 +179,30 @@ def check_rewrites(
         rng: Random number generator.
         inject_error: Let one prompt pass unchecked.
     """
-    asked = parse_known(user_prompt)
+    asked, literal = parse_known(user_prompt), parse_literally(user_prompt)
+    said = slots(literal) if literal else {}
     blind = rng.randrange(len(prompts)) if inject_error and prompts else -1
     checks = []
     for place, prompt in enumerate(prompts):
-        lost, mended = ([], "") if place == blind else _lost(asked, prompt)
+        lost, mended = ([], "") if place == blind else _lost(asked, prompt, said)
         checks.append({"number": place + 1, "lost": lost, "mended": mended})
     return {"checks": checks}
 
 
-def _lost(asked: SceneSpec | None, prompt: str) -> tuple[list[str], str]:
+def _lost(
+    asked: SceneSpec | None, prompt: str, literal: Mapping[str, str]
+) -> tuple[list[str], str]:
     """Return what a prompt lost, and what it should have said."""
     if asked is None:
         return [], ""
     written, wanted = parse_known(prompt), slots(asked)
     if written is None or len(written.objects) != len(asked.objects):
-        return ["what was asked for"], phrase(translate(asked, {}))
+        number = "two objects" if len(asked.objects) > 1 else "one object"
+        return [number], phrase(translate(asked, {}))
     ways = [slots(written), slots(reordered(written))]
     said = max(ways, key=lambda way: sum(way.get(p) == w for p, w in wanted.items()))
     lost = [
-        word.removeprefix(MARK)
+        literal.get(place, word.removeprefix(MARK))
         for place, word in wanted.items()
         if said.get(place) != word and not (word.startswith(MARK) and place in said)
     ]

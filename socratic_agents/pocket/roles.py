@@ -55,14 +55,12 @@ def optimize(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, 
     asked = parse_known(_block(_without(text, "examples"), "user_prompt"))
     if asked is None:
         prompt = _block(_without(text, "examples"), "user_prompt")
-        bare = [{"aim": "whole", "prompt": f"a {prompt}"}]
-        return {"reason": "I do not understand it.", "prompts": bare}
+        return {"prompts": [f"a {prompt}"]}
     wanted = int(_block(text, "number_of_prompts") or 1)
     meanings = _taught(text, asked)
     open_words = {w: k for w, k in unknown_words(asked).items() if w not in meanings}
     blocks = _all_blocks(text, "attempt")
     drawn = {_block(block, "prompt") for block in blocks}
-    aim = "history" if blocks else "whole"
     if open_words:
         attempts = [_attempt(block, asked) for block in blocks]
         found = [c for block in blocks for c in _evidence(block, open_words)]
@@ -82,20 +80,11 @@ def optimize(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, 
         fresh = [prompt for prompt in proposed if prompt not in drawn]
         prompts = _mixed(fresh, again)
     else:
-        aim = "missing" if _all_blocks(text, "missing") else "whole"
         prompts = _phrasings(translate(asked, meanings))
     prompts = [p for p in dict.fromkeys(prompts) if p not in drawn]
     if inject_error:
         prompts = [_with_wrong_word(prompt, rng) for prompt in prompts]
-    reason = (
-        f"I try what {', '.join(open_words)} could mean."
-        if open_words
-        else "I say it in the words that the generator knows."
-    )
-    return {
-        "reason": reason,
-        "prompts": [{"aim": aim, "prompt": prompt} for prompt in prompts[: 6 * wanted]],
-    }
+    return {"prompts": prompts[: 6 * wanted]}
 
 
 def _evidence(block: str, open_words: Mapping[str, str]) -> list[Evidence]:
@@ -232,7 +221,7 @@ def select(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, An
     choice = max(numbers, key=lambda number: scores.get(number, 0.0))
     if inject_error:
         choice = rng.choice(numbers)
-    return {"reason": "Its caption agrees best with what was asked.", "choice": choice}
+    return {"choice": choice}
 
 
 def _with_wrong_word(prompt: str, rng: random.Random) -> str:
