@@ -160,7 +160,7 @@ class Script:
 
 
 @dataclass
-class Cast:
+class ScriptedAgents:
     """Agents who play a script and remember what they were asked."""
 
     script: Script = field(default_factory=Script)

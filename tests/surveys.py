@@ -51,8 +51,8 @@ def compared(folder: Path, *, prompts: int = 8, alike: int = 0) -> Path:
     return folder
 
 
-def planned(folder: Path, *, arms: str = "ours,theirs", **wishes: Any) -> Survey:
-    wanted = {"pairs": 8, "seed": 1, "repeats": 0.25, "catch": 0.4, **wishes}
+def planned(folder: Path, *, arms: str = "ours,theirs", **options: Any) -> Survey:
+    wanted = {"pairs": 8, "seed": 1, "repeats": 0.25, "catch": 0.4, **options}
     return plan_survey(read_arms(folder, arms), **wanted)
 
 

@@ -216,7 +216,7 @@ def test_an_unwritable_folder_is_told_before_the_work(
         (("--llm-seconds", "3601"), "up to 3600"),
     ],
 )
-def test_bad_wishes_are_one_line(
+def test_bad_options_are_one_line(
     small: Small,
     arguments: tuple[str, ...],
     message: str,
@@ -265,9 +265,9 @@ def test_a_workload_on_a_device_is_measured_as_asked(
         open=lambda seed: small_testbed(), loops=(9,), llm_seconds=0.001, seconds=9.0
     )
     monkeypatch.setattr(workloads, "find_workload", lambda *_, **__: usual)
-    wish = ("--loops", "2", "--repeats", "1", "--seconds", "0.01", "--seed", "5")
+    option = ("--loops", "2", "--repeats", "1", "--seconds", "0.01", "--seed", "5")
     who = ("--contenders", "ours,ours", "--json", "--out", str(tmp_path))
-    assert 0 == main(["bench", "--workload", "pocket", *wish, *who])
+    assert 0 == main(["bench", "--workload", "pocket", *option, *who])
     printed = capsys.readouterr()
     told = json.loads(printed.out)
     assert ["sequential", "ours"] == [one["contender"] for one in told["results"]]

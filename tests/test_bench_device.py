@@ -238,7 +238,7 @@ async def test_each_rival_forms_its_batches(
 
 
 async def test_a_failing_batch_fails_for_all_of_it() -> None:
-    """A rival hands on what a stage raises, and what it returns too little."""
+    """A scheduler under test hands on what a stage raises, and what it returns too little."""
 
     def fail(_: list[int]) -> list[int]:
         raise ValueError("no")

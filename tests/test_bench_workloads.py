@@ -100,8 +100,8 @@ def test_mixed_images_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_a_profile_is_measured_with_its_own_language_model() -> None:
     """Its checklist is asked for and answered, and no judge ends a loop."""
-    wish = {"preset": "quick", "rounds": "2", "generator": "pocket", "steps": 1}
-    testbed = find_workload("profile", tiny=False, settings=wish).open(0)
+    option = {"preset": "quick", "rounds": "2", "generator": "pocket", "steps": 1}
+    testbed = find_workload("profile", tiny=False, settings=option).open(0)
     results, _, said = measured(testbed, "lock", "langgraph", "ours")
     assert ["sequential", "lock", "ours"] == [one["contender"] for one in results]
     assert all(one["thinking_seconds"] > 0 for one in results)

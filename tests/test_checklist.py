@@ -460,8 +460,11 @@ async def test_without_an_image_in_memory_nobody_is_asked() -> None:
     async def decide(_: Image.Image, question: str) -> Answer:
         raise AssertionError(question)
 
-    voices = (captioner_answers(decide), vision_answers(ScriptedChatModel(), ANSWERER))
-    for answer in voices:
+    answerers = (
+        captioner_answers(decide),
+        vision_answers(ScriptedChatModel(), ANSWERER),
+    )
+    for answer in answerers:
         with pytest.raises(CandidateError, match="image in memory to ask about") as got:
             await answer(DOG, drawn("a dog"))
         assert Status.OK is got.value.status

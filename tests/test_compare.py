@@ -406,7 +406,7 @@ def test_prompts_come_from_a_file(
         (("--judge", "nobody"), "expected a judge"),
     ],
 )
-def test_bad_wishes_are_one_line(
+def test_bad_options_are_one_line(
     arguments: tuple[str, ...],
     message: str,
     tmp_path: Path,
@@ -430,14 +430,14 @@ def test_an_unwritable_folder_is_told_before_the_work(
     assert "expected to write in" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wish", [("--arms", "nobody"), ("--metric", "pocket")])
+@pytest.mark.parametrize("option", [("--arms", "nobody"), ("--metric", "pocket")])
 def test_a_folder_for_nothing_is_taken_away(
-    wish: tuple[str, str], tmp_path: Path
+    option: tuple[str, str], tmp_path: Path
 ) -> None:
-    """A refused wish leaves nothing behind, and takes away nobody's folder."""
+    """A refused option leaves nothing behind, and takes away nobody's folder."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     theirs.mkdir()
     for folder in (ours, theirs):
-        assert 2 == main([*COMMAND, *wish, "--out", str(folder)])
+        assert 2 == main([*COMMAND, *option, "--out", str(folder)])
 
     assert [theirs] == list(tmp_path.iterdir())

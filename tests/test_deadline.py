@@ -23,7 +23,7 @@ from socratic_agents import Failure, Refiner, refine, refine_many, refine_sync
 from socratic_agents.core.errors import ConfigurationError, NothingDrawnError
 from socratic_agents.core.history import History, StopReason, Verdict
 from socratic_agents.core.loop import Event, EventKind
-from tests.strategies import Cast, Script, refine_in_rounds, scripts
+from tests.strategies import Script, ScriptedAgents, refine_in_rounds, scripts
 from tests.test_refiner import FAKES
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ async def test_what_is_drawn_is_kept_and_what_is_not_is_abandoned(
     interruption: Interruption,
 ) -> None:
     """The finished candidates of a round are a round, which nobody judged."""
-    events, ended, cast = list[Event](), list[int](), Cast()
+    events, ended, scripted = list[Event](), list[int](), ScriptedAgents()
     twice = asyncio.Event()
 
     def watch(event: Event) -> None:
@@ -95,11 +95,11 @@ async def test_what_is_drawn_is_kept_and_what_is_not_is_abandoned(
         if seed == 2:
             await twice.wait()
             await interruption.come()
-        return await cast.generate(prompt, seed)
+        return await scripted.generate(prompt, seed)
 
     outcome = await refine_in_rounds(
         "a cat",
-        replace(cast.agents(), generate=generate),
+        replace(scripted.agents(), generate=generate),
         rounds=3,
         seeds=itertools.count(),
         seeds_per_prompt=4,
@@ -134,7 +134,7 @@ async def test_a_judge_that_has_no_time_leaves_the_round_unjudged(
 
     outcome = await refine_in_rounds(
         "a cat",
-        replace(Cast().agents(), judge=judge, optimize=optimize),
+        replace(ScriptedAgents().agents(), judge=judge, optimize=optimize),
         rounds=3,
         seeds=itertools.count(),
         speculate=speculate,
@@ -156,7 +156,7 @@ async def test_an_optimizer_that_has_no_time_leaves_the_history_as_it_is(
 
     outcome = await refine_in_rounds(
         "a cat",
-        replace(Cast().agents(), optimize=optimize),
+        replace(ScriptedAgents().agents(), optimize=optimize),
         rounds=3,
         seeds=itertools.count(),
         **interruption.limits,
@@ -175,7 +175,7 @@ async def test_a_selector_that_has_no_time_leaves_the_best_by_score(
 
     outcome = await refine_in_rounds(
         "a cat",
-        replace(Cast(Script(scores=(0.1, 0.7))).agents(), select=select),
+        replace(ScriptedAgents(Script(scores=(0.1, 0.7))).agents(), select=select),
         rounds=2,
         seeds=itertools.count(),
         **interruption.limits,
@@ -196,7 +196,7 @@ async def test_without_a_usable_image_there_is_nothing_to_return(
     with pytest.raises(NothingDrawnError, match="none of 0 finished; allow more time"):
         await refine_in_rounds(
             "a cat",
-            replace(Cast().agents(), generate=generate),
+            replace(ScriptedAgents().agents(), generate=generate),
             rounds=2,
             seeds=itertools.count(),
             **interruption.limits,
@@ -205,13 +205,13 @@ async def test_without_a_usable_image_there_is_nothing_to_return(
 
 async def test_who_is_interrupted_before_the_beginning_asks_for_nothing() -> None:
     """A set event is heard at once."""
-    cancel, cast = asyncio.Event(), Cast(Script(questions=2))
+    cancel, scripted = asyncio.Event(), ScriptedAgents(Script(questions=2))
     cancel.set()
     with pytest.raises(NothingDrawnError, match="before it was cancelled"):
         await refine_in_rounds(
-            "a cat", cast.agents(), rounds=2, seeds=itertools.count(), cancel=cancel
+            "a cat", scripted.agents(), rounds=2, seeds=itertools.count(), cancel=cancel
         )
-    assert [] == [asked for asked in cast.asked if asked[0] != "inquire"]
+    assert [] == [asked for asked in scripted.asked if asked[0] != "inquire"]
 
 
 async def test_cancelling_the_task_is_no_interruption() -> None:
@@ -225,7 +225,7 @@ async def test_cancelling_the_task_is_no_interruption() -> None:
     task = asyncio.create_task(
         refine_in_rounds(
             "a cat",
-            replace(Cast().agents(), judge=judge),
+            replace(ScriptedAgents().agents(), judge=judge),
             rounds=2,
             seeds=itertools.count(),
             cancel=asyncio.Event(),
@@ -247,7 +247,7 @@ async def test_a_timeout_of_an_agent_is_its_own() -> None:
     with pytest.raises(TimeoutError):
         await refine_in_rounds(
             "a cat",
-            replace(Cast().agents(), judge=judge),
+            replace(ScriptedAgents().agents(), judge=judge),
             rounds=2,
             seeds=itertools.count(),
             deadline=asyncio.get_running_loop().time() + HOUR,
@@ -255,7 +255,7 @@ async def test_a_timeout_of_an_agent_is_its_own() -> None:
 
 
 @dataclass
-class Slow(Cast):
+class Slow(ScriptedAgents):
     """Agents who take some steps of the event loop for everything."""
 
     steps: int = 0
@@ -301,10 +301,12 @@ def test_whenever_it_is_interrupted_the_record_is_whole(
     """What is returned is what was seen until then, and nothing runs on."""
     events, whole = list[Event](), Slow(script, steps=steps)
 
-    def play(cast: Cast, on_event: Callable[[Event], None], **more: Any) -> Any:
+    def play(
+        scripted: ScriptedAgents, on_event: Callable[[Event], None], **more: Any
+    ) -> Any:
         return refine_in_rounds(
             "a cat",
-            cast.agents(),
+            scripted.agents(),
             rounds=3,
             seeds=itertools.count(7),
             seeds_per_prompt=2,

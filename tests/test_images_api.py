@@ -358,7 +358,7 @@ async def test_failures_that_may_pass_are_asked_again(
 async def test_server_says_how_long_to_wait(
     server: Server, hint: str, low: float, high: float
 ) -> None:
-    """A reasonable wish is obeyed to the second."""
+    """A reasonable request is followed to the second."""
     clock = Clock()
     server.replies = [error(429, retry_after=hint), drawn()]
 

@@ -50,7 +50,7 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.loop import Agents, Event, EventKind
 from socratic_agents.core.outcome import Refinement
-from tests.strategies import Cast, Script, refine_in_rounds, scripts
+from tests.strategies import Script, ScriptedAgents, refine_in_rounds, scripts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,16 +66,18 @@ limits = st.fixed_dictionaries(
 
 
 def _run(
-    script: Script, limit: Mapping[str, int | None], cast: Cast | None = None
+    script: Script,
+    limit: Mapping[str, int | None],
+    scripted: ScriptedAgents | None = None,
 ) -> tuple[Refinement | NothingDrawnError, list[Event]]:
     """Play a script; a prompt of which nothing was drawn is an outcome too."""
     events: list[Event] = []
-    cast = cast or Cast(script)
+    scripted = scripted or ScriptedAgents(script)
 
     async def play() -> Refinement:
         return await refine_in_rounds(
             "a cat",
-            cast.agents(),
+            scripted.agents(),
             seeds=itertools.count(7),
             on_event=events.append,
             **limit,  # type: ignore[arg-type]
@@ -150,10 +152,10 @@ def test_the_first_round_draws_the_user_prompt(
 @given(scripts, limits)
 def test_limits_are_kept(script: Script, limit: Mapping[str, int | None]) -> None:
     """No image and no round more than was allowed, and none without a candidate."""
-    cast = Cast(script)
-    outcome, _ = _run(script, limit, cast)
+    scripted = ScriptedAgents(script)
+    outcome, _ = _run(script, limit, scripted)
     rounds = _history(outcome).rounds
-    drawn = [asked for asked in cast.asked if asked[0] == "generate"]
+    drawn = [asked for asked in scripted.asked if asked[0] == "generate"]
     assert len(_history(outcome).candidates) == len(drawn)
     assert len(drawn) <= (limit["max_images"] or 10**9)
     assert len(rounds) <= (limit["rounds"] or 0)
@@ -252,10 +254,10 @@ def test_answers_fit_the_checklist(
     script: Script, limit: Mapping[str, int | None]
 ) -> None:
     """It is written once, and each image that can be seen answers all of it or none."""
-    cast = Cast(script)
-    outcome, _ = _run(script, limit, cast)
+    scripted = ScriptedAgents(script)
+    outcome, _ = _run(script, limit, scripted)
     checklist = _history(outcome).checklist
-    inquired = [asked for asked in cast.asked if asked[0] == "inquire"]
+    inquired = [asked for asked in scripted.asked if asked[0] == "inquire"]
     if script.questions is None:
         assert (None, []) == (checklist, inquired)
         count = 0
@@ -277,11 +279,11 @@ def test_answers_fit_the_checklist(
 
 def test_a_satisfied_judge_ends_the_loop() -> None:
     """Nothing is rewritten once the image is what was asked for."""
-    cast = Cast(Script(verdicts=(False, True)))
-    outcome, _ = _run(cast.script, {"rounds": 5}, cast)
+    scripted = ScriptedAgents(Script(verdicts=(False, True)))
+    outcome, _ = _run(scripted.script, {"rounds": 5}, scripted)
     assert isinstance(outcome, Refinement)
     assert (StopReason.SATISFIED, 2) == (outcome.stop, len(outcome.rounds))
-    assert 1 == len([asked for asked in cast.asked if asked[0] == "optimize"])
+    assert 1 == len([asked for asked in scripted.asked if asked[0] == "optimize"])
 
 
 def test_a_spent_budget_is_a_result() -> None:
@@ -299,15 +301,15 @@ def test_what_is_spent_ends_the_loop_before_new_work(
     last: tuple[str, int], written: int, drawn: int
 ) -> None:
     """The optimizer is not asked, and if it was, its prompts are not drawn."""
-    cast = Cast()
+    scripted = ScriptedAgents()
 
     def count(role: str) -> int:
-        return len([call for call in cast.asked if call[0] == role])
+        return len([call for call in scripted.asked if call[0] == role])
 
     outcome = asyncio.run(
         refine_in_rounds(
             "a cat",
-            cast.agents(),
+            scripted.agents(),
             rounds=9,
             seeds=itertools.count(),
             spent=lambda: count(last[0]) >= last[1],
@@ -324,7 +326,7 @@ async def test_an_optimizer_without_a_budget_ends_the_loop() -> None:
     async def optimize(history: History) -> tuple[str, ...]:
         raise BudgetError("no room for another call")
 
-    agents = replace(Cast().agents(), optimize=optimize)
+    agents = replace(ScriptedAgents().agents(), optimize=optimize)
     outcome = await refine_in_rounds("a cat", agents, rounds=3, seeds=itertools.count())
     assert (StopReason.BUDGET_SPENT, 1) == (outcome.stop, len(outcome.rounds))
     assert "a cat" == outcome.best.prompt
@@ -348,7 +350,7 @@ def test_a_rewrite_is_compared_under_the_best_noise_so_far() -> None:
 
 async def test_asking_to_stop_between_rounds_begins_no_other() -> None:
     """The caller can end a refinement and keep what was seen."""
-    cancel, cast = asyncio.Event(), Cast()
+    cancel, scripted = asyncio.Event(), ScriptedAgents()
 
     def watch(event: Event) -> None:
         if len(event.history.rounds) == 2:
@@ -356,14 +358,14 @@ async def test_asking_to_stop_between_rounds_begins_no_other() -> None:
 
     outcome = await refine_in_rounds(
         "a cat",
-        cast.agents(),
+        scripted.agents(),
         rounds=9,
         seeds=itertools.count(),
         cancel=cancel,
         on_event=watch,
     )
     assert (StopReason.CANCELLED, 2) == (outcome.stop, len(outcome.rounds))
-    assert ("select", 2) == cast.asked[-1]
+    assert ("select", 2) == scripted.asked[-1]
 
 
 def test_a_mumbling_optimizer_costs_no_round() -> None:
@@ -475,11 +477,11 @@ def test_a_score_that_is_no_number_never_ranks(score: float) -> None:
 
 def test_a_writer_that_cannot_write_leaves_the_scores() -> None:
     """The checklist says why it is empty; nobody is asked, and scores rank."""
-    cast = Cast(Script(scores=(0.1, 0.7), questions=0))
-    outcome, _ = _run(cast.script, {"rounds": 3}, cast)
+    scripted = ScriptedAgents(Script(scores=(0.1, 0.7), questions=0))
+    outcome, _ = _run(scripted.script, {"rounds": 3}, scripted)
     assert isinstance(outcome, Refinement)
     assert Checklist(error="the writer mumbled") == outcome.history.checklist
-    assert "answer" not in {asked[0] for asked in cast.asked}
+    assert "answer" not in {asked[0] for asked in scripted.asked}
     scores = [candidate.score or 0 for candidate in outcome.history.candidates]
     assert (3, max(scores)) == (len(outcome.rounds), outcome.best.score)
 
@@ -509,7 +511,7 @@ async def test_a_language_model_that_cannot_answer_leaves_the_image() -> None:
     async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
         raise CallError("the line was bad")
 
-    agents = replace(Cast(Script(questions=2)).agents(), answer=answer)
+    agents = replace(ScriptedAgents(Script(questions=2)).agents(), answer=answer)
     outcome = await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert ((), "the line was bad") == (outcome.best.answers, outcome.best.error)
 
@@ -531,10 +533,10 @@ async def test_answers_can_become_scores() -> None:
         assert share is not None
         return {"checklist": share}
 
-    cast = Cast(Script(questions=2, answers=(YesNo.YES, YesNo.NO)))
+    scripted = ScriptedAgents(Script(questions=2, answers=(YesNo.YES, YesNo.NO)))
     outcome = await refine_in_rounds(
         "a cat",
-        replace(cast.agents(), assess=assess),
+        replace(scripted.agents(), assess=assess),
         rounds=1,
         seeds=itertools.count(),
         seeds_per_prompt=2,
@@ -547,11 +549,11 @@ def test_truncated_prompts_are_reported() -> None:
     """The generator's word on what its text encoder cut off is kept."""
 
     async def generate(prompt: str, seed: int) -> Image.Image:
-        image = await Cast().generate(prompt, seed)
+        image = await ScriptedAgents().generate(prompt, seed)
         image.info["truncated_tokens"] = 5
         return image
 
-    agents = replace(Cast().agents(), generate=generate)
+    agents = replace(ScriptedAgents().agents(), generate=generate)
     outcome = asyncio.run(
         refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     )
@@ -565,7 +567,7 @@ async def test_an_unreachable_optimizer_keeps_the_history() -> None:
         message = "expected an answer, got a refused connection; start the server"
         raise CallError(message, attempts=6)
 
-    agents = replace(Cast().agents(), optimize=optimize)
+    agents = replace(ScriptedAgents().agents(), optimize=optimize)
     with pytest.raises(CallError, match="refused connection") as caught:
         await refine_in_rounds("a cat", agents, rounds=3, seeds=itertools.count())
     assert caught.value.history is not None
@@ -579,7 +581,7 @@ async def test_an_unreachable_judge_leaves_the_round_unjudged() -> None:
         message = "the line was bad"
         raise CallError(message)
 
-    agents = replace(Cast().agents(), judge=judge)
+    agents = replace(ScriptedAgents().agents(), judge=judge)
     outcome = await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert Verdict.unjudged("the line was bad") == outcome.rounds[0].verdict
 
@@ -590,9 +592,9 @@ async def test_the_candidates_of_a_round_are_drawn_together() -> None:
 
     async def generate(prompt: str, seed: int) -> Image.Image:
         await together.wait()
-        return await Cast().generate(prompt, seed)
+        return await ScriptedAgents().generate(prompt, seed)
 
-    agents = replace(Cast().agents(), generate=generate)
+    agents = replace(ScriptedAgents().agents(), generate=generate)
     async with asyncio.timeout(20):
         outcome = await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=3
@@ -603,19 +605,19 @@ async def test_the_candidates_of_a_round_are_drawn_together() -> None:
 async def test_the_checklist_is_written_beside_the_first_image() -> None:
     """Each waits until the other has begun, and only the answers wait for both."""
     drawing, inquiring = asyncio.Event(), asyncio.Event()
-    cast = Cast(Script(questions=2))
+    scripted = ScriptedAgents(Script(questions=2))
 
     async def generate(prompt: str, seed: int) -> Image.Image:
         drawing.set()
         await inquiring.wait()
-        return await cast.generate(prompt, seed)
+        return await scripted.generate(prompt, seed)
 
     async def inquire(user_prompt: str) -> Checklist:
         inquiring.set()
         await drawing.wait()
-        return await cast.inquire(user_prompt)
+        return await scripted.inquire(user_prompt)
 
-    agents = replace(cast.agents(), generate=generate, inquire=inquire)
+    agents = replace(scripted.agents(), generate=generate, inquire=inquire)
     async with asyncio.timeout(20):
         outcome = await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count()
@@ -627,26 +629,26 @@ async def test_the_checklist_is_written_beside_the_first_image() -> None:
 async def test_images_and_questions_may_come_in_any_order(first: str) -> None:
     """Whichever is done first waits for the other before an image is asked."""
     done = asyncio.Event()
-    cast = Cast(Script(questions=2))
+    scripted = ScriptedAgents(Script(questions=2))
 
     async def caption(image: Image.Image) -> str:
         if first == "inquire":
             await done.wait()
-        caption = await cast.caption(image)
+        caption = await scripted.caption(image)
         done.set()
         return caption
 
     async def inquire(user_prompt: str) -> Checklist:
         if first == "generate":
             await done.wait()
-        checklist = await cast.inquire(user_prompt)
+        checklist = await scripted.inquire(user_prompt)
         done.set()
         return checklist
 
-    agents = replace(cast.agents(), caption=caption, inquire=inquire)
+    agents = replace(scripted.agents(), caption=caption, inquire=inquire)
     async with asyncio.timeout(20):
         await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
-    asked = [call[0] for call in cast.asked if call[0] != "generate"]
+    asked = [call[0] for call in scripted.asked if call[0] != "generate"]
     before = ["caption", "inquire"] if first == "generate" else ["inquire", "caption"]
     assert [*before, "answer", "judge", "select"] == asked
 
@@ -667,7 +669,9 @@ async def test_the_judge_and_the_optimizer_are_given_the_checklist() -> None:
         seen.append(history.checklist)
         raise CallError("gone")
 
-    agents = replace(Cast().agents(), inquire=inquire, judge=judge, optimize=optimize)
+    agents = replace(
+        ScriptedAgents().agents(), inquire=inquire, judge=judge, optimize=optimize
+    )
     with pytest.raises(CallError, match="gone") as caught:
         await refine_in_rounds("a cat", agents, rounds=2, seeds=itertools.count())
     assert [checklist, checklist] == seen
@@ -691,7 +695,7 @@ async def test_an_error_while_drawing_leaves_no_writer_behind() -> None:
             cancelled.set()
         raise AssertionError
 
-    agents = replace(Cast().agents(), generate=generate, inquire=inquire)
+    agents = replace(ScriptedAgents().agents(), generate=generate, inquire=inquire)
     with pytest.raises(ZeroDivisionError):
         await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
     assert cancelled.is_set()
@@ -704,7 +708,7 @@ async def test_a_bug_of_the_writer_is_raised_bare() -> None:
     async def inquire(user_prompt: str) -> Checklist:
         raise ZeroDivisionError
 
-    agents = replace(Cast().agents(), inquire=inquire)
+    agents = replace(ScriptedAgents().agents(), inquire=inquire)
     with pytest.raises(ZeroDivisionError):
         await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
@@ -727,7 +731,7 @@ async def test_a_bug_is_raised_bare_and_cancels_the_siblings() -> None:
             cancelled.set()
         raise AssertionError
 
-    agents = replace(Cast().agents(), generate=generate)
+    agents = replace(ScriptedAgents().agents(), generate=generate)
     with pytest.raises(ZeroDivisionError):
         await refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
@@ -746,7 +750,7 @@ async def test_cancelling_a_refinement_cancels_its_images() -> None:
         finally:
             cancelled.release()
 
-    agents = replace(Cast().agents(), generate=generate)
+    agents = replace(ScriptedAgents().agents(), generate=generate)
     task = asyncio.create_task(
         refine_in_rounds(
             "a cat", agents, rounds=1, seeds=itertools.count(), seeds_per_prompt=2
@@ -764,12 +768,14 @@ async def test_cancelling_a_refinement_cancels_its_images() -> None:
 @pytest.mark.parametrize("questions", [None, 2])
 async def test_every_stage_waits_for_the_one_before(questions: int | None) -> None:
     """Generate, caption, answer, assess, judge, optimize, once more; then select."""
-    cast = Cast(Script(scores=(0.5,), questions=questions))
-    await refine_in_rounds("a cat", cast.agents(), rounds=2, seeds=itertools.count())
+    scripted = ScriptedAgents(Script(scores=(0.5,), questions=questions))
+    await refine_in_rounds(
+        "a cat", scripted.agents(), rounds=2, seeds=itertools.count()
+    )
     answer = [] if questions is None else ["answer"]
     round_ = ["generate", "caption", *answer, "assess", "judge"]
     assert [*round_, "optimize", *round_, "select"] == [
-        asked[0] for asked in cast.asked if asked[0] != "inquire"
+        asked[0] for asked in scripted.asked if asked[0] != "inquire"
     ]
 
 
@@ -781,7 +787,7 @@ async def test_the_optimizer_sees_the_verdict() -> None:
         seen.append(history)
         return ("a cat in a hat",)
 
-    agents = replace(Cast().agents(), optimize=optimize)
+    agents = replace(ScriptedAgents().agents(), optimize=optimize)
     await refine_in_rounds("a cat", agents, rounds=2, seeds=itertools.count())
     (history,) = seen
     assert Verdict(satisfied=False, missing=("a hat",)) == history.verdict
@@ -793,7 +799,7 @@ async def test_an_error_of_the_selector_that_is_no_answer_is_a_bug() -> None:
     async def select(history: History) -> int:
         raise ZeroDivisionError
 
-    agents = replace(Cast().agents(), select=select)
+    agents = replace(ScriptedAgents().agents(), select=select)
     with pytest.raises(ZeroDivisionError):
         await refine_in_rounds("a cat", agents, rounds=1, seeds=itertools.count())
 

@@ -53,7 +53,7 @@ def _questions(prompt: str) -> list[str]:
 
 
 def _scene(spec: SceneSpec) -> Scene:
-    """Return a scene that shows what is wished for; what is open is the first word."""
+    """Return a scene that shows what is asked for; what is open is the first word."""
     across, down = STEPS[spec.relation or "left"]
     places = [(32 + 16 * across * side, 32 + 16 * down * side) for side in (1, -1)]
     if len(spec.objects) == 1:
@@ -270,7 +270,7 @@ def test_a_quotation_keeps_the_words(prompt: str, words: dict[str, str]) -> None
     assert words.items() <= slots(spec).items()
 
 
-def test_turning_a_wish_keeps_its_meaning() -> None:
+def test_negating_a_question_keeps_its_meaning() -> None:
     """The other object comes first, and the relation is the inverse one."""
     ball, box = ObjectSpec(shape="circle"), ObjectSpec(shape="square")
     for relation, inverse in INVERSE.items():

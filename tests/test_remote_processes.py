@@ -47,7 +47,7 @@ from socratic_agents.scheduler.remote.processes import (
     _devices,
 )
 from socratic_agents.scheduler.worker import Worker
-from tests.apart import HELD, Stubborn, open_apart
+from tests.child_models import HELD_BACK, UnpicklableError, open_child_models
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -78,7 +78,9 @@ def folder(tmp_path: Path) -> Path:
 async def replicas(folder: Path) -> AsyncIterator[ReplicaPool]:
     """Return two open processes, on two devices."""
     cluster = ProcessCluster(ProcessWorkers(2), device="a, b")
-    start = partial(cluster.start, Settings(), open_with=partial(open_apart, folder))
+    start = partial(
+        cluster.start, Settings(), open_with=partial(open_child_models, folder)
+    )
     replicas = ReplicaPool(cluster, start=start)
     await _all_opened(replicas)
     yield replicas
@@ -92,7 +94,7 @@ async def _all_opened(replicas: ReplicaPool) -> None:
 
 async def _opened(folder: Path, **named: Any) -> ImageModels:
     settings = Settings(workers=ProcessWorkers(1), generator="fake").but(**named)
-    open_with = partial(open_apart, folder)
+    open_with = partial(open_child_models, folder)
     return await asyncio.to_thread(open_replicas, settings, open_with=open_with)
 
 
@@ -126,7 +128,7 @@ class TestChildren:
         with pytest.raises(CandidateError, match=r"^ZeroDivisionError: a bug$") as bug:
             await image_models.generate("a bug", 1)
         assert Status.GENERATION_FAILED is bug.value.status
-        with pytest.raises(BatchError, match=r"^Stubborn: a mule, no reason$"):
+        with pytest.raises(BatchError, match=r"^UnpicklableError: a mule, no reason$"):
             await image_models.generate("a mule", 1)
         with pytest.raises(BatchError, match=r"^ValueError: .*a bolt"):
             await image_models.generate("a bolt", 1)
@@ -141,7 +143,7 @@ class TestChildren:
         (folder / "hold").touch()
         items = [
             asyncio.create_task(replicas.generate(f"thing {seed}", seed))
-            for seed in range(2 * HELD)
+            for seed in range(2 * HELD_BACK)
         ]
         for name in ("begun a", "begun b"):
             await asyncio.to_thread((folder / name).read_text)
@@ -151,7 +153,7 @@ class TestChildren:
             assert child.pid
             os.kill(child.pid, signal.SIGKILL)
         images = await asyncio.gather(*items)
-        shades = [(seed, 7, 0) for seed in range(2 * HELD)]
+        shades = [(seed, 7, 0) for seed in range(2 * HELD_BACK)]
         assert shades == [image.getpixel((0, 0)) for image in images]
         await _all_opened(replicas)
         both = await asyncio.gather(*(replicas.generate("x", seed) for seed in (1, 2)))
@@ -178,7 +180,7 @@ class TestChildren:
         (folder / "hold").touch()
         item, *others = (
             asyncio.ensure_future(image_models.generate("a thing", seed))
-            for seed in range(HELD)
+            for seed in range(HELD_BACK)
         )
         await asyncio.to_thread((folder / "begun a").read_text)
         item.cancel()
@@ -226,7 +228,7 @@ class TestChildren:
     def test_a_dead_one_says_so(self, folder: Path) -> None:
         """Whoever asks later does not wait, and cancelling does no harm."""
         cluster = ProcessCluster(ProcessWorkers(1))
-        actor = cluster.start(Settings(), open_with=partial(open_apart, folder))
+        actor = cluster.start(Settings(), open_with=partial(open_child_models, folder))
         opened = actor.open.remote()
         assert opened.future().result(60).operations == {"generate", "caption"}
         cluster.kill(actor)
@@ -262,10 +264,10 @@ class TestChildren:
             "from socratic_agents.runtime.remote_models import open_replicas\n"
             "from socratic_agents.config.settings import Settings\n"
             "from socratic_agents.config.workers import ProcessWorkers\n"
-            "from tests.apart import open_apart\n"
+            "from tests.child_models import open_child_models\n"
             "if __name__ == '__main__':\n"
             "    settings = Settings(workers=ProcessWorkers(1))\n"
-            "    open_replicas(settings, open_with=partial(open_apart, Path()))\n"
+            "    open_replicas(settings, open_with=partial(open_child_models, Path()))\n"
             "    print('open', flush=True)\n"
             "    input()\n"
         )
@@ -333,7 +335,7 @@ class Echo:
         raise ValueError(threading.Lock())
 
     async def resist(self) -> None:
-        raise Stubborn("a mule", "no reason")
+        raise UnpicklableError("a mule", "no reason")
 
     async def wait(self) -> None:
         self.waiting.set()
@@ -421,7 +423,7 @@ class TestRpcServer:
         client.ask(1, "resist")
         problem = client.answer(1)
         assert BatchError is type(problem)
-        assert "Stubborn: a mule, no reason" == str(problem)
+        assert "UnpicklableError: a mule, no reason" == str(problem)
 
     def test_a_request_that_cannot_be_read_ends_it(
         self, client: Client, monkeypatch: pytest.MonkeyPatch

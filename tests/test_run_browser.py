@@ -382,13 +382,13 @@ class Reader:
     Args:
         chromium: A browser that is open.
         page: The file to open.
-        wishes: For the browser's window.
+        options: For the browser's window.
     """
 
-    def __init__(self, chromium: Any, page: Path, **wishes: Any) -> None:
+    def __init__(self, chromium: Any, page: Path, **options: Any) -> None:
         self.faults: list[str] = []
         self.asked: set[str] = set()
-        self._context = chromium.new_context(**wishes)
+        self._context = chromium.new_context(**options)
         self.page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda line: self.faults.append(line.text))

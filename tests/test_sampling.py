@@ -202,7 +202,7 @@ def test_impossible_numbers_are_refused(n: int) -> None:
 
 
 def test_nothing_left_is_refused() -> None:
-    """A sieve that nothing passes is an error, whatever n."""
+    """A filter that nothing passes is an error, whatever n."""
     with pytest.raises(ConfigurationError, match="left out: 1 too_short"):
         draw_sample(rows_of("a cup"), filters=Filters(min_words=3))
     with pytest.raises(ConfigurationError, match="left out: none"):

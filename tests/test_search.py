@@ -32,7 +32,7 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.loop import Agents, Event, EventKind, Limits, refine_prompt
 from socratic_agents.core.search import Draw, Plan, Session, seed_bank
-from tests.strategies import Cast, Script
+from tests.strategies import Script, ScriptedAgents
 from tests.test_refiner import FAKES
 
 if TYPE_CHECKING:
@@ -117,17 +117,17 @@ class Editing(Session):
 @given(st.integers(1, 9), st.none() | st.integers(1, 9))
 def test_best_of_n_is_a_search(images: int, most: int | None) -> None:
     """It draws the user prompt from the bank's seeds, and the best is returned."""
-    cast = Cast(Script(scores=(0.1, 0.9, 0.5)))
+    scripted = ScriptedAgents(Script(scores=(0.1, 0.9, 0.5)))
     limits = Limits(max_images=most)
     outcome = asyncio.run(
-        refine_prompt("a cat", cast.agents(), BestOfN(images), limits=limits)
+        refine_prompt("a cat", scripted.agents(), BestOfN(images), limits=limits)
     )
-    drawn = [call[1:] for call in cast.asked if call[0] == "generate"]
+    drawn = [call[1:] for call in scripted.asked if call[0] == "generate"]
     count = min(images, most or images)
     assert [("a cat", seed) for seed in itertools.islice(seed_bank(7), count)] == drawn
     assert (1, StopReason.ROUNDS_SPENT) == (len(outcome.rounds), outcome.stop)
     assert outcome.best.score == max(c.score or 0 for c in outcome.history.candidates)
-    assert "optimize" not in {call[0] for call in cast.asked}
+    assert "optimize" not in {call[0] for call in scripted.asked}
 
 
 @given(st.integers(1, 4), st.integers(1, 20))
@@ -137,7 +137,7 @@ def test_a_population_evolves_until_the_images_are_spent(size: int, most: int) -
     outcome = asyncio.run(
         refine_prompt(
             "a cat",
-            Cast(Script(scores=(0.1, 0.9, 0.5))).agents(),
+            ScriptedAgents(Script(scores=(0.1, 0.9, 0.5))).agents(),
             search,
             limits=Limits(max_images=most),
         )
@@ -151,8 +151,8 @@ def test_a_population_evolves_until_the_images_are_spent(size: int, most: int) -
 
 def test_a_satisfied_judge_ends_any_search() -> None:
     """Nobody is asked what comes next once the image is what was asked for."""
-    search, cast = Evolution(2), Cast(Script(verdicts=(False, True)))
-    outcome = asyncio.run(refine_prompt("a cat", cast.agents(), search))
+    search, scripted = Evolution(2), ScriptedAgents(Script(verdicts=(False, True)))
+    outcome = asyncio.run(refine_prompt("a cat", scripted.agents(), search))
     assert (StopReason.SATISFIED, 2) == (outcome.stop, len(search.left))
 
 
@@ -163,7 +163,7 @@ def test_a_search_may_change_images_in_place_of_drawing_them() -> None:
     async def caption(image: Image.Image) -> str:
         return str(image.getpixel((0, 0)))
 
-    agents = replace(Cast().agents(), caption=caption)
+    agents = replace(ScriptedAgents().agents(), caption=caption)
     outcome = asyncio.run(
         refine_prompt("a cat", agents, Editing(), limits=limits, on_event=events.append)
     )
@@ -187,11 +187,13 @@ async def test_a_search_may_add_to_a_round_until_it_has_enough() -> None:
             return (Draw("more", 1), Draw("more", 2))
 
     for most, count in ((None, 7), (4, 4), (1, 1)):
-        cast = Cast()
+        scripted = ScriptedAgents()
         limits = Limits(max_images=most)
-        outcome = await refine_prompt("a cat", cast.agents(), Greedy(1), limits=limits)
+        outcome = await refine_prompt(
+            "a cat", scripted.agents(), Greedy(1), limits=limits
+        )
         assert [count] == [len(round_.candidates) for round_ in outcome.rounds]
-        assert 1 == [call[0] for call in cast.asked].count("judge")
+        assert 1 == [call[0] for call in scripted.asked].count("judge")
 
 
 async def test_an_error_of_the_search_keeps_the_history() -> None:
@@ -204,7 +206,7 @@ async def test_an_error_of_the_search_keeps_the_history() -> None:
             return await super().next(history, left)
 
     with pytest.raises(CallError, match="gone") as caught:
-        await refine_prompt("a cat", Cast().agents(), Failing(2))
+        await refine_prompt("a cat", ScriptedAgents().agents(), Failing(2))
     assert caught.value.history is not None
     assert 2 == len(caught.value.history.candidates)
 
@@ -249,7 +251,9 @@ class TestNames:
 def test_the_bank_serves_every_refinement_from_its_beginning() -> None:
     """One search plays many sessions, which share nothing."""
     search = DefaultSearch(rounds=2, seeds=lambda: seed_bank(3))
-    agents = Cast(Script(statuses=(Status.SAFETY_FILTERED, Status.OK))).agents()
+    agents = ScriptedAgents(
+        Script(statuses=(Status.SAFETY_FILTERED, Status.OK))
+    ).agents()
 
     async def play() -> list[Any]:
         together = [refine_prompt("a cat", agents, search) for _ in range(3)]

@@ -32,7 +32,7 @@ from socratic_agents.core.loop import Agents
 from socratic_agents.core.outcome import Refinement
 from socratic_agents.llm.usage import UsageMeter, current_meter, using_meter
 from tests.fakes import ScriptedChatModel
-from tests.strategies import Cast, Script, refine_in_rounds, scripts
+from tests.strategies import Script, ScriptedAgents, refine_in_rounds, scripts
 from tests.test_loop import limits
 from tests.test_refiner import FAKES
 
@@ -43,7 +43,7 @@ KNOWN = Question(text="Is there a hat?", requirement="a hat")
 
 
 @dataclass
-class Slow(Cast):
+class Slow(ScriptedAgents):
     """Agents whose judge and optimizer take some steps of the event loop."""
 
     judging: int = 0
@@ -68,13 +68,13 @@ class Slow(Cast):
 
 
 def _run(
-    cast: Cast, limit: Mapping[str, Any], *, speculate: bool
+    scripted: ScriptedAgents, limit: Mapping[str, Any], *, speculate: bool
 ) -> Refinement | NothingDrawnError:
     async def play() -> Refinement | NothingDrawnError:
         try:
             return await refine_in_rounds(
                 "a cat",
-                cast.agents(),
+                scripted.agents(),
                 seeds=itertools.count(7),
                 speculate=speculate,
                 **limit,
@@ -92,7 +92,7 @@ def test_the_same_images_are_bought(
     script: Script, limit: Mapping[str, Any], judging: int, writing: int
 ) -> None:
     """Whoever is quicker, it is the same refinement, but for one optimizer's work."""
-    plain = Cast(script)
+    plain = ScriptedAgents(script)
     expected = _run(plain, limit, speculate=False)
     ahead = Slow(script, judging=judging, writing=writing)
     with using_meter() as meter:

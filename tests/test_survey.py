@@ -291,7 +291,7 @@ def test_trials_without_an_image_are_left_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("option", "message"),
     [
         (("--arms", "ours"), "expected two or more arms"),
         (("--arms", "ours,ours"), "each once"),
@@ -305,15 +305,15 @@ def test_trials_without_an_image_are_left_out(folder: Path) -> None:
         (("--out", "page.txt"), "expected --out to end in .html"),
     ],
 )
-def test_bad_wishes_are_one_line(
-    wish: tuple[str, ...],
+def test_bad_options_are_one_line(
+    option: tuple[str, ...],
     message: str,
     folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 2, one line, and no page."""
-    arms = () if "--arms" in wish else ("--arms", "ours,theirs")
-    assert 2 == main(["lab", "survey", str(folder), *arms, *wish])
+    arms = () if "--arms" in option else ("--arms", "ours,theirs")
+    assert 2 == main(["lab", "survey", str(folder), *arms, *option])
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
     assert not list(folder.glob("*.html"))

@@ -67,13 +67,13 @@ class Person:
     Args:
         browser: A browser that is open.
         address: Of the page.
-        wishes: For the browser's window.
+        options: For the browser's window.
     """
 
-    def __init__(self, browser: Any, address: str, **wishes: Any) -> None:
+    def __init__(self, browser: Any, address: str, **options: Any) -> None:
         self.faults: list[str] = []
         self.requests: list[str] = []
-        self._context = browser.new_context(**wishes)
+        self._context = browser.new_context(**options)
         self.page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", lambda line: self.faults.append(line.text))

@@ -293,8 +293,8 @@ def study(tmp_path: Path) -> Path:
     folder = compared(tmp_path / "study")
     command = ["lab", "survey", str(folder), "--arms", "ours,theirs,third"]
     assert 0 == main([*command, "--pairs", "24", "--catch", "0.2"])
-    wishes = {"pairs": 24, "repeats": 0.1, "catch": 0.2, "seed": 0}
-    key = planned(folder, arms="ours,theirs,third", **wishes).key
+    options = {"pairs": 24, "repeats": 0.1, "catch": 0.2, "seed": 0}
+    key = planned(folder, arms="ours,theirs,third", **options).key
     (folder / "answers").mkdir()
     for rater in (1, 2):
         data = answered(key, prefer("ours"), rater=rater)

@@ -227,7 +227,7 @@ async def test_a_failure_is_not_a_verdict() -> None:
         await judge(past)
 
 
-def gallery(*levels: int) -> History:
+def history_of_shades(*levels: int) -> History:
     """Return a history of images, the best score first."""
     candidates = [
         seen(f"prompt {n}", brightness, 1.0 - n / 10)
@@ -239,7 +239,7 @@ def gallery(*levels: int) -> History:
 async def test_a_challenger_that_wins_in_both_orders_replaces() -> None:
     """The incumbent meets the second best, and the winner the third."""
     llm = ViewerModel()
-    assert 1 == await vision_selector(llm, SELECTOR)(gallery(10, 30, 20, 99))
+    assert 1 == await vision_selector(llm, SELECTOR)(history_of_shades(10, 30, 20, 99))
     assert {(10, 30), (30, 10)} == set(llm.pairs[:2])
     assert {(30, 20), (20, 30)} == set(llm.pairs[2:])
 
@@ -248,7 +248,7 @@ async def test_a_challenger_that_wins_in_both_orders_replaces() -> None:
 async def test_a_love_of_one_place_changes_nothing(letter: str) -> None:
     """A model that names the same letter in both orders disagrees with itself."""
     llm = ViewerModel(prefers=letter)
-    assert 0 == await vision_selector(llm, SELECTOR)(gallery(10, 30, 20))
+    assert 0 == await vision_selector(llm, SELECTOR)(history_of_shades(10, 30, 20))
     assert 4 == len(llm.pairs)
 
 
@@ -320,7 +320,7 @@ async def test_an_error_in_one_order_ends_the_other() -> None:
     """It is raised bare, for the loop to return the incumbent and say why."""
     llm = HalfModel()
     with pytest.raises(CallError, match="gone"):
-        await vision_selector(llm, SELECTOR)(gallery(10, 30))
+        await vision_selector(llm, SELECTOR)(history_of_shades(10, 30))
     assert llm._cancelled.is_set()
 
 
@@ -467,7 +467,7 @@ async def test_a_pair_is_sent_in_both_orders_at_once(
     """An agreement replaces the incumbent, and a disagreement keeps it."""
     with Loopback(viewer(better)) as server, using_meter() as meter:
         select = vision_selector(openai_model(server), SELECTOR, retries=RETRIES)
-        assert expected == await select(gallery(10, 20))
+        assert expected == await select(history_of_shades(10, 20))
     shown = [[level(picture) for _, picture in sent(r)] for r in server.requests]
     assert [[10, 20], [20, 10]] == sorted(shown)
     assert (2, 22) == (meter.llm_calls, meter.input_tokens)

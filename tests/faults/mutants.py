@@ -50,7 +50,7 @@ TESTS = {
     "socratic_agents.core.outcome": ["tests/test_history.py"],
 }
 UNREWRITTEN = "ignore::pytest.PytestAssertRewriteWarning"
-PATIENCE = 60.0
+TIME_LIMIT = 60.0
 """Seconds after which a change has made the tests hang, and is noticed."""
 FLIPS: dict[type[Any], type[Any]] = {
     ast.Eq: ast.NotEq,
@@ -163,7 +163,7 @@ def notices(name: str, path: Path, mutant: Mutant) -> bool:
         options = ["-x", "-q", "-p", "no:cacheprovider", "--no-cov"]
         marks = ["-m", "not slow and not nightly", "-W", UNREWRITTEN]
         os._exit(int(pytest.main([*options, *marks, *TESTS[name]])) != 0)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIME_LIMIT
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:

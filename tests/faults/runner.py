@@ -71,7 +71,7 @@ def small(settings: Settings) -> Refiner:
 
 
 def _child(trial: dict[str, Any], hits: Counter[str]) -> int:
-    """Run the command line; at the wished-for point, end without a word."""
+    """Run the command line; at the point that is asked for, end without a word."""
     lock = threading.Lock()
 
     def hook(point: str) -> None:

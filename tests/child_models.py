@@ -1,4 +1,4 @@
-"""Small image_models for processes of their own, which import them from here by name.
+"""Small image models for processes of their own, which import them from here by name.
 
 Light, because every child pays for what this module imports.
 """
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("HELD", "Stubborn", "open_apart")
+__all__ = ("HELD_BACK", "UnpicklableError", "open_child_models")
 
-HELD = 3
+HELD_BACK = 3
 """So many drawings are held back before somebody hears of it."""
 
 
-class Stubborn(Exception):  # noqa: N818 - it stands for other people's errors
+class UnpicklableError(Exception):
     """It cannot be made anew of its message alone."""
 
     def __init__(self, what: str, why: str) -> None:
@@ -40,12 +40,12 @@ PROBLEMS = {
     "a secret": CandidateError(Status.SAFETY_FILTERED, "expected less"),
     "a lie": AnswerError("expected truth", raw="a lie"),
     "a bug": ZeroDivisionError("a\nbug"),
-    "a mule": Stubborn("a mule", "no reason"),
+    "a mule": UnpicklableError("a mule", "no reason"),
     "a bolt": ValueError("a bolt", threading.Lock()),
 }
 
 
-def open_apart(folder: Path, settings: Settings, worker: Worker) -> ImageModels:
+def open_child_models(folder: Path, settings: Settings, worker: Worker) -> ImageModels:
     """Open models that do what the prompt says.
 
     As long as there is a file ``hold`` in the folder, nothing is drawn; its pipes
@@ -53,11 +53,11 @@ def open_apart(folder: Path, settings: Settings, worker: Worker) -> ImageModels:
     """
     if settings.generator == "broken":
         raise LoadError("expected weights, got none")
-    apart = _Apart(folder, str(settings.device), worker)
+    apart = _ChildModels(folder, str(settings.device), worker)
     return ImageModels(generate=apart.generate, caption=apart.caption)
 
 
-class _Apart:
+class _ChildModels:
     def __init__(self, folder: Path, device: str, worker: Worker) -> None:
         self.folder, self.device, self.worker = folder, device, worker
         self.held = 0
@@ -85,7 +85,7 @@ class _Apart:
 
     async def hold(self) -> None:
         self.held += 1
-        if self.held == HELD:
+        if self.held == HELD_BACK:
             (self.folder / f"begun {self.device}").write_text("begun")
         try:
             await asyncio.Event().wait()
