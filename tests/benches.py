@@ -1,4 +1,4 @@
-"""Small beds for benches: models that count, and draw an image in no time."""
+"""Small testbeds for benches: models that count, and draw an image in no time."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Models:
         self.sizes.setdefault(stage, []).append(len(items))
 
     def image_models(self, recorder: RecordingWorker, **forming: Any) -> ImageModels:
-        """Return what they do, each call through the port."""
+        """Return what they do, each call through the recording worker."""
         stages: dict[str, Stage[Any, Any]] = {
             "generator": Stage(name="generator", run=self.generate, **forming),
             "captioner": Stage(
@@ -101,7 +101,7 @@ class Models:
 def small_testbed(
     models: Models | None = None, *, users: Sequence[str] = ("",), **changes: Any
 ) -> Testbed:
-    """Return a bed of small models, with a strict way and none step by step."""
+    """Return a testbed of small models, with a strict variant and none by step."""
     models, recorder = models or Models(), RecordingWorker()
 
     def loops(**forming: Any) -> LoopSetup:

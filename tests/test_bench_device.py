@@ -1,8 +1,8 @@
-"""Contests over small models: every contender serves loops, and is held to account.
+"""Benchmark runs over small models: every scheduler serves loops, and is checked.
 
-* Whoever loses, doubles or mixes up items, or draws other images, ends the bench.
-* The device belongs to one contender at a time, and one call at a time.
-* Nobody waits for ever, and what is under way when a turn ends is let go.
+* A scheduler that loses, doubles or mixes up items, or draws other images, ends the bench.
+* The device belongs to one scheduler at a time, and one call at a time.
+* Nobody waits for ever, and what is under way when a trial ends is let go.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 from socratic_agents.core.errors import BatchError
 from socratic_agents.lab.bench.baselines import LockStep, Serial, TimedBatcher
 from socratic_agents.lab.bench.device import costs as prices
-from socratic_agents.lab.bench.device import run as contests
-from socratic_agents.lab.bench.device import trial as turns
+from socratic_agents.lab.bench.device import run as device_run
+from socratic_agents.lab.bench.device import trial as trial_module
 from socratic_agents.lab.bench.device.costs import CostMeter
 from socratic_agents.lab.bench.device.policy_scheduler import PolicyScheduler
 from socratic_agents.lab.bench.device.recording_worker import RecordingWorker
@@ -56,8 +56,8 @@ def serial() -> PolicyScheduler:
     return PolicyScheduler(Serial(loops=1))
 
 
-async def turn_of(scheduler: Any, testbed: Testbed, *, loops: int = 3) -> Any:
-    """Let a contender have a turn."""
+async def trial_of(scheduler: Any, testbed: Testbed, *, loops: int = 3) -> Any:
+    """Run a trial of a scheduler."""
     case = TrialSpec(llm_seconds=0.002, seed=3, seconds=0.02)
     return await run_trial(
         scheduler,
@@ -71,7 +71,7 @@ async def turn_of(scheduler: Any, testbed: Testbed, *, loops: int = 3) -> Any:
 
 def test_everyone_serves_the_same_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     """A result for each contender that is possible, and why another one is not."""
-    monkeypatch.setattr(contests, "WAITS", (0.001, 0.01))
+    monkeypatch.setattr(device_run, "WAITS", (0.001, 0.01))
     models, said = Models(), list[str]()
     results, facts = run_benchmark(small_testbed(models), plan(), report=said.append)
     names = [name for name in DEVICE_SCHEDULERS if name != "ours_step"]
@@ -131,7 +131,7 @@ def test_a_graph_is_left_out_where_a_round_is_more_than_an_image() -> None:
     assert any(line.startswith("left out: langgraph") for line in said)
 
 
-def test_a_bed_is_closed_whatever_happens() -> None:
+def test_a_testbed_is_closed_whatever_happens() -> None:
     """Those who opened something are told that it is over."""
     closed = list[str]()
 
@@ -176,13 +176,13 @@ class Wrong(PolicyScheduler):
 async def test_a_wrong_contender_ends_the_bench(wrong: str, message: str) -> None:
     """Whoever it is that gets a wrong answer."""
     with pytest.raises(BatchError, match=message):
-        await turn_of(Wrong(wrong), small_testbed())
+        await trial_of(Wrong(wrong), small_testbed())
 
 
 async def test_a_lost_item_is_found() -> None:
     """One that is neither answered nor let go is no longer waited for, but counted."""
     testbed = small_testbed()
-    log = (await turn_of(serial(), testbed)).log
+    log = (await trial_of(serial(), testbed)).log
     log.check()
     log.waiting["scorer"] += 1
     with pytest.raises(BatchError, match="got 1 lost and 0 doubled"):
@@ -193,9 +193,9 @@ async def test_who_never_serves_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A contender that is stuck ends the bench, too."""
-    monkeypatch.setattr(turns, "STUCK", 0.05)
+    monkeypatch.setattr(trial_module, "STUCK", 0.05)
     with pytest.raises(BatchError, match="did not get through in"):
-        await turn_of(PolicyScheduler(TimedBatcher(loops=3, wait=60)), small_testbed())
+        await trial_of(PolicyScheduler(TimedBatcher(loops=3, wait=60)), small_testbed())
 
 
 async def test_a_failed_candidate_ends_the_bench() -> None:
@@ -212,7 +212,7 @@ async def test_a_failed_candidate_ends_the_bench() -> None:
 
     testbed = replace(good, loops=replace(good.loops, agents=broken))
     with pytest.raises(BatchError, match="expected every candidate of a bench"):
-        await turn_of(serial(), testbed)
+        await trial_of(serial(), testbed)
 
 
 @pytest.mark.parametrize(
@@ -224,21 +224,21 @@ async def test_a_failed_candidate_ends_the_bench() -> None:
     ],
     ids=["serial", "lock step", "timed"],
 )
-async def test_each_rival_forms_its_batches(
+async def test_each_baseline_forms_its_batches(
     open_policy: Callable[[], Any], largest: int
 ) -> None:
     """One item, all that are in flight up to the largest call, or what came in time."""
     models = Models()
     testbed = small_testbed(models)
-    turn = await turn_of(PolicyScheduler(open_policy()), testbed, loops=5)
+    trial = await trial_of(PolicyScheduler(open_policy()), testbed, loops=5)
     assert largest == max(models.sizes["generator"])
-    assert largest == max(len(call.users) for call in turn.log.calls)
+    assert largest == max(len(call.users) for call in trial.log.calls)
     assert 1 == models.together
-    assert turn.window.images % turn.window.step == 0
+    assert trial.window.images % trial.window.step == 0
 
 
 async def test_a_failing_batch_fails_for_all_of_it() -> None:
-    """A scheduler under test hands on what a stage raises, and what it returns too little."""
+    """A baseline hands on what a stage raises, and what it returns too little."""
 
     def fail(_: list[int]) -> list[int]:
         raise ValueError("no")
@@ -254,7 +254,7 @@ async def test_a_failing_batch_fails_for_all_of_it() -> None:
         assert [expected, expected] == [type(one) for one in got]
 
 
-async def test_a_port_leads_nowhere_between_turns() -> None:
+async def test_a_recording_worker_leads_nowhere_between_trials() -> None:
     """And hands on an output that is an error, and a list that is too short."""
     recorder = RecordingWorker()
     bad: Stage[int, Any] = Stage(
@@ -281,27 +281,27 @@ async def test_a_port_leads_nowhere_between_turns() -> None:
 async def test_drawings_step_by_step_count_when_they_are_done() -> None:
     """The device's calls do not tell whose drawings they were."""
     testbed = small_testbed()
-    meter = CostMeter(await contests._lone(testbed, plan()), loops=1)
+    meter = CostMeter(await device_run._lone(testbed, plan()), loops=1)
     meter.measure()
-    turn = await turn_of(serial(), testbed)
-    whole = trial_metrics(turn, meter.costs(), rounds=4)
-    turn.log.calls[:] = [
+    trial = await trial_of(serial(), testbed)
+    whole = trial_metrics(trial, meter.costs(), rounds=4)
+    trial.log.calls[:] = [
         replace(call, stage="denoiser") if call.stage == "generator" else call
-        for call in turn.log.calls
+        for call in trial.log.calls
     ]
-    stepwise = trial_metrics(turn, meter.costs(), rounds=4)
+    stepwise = trial_metrics(trial, meter.costs(), rounds=4)
     assert {"captioner", "scorer"} == stepwise.fill.keys()
     assert whole.images_per_second == pytest.approx(stepwise.images_per_second, rel=0.2)
 
 
 async def test_a_turn_is_held_against_the_pace_of_its_time() -> None:
-    """Who had his turn while the machine was slow has done as well as the others."""
+    """A scheduler whose trial came while the machine was slow has done as well as the others."""
     testbed = small_testbed()
-    meter = CostMeter(await contests._lone(testbed, plan()), loops=1)
+    meter = CostMeter(await device_run._lone(testbed, plan()), loops=1)
     meter.measure()
-    turn, costs = await turn_of(serial(), testbed), meter.costs()
-    usual = trial_metrics(turn, costs, rounds=4)
-    slow = trial_metrics(replace(turn, pace=2.0), costs, rounds=4, usual=1.0)
+    trial, costs = await trial_of(serial(), testbed), meter.costs()
+    usual = trial_metrics(trial, costs, rounds=4)
+    slow = trial_metrics(replace(trial, pace=2.0), costs, rounds=4, usual=1.0)
     assert (1.0, 2.0) == (usual.slow, slow.slow)
     assert usual.loops_per_second == slow.loops_per_second
     assert usual.rate(costs, loops=1) == pytest.approx(usual.loops_per_second)
@@ -322,7 +322,7 @@ async def test_calls_that_last_too_long_are_not_doubled(
 ) -> None:
     """Larger ones would cost minutes, and tell nothing new."""
     monkeypatch.setattr(prices, "LONGEST", 0.0)
-    meter = CostMeter(await contests._lone(small_testbed(), plan()), loops=1)
+    meter = CostMeter(await device_run._lone(small_testbed(), plan()), loops=1)
     meter.measure(2, warm=True)
     measured = meter.costs().stages.values()
     assert measured
@@ -332,7 +332,7 @@ async def test_calls_that_last_too_long_are_not_doubled(
 def test_entries_know_what_they_are() -> None:
     """Every contender can be opened, whatever calls cost."""
     testbed = small_testbed()
-    costs = CostMeter(asyncio.run(contests._lone(testbed, plan())), loops=1)
+    costs = CostMeter(asyncio.run(device_run._lone(testbed, plan())), loops=1)
     costs.measure()
     for name, spec in DEVICE_SCHEDULERS.items():
         assert isinstance(spec, SchedulerSpec), name

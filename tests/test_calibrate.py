@@ -14,7 +14,7 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.bench.calibrate import (
     LONGEST,
-    Cost,
+    MeasuredCall,
     _fits,
     _measured,
     calibrate,
@@ -50,7 +50,7 @@ class Device:
     def free(self) -> None:
         self.freed += 1
 
-    def measured(self, most: int = 64) -> list[Cost]:
+    def measured(self, most: int = 64) -> list[MeasuredCall]:
         stage: Stage[Any, Any] = Stage(
             name="generator", run=self.run, model="m", free_memory=self.free
         )
@@ -109,7 +109,7 @@ def test_memory_is_short_without_anything_to_free() -> None:
 
 async def test_the_pocket_models_are_measured_and_remembered(tmp_path: Path) -> None:
     """Every stage that a refinement has, under the names that the worker looks up."""
-    path, seen = tmp_path / "calibration.json", list[Cost]()
+    path, seen = tmp_path / "calibration.json", list[MeasuredCall]()
     ticks = itertools.count()
     settings = Settings(steps=1)
     costs = await calibrate(

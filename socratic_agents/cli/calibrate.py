@@ -15,7 +15,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
-    from socratic_agents.lab.bench.calibrate import Cost
+    from socratic_agents.lab.bench.calibrate import MeasuredCall
 
 __all__ = ("register",)
 
@@ -64,7 +64,7 @@ def _calibrate(
     return 0
 
 
-def _print_cost(cost: Cost) -> None:
+def _print_cost(cost: MeasuredCall) -> None:
     _say(
         f"{cost.stage}, {cost.items} items: {cost.seconds:.4f} s, "
         f"{cost.each:.4f} s each"

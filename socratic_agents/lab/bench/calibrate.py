@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.scheduler.stage import Stage
 
-__all__ = ("Cost", "calibrate", "sizes_worth_forming")
+__all__ = ("MeasuredCall", "calibrate", "sizes_worth_forming")
 
 LARGEST = 64
 """Items of the largest call that is tried."""
@@ -36,7 +36,7 @@ QUESTION = "Is there a red circle?"
 
 
 @dataclass(frozen=True)
-class Cost:
+class MeasuredCall:
     """What a call of some size costs."""
 
     stage: str
@@ -70,9 +70,9 @@ async def calibrate(
     *,
     path: Path | None = None,
     most: int = LARGEST,
-    on_cost: Callable[[Cost], None] | None = None,
+    on_cost: Callable[[MeasuredCall], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[Cost]:
+) -> list[MeasuredCall]:
     """Measure calls of 1, 2, 4 … items of every model, and keep what they cost.
 
     Args:
@@ -86,7 +86,7 @@ async def calibrate(
         ConfigurationError: If no model runs here, or one cannot be opened.
     """
     cost_model = CostModel(cache_file() if path is None else path)
-    costs: list[Cost] = []
+    costs: list[MeasuredCall] = []
     async with _Tape(cost_model) as worker:
         models = await worker.call(lambda: open_image_models(settings, worker))
         try:
@@ -98,7 +98,7 @@ async def calibrate(
                 await models.score(PROMPT, image)
             for stage, item in worker.first.values():
 
-                def measure(stage: Any = stage, item: Any = item) -> list[Cost]:
+                def measure(stage: Any = stage, item: Any = item) -> list[MeasuredCall]:
                     return _measured(stage, item, most, cost_model, on_cost, clock)
 
                 costs += await worker.call(measure)
@@ -114,7 +114,7 @@ async def calibrate(
     return costs
 
 
-def sizes_worth_forming(costs: Sequence[Cost]) -> dict[str, int]:
+def sizes_worth_forming(costs: Sequence[MeasuredCall]) -> dict[str, int]:
     """Return for each stage the smallest call within 3 % of the best time of an item.
 
     Args:
@@ -139,14 +139,14 @@ def _measured(
     item: Any,
     most: int,
     cost_model: CostModel,
-    on_cost: Callable[[Cost], None] | None,
+    on_cost: Callable[[MeasuredCall], None] | None,
     clock: Callable[[], float],
-) -> list[Cost]:
+) -> list[MeasuredCall]:
     """Measure calls of one stage, in the worker's thread, until larger ones bring none.
 
     The first call of each size is not counted: it may compile, or ask for memory.
     """
-    costs: list[Cost] = []
+    costs: list[MeasuredCall] = []
     items = 1
     while items <= most:
         seconds: list[float] = []
@@ -157,7 +157,7 @@ def _measured(
             seconds.append(clock() - began)
         for one in seconds[1:]:
             cost_model.observe(stage, None, items=items, seconds=one)
-        cost = Cost(
+        cost = MeasuredCall(
             stage.name, items, sorted(seconds[1:])[DEFAULT_TUNING.trusted_calls // 2]
         )
         before = [one.each for one in costs]

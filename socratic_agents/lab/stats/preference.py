@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "PairwiseResult",
-    "Preference",
+    "PreferenceScale",
     "Strength",
     "Vote",
     "majority",
@@ -54,7 +54,7 @@ class Strength:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preference:
+class PreferenceScale:
     """Strengths of all arms, the strongest first."""
 
     strengths: tuple[Strength, ...]
@@ -84,7 +84,7 @@ class PairwiseResult:
 
 def preference(
     votes: Sequence[Vote], *, seed: int = 0, resamples: int = RESAMPLES
-) -> Preference | None:
+) -> PreferenceScale | None:
     """Return the strength of every arm with its interval, or nothing without a link.
 
     The model is Bradley and Terry's with Davidson's ties. The interval is the
@@ -120,7 +120,7 @@ def preference(
         Strength(arm=arm, value=float(value), low=low, high=high)
         for arm, value, low, high in zip(arms, values[0], *ends, strict=True)
     ]
-    return Preference(
+    return PreferenceScale(
         strengths=tuple(sorted(strengths, key=lambda s: (-s.value, s.arm))),
         tie=float(ties[0]),
         votes=len(votes),

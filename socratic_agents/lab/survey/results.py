@@ -20,7 +20,7 @@ from socratic_agents.lab.survey.judge_agreement import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from socratic_agents.lab.stats.preference import PairwiseResult, Preference
+    from socratic_agents.lab.stats.preference import PairwiseResult, PreferenceScale
     from socratic_agents.lab.survey.design import Item, SurveyKey
     from socratic_agents.lab.survey.judge_agreement import JudgeAgreement
     from socratic_agents.lab.survey.responses import Responses
@@ -76,7 +76,7 @@ class QuestionResult:
     arm: float | None
     """How often the image that most people prefer is of the stronger arm: a judge that
     says no more often what they say knows no more than whose image it is."""
-    preference: Preference | None
+    preference: PreferenceScale | None
     standings: tuple[PairwiseResult, ...]
     judges: tuple[JudgeAgreement, ...]
 
@@ -244,7 +244,7 @@ def _person(units: Any) -> float | None:
 def _arm(
     items: Mapping[str, Item],
     signs: Mapping[str, Sequence[int]],
-    found: Preference | None,
+    found: PreferenceScale | None,
 ) -> float | None:
     """Return how often most people prefer the image of the stronger arm."""
     if found is None:
