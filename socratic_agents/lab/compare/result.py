@@ -86,21 +86,10 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form, every number as it was measured."""
-        return {
-            "index": self.index,
-            "user_prompt": self.user_prompt,
-            "reported": self.reported,
-            "excluded": self.excluded,
-            "images": self.images,
-            "llm_calls": self.llm_calls,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
+        return vars(self) | {
             "seconds": _finite(self.seconds),
-            "stop": self.stop,
             "selection": {k: _finite(v) for k, v in self.selection.items()},
             "first_selection": {k: _finite(v) for k, v in self.first_selection.items()},
-            "image": self.image,
-            "below_first": self.below_first,
             "steps": [dict(vars(step)) for step in self.steps],
         }
 

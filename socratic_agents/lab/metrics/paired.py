@@ -39,25 +39,6 @@ class PairedTest:
     """True mean difference that this many pairs show with 80 % power, by the normal
     approximation; ``None`` if there are fewer than two pairs."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        found = self.difference
-        return {
-            "metric": self.metric,
-            "record": dict(self.record),
-            "mean": found.mean,
-            "ci": [found.low, found.high],
-            "win": found.win,
-            "tie": found.tie,
-            "loss": found.loss,
-            "n": found.n,
-            "excluded": self.excluded,
-            "p": self.p,
-            "p_holm": self.p_holm,
-            "exact": self.exact,
-            "shown_with_80_percent_power": self.smallest,
-        }
-
 
 def compare_scores(
     ours: Scores, theirs: Scores, *, seed: int = 0, margin: float = 1e-9

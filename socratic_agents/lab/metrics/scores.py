@@ -151,8 +151,6 @@ class Scores:
 class Summary:
     """The mean of one metric's values, and what was left out of it."""
 
-    metric: str
-    record: Mapping[str, Any]
     mean: float | None
     """``None`` if there are no values."""
     low: float | None
@@ -164,19 +162,6 @@ class Summary:
     causes: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "metric": self.metric,
-            "record": dict(self.record),
-            "mean": self.mean,
-            "ci": [self.low, self.high],
-            "n": self.n,
-            "excluded": self.excluded,
-            "excluded_causes": dict(self.causes),
-            "notes": dict(self.notes),
-        }
-
 
 def summarise(scores: Scores, *, seed: int = 0) -> Summary:
     """Return the mean of scores with its 95 % BCa interval.
@@ -187,8 +172,6 @@ def summarise(scores: Scores, *, seed: int = 0) -> Summary:
     """
     interval = mean_interval(scores.known, seed=seed)
     return Summary(
-        metric=scores.metric,
-        record=scores.record,
         mean=interval.mean,
         low=interval.low,
         high=interval.high,
