@@ -270,7 +270,7 @@ def test_a_quotation_keeps_the_words(prompt: str, words: dict[str, str]) -> None
     assert words.items() <= slots(spec).items()
 
 
-def test_negating_a_question_keeps_its_meaning() -> None:
+def test_inverting_a_relation_keeps_its_meaning() -> None:
     """The other object comes first, and the relation is the inverse one."""
     ball, box = ObjectSpec(shape="circle"), ObjectSpec(shape="square")
     for relation, inverse in INVERSE.items():
