@@ -159,7 +159,7 @@ def _built(role: str, settings: Settings, **script: Any) -> Any:
     return getattr(find_roles(settings), role).build(context)
 
 
-@pytest.mark.parametrize("judge", [*(set(JUDGES) - {"score"}), "score:0.8", pick])
+@pytest.mark.parametrize("judge", [*sorted({*JUDGES} - {"score"}), "score:0.8", pick])
 @pytest.mark.parametrize("selector", [*SELECTORS, pick])
 def test_every_name_is_built(judge: Any, selector: Any) -> None:
     """All judges and selectors go together, and a callable is taken as it is."""
@@ -211,7 +211,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "message"), BAD, ids=[str(b[0]) for b in BAD])
+@pytest.mark.parametrize(("given", "message"), BAD, ids=[b[1] for b in BAD])
 def test_a_role_that_cannot_be_played_is_refused(
     given: dict[str, Any], message: str
 ) -> None:
