@@ -32,7 +32,7 @@ from socratic_agents.storage import failpoints
 if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
 
-LIMIT = 60.0
+LIMIT = 120.0
 """Seconds after which a child hangs."""
 HANGS = -1
 """The exit code of one that does."""
@@ -79,6 +79,9 @@ def _child(trial: dict[str, Any], hits: Counter[str]) -> int:
             hits[point] += 1
             if (point, hits[point]) == (trial.get("point"), trial.get("hit")):
                 os.kill(os.getpid(), signal.SIGKILL)
+        # Who has the folder keeps it until the other one has seen that it is taken.
+        while point == "results:append" and Path(trial.get("held", "")).is_file():
+            time.sleep(0.001)
 
     failpoints.hook = hook
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -125,7 +128,8 @@ def _heeds(child: int) -> bool:
 
 def _run(trial: dict[str, Any]) -> dict[str, Any]:
     """Return how a child ended, as a shell says it, and how long it took."""
-    beside = _forked(trial | trial["beside"]) if "beside" in trial else 0
+    if "beside" in trial:
+        return _run_both(trial)
     child = _forked(trial)
     while "signal" in trial and not _heeds(child):
         time.sleep(0.0005)
@@ -148,15 +152,34 @@ def _run(trial: dict[str, Any]) -> dict[str, Any]:
             time.sleep(0.001)
     now = time.monotonic()
     code = 128 - code if code < 0 else code
-    ended = {
+    return {
         "code": code,
         "seconds": now - begun,
         "ended": now - sent if sent else None,
     }
-    if beside:
-        _, status = os.waitpid(beside, 0)
-        ended["beside"] = os.waitstatus_to_exitcode(status)
-    return ended
+
+
+def _run_both(trial: dict[str, Any]) -> dict[str, Any]:
+    """Return how two children ended of which the first to end lets the other go on."""
+    held = Path(trial["held"])
+    held.touch()
+    children = [_forked(trial), _forked(trial | trial["beside"])]
+    begun, codes = time.monotonic(), dict[int, int]()
+    while len(codes) < len(children):
+        for child in children:
+            done, status = (
+                os.waitpid(child, os.WNOHANG) if child not in codes else (0, 0)
+            )
+            if done:
+                codes[child] = os.waitstatus_to_exitcode(status)
+                held.unlink(missing_ok=True)
+        if time.monotonic() - begun > LIMIT:
+            for child in {*children} - codes.keys():
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.001)
+    code, beside = (codes[child] for child in children)
+    seconds = time.monotonic() - begun
+    return {"code": code, "beside": beside, "seconds": seconds, "ended": None}
 
 
 def _import_what_was_needed(facts: Path) -> None:

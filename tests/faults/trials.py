@@ -161,7 +161,7 @@ class Bench:
         files = {
             name: str(self.folder / f"{name}2") for name in ("out", "err", "facts")
         }
-        ended = self.run(out, beside=files)
+        ended = self.run(out, beside=files, held=str(self.folder / "held"))
         told = Path(files["err"]).read_text()
         return [ended, replace(ended, code=ended.beside, told=told)]
 
