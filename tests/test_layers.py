@@ -25,6 +25,7 @@ HEAVY = ("torch", "diffusers", "transformers", "open_clip", "langchain_openai", 
 RANKS: dict[str, int] = {
     "core": 0,
     "config": 1,
+    "network": 2,
     "scheduler": 2,
     "storage": 2,
     "llm": 3,

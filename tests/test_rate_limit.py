@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from socratic_agents import Refiner
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.llm.rate_limit import RateLimiter
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.usage import UsageMeter, using_meter
+from socratic_agents.network.rate_limit import RateLimiter
 from tests.fakes import ScriptedChatModel
 from tests.test_refiner import FAKES
 

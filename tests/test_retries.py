@@ -24,10 +24,11 @@ from socratic_agents.core.errors import (
     CallError,
     ConfigurationError,
 )
-from socratic_agents.llm.failures import FailureKind, classify, server_hint
-from socratic_agents.llm.rate_limit import RateLimiter
+from socratic_agents.llm.failures import FailureKind, classify
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
 from socratic_agents.llm.usage import using_meter
+from socratic_agents.network.rate_limit import RateLimiter
+from socratic_agents.network.server_errors import server_hint
 from tests.fakes import TextModel, ask_structured
 from tests.loopback import (
     ERROR_OBJECT,

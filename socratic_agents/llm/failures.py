@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-import time
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from socratic_agents.core.text import one_line, words_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+from socratic_agents.network.server_errors import (
+    ABOUT_KEYS,
+    body_of,
+    codes_of,
+    error_of,
+    keys_of,
+    status_of,
+    without_keys,
+)
 
 __all__ = (
     "FailureKind",
@@ -26,7 +28,6 @@ __all__ = (
     "describe",
     "failed_generation",
     "redact",
-    "server_hint",
     "timed_out",
     "unexplained",
     "unreachable",
@@ -41,8 +42,6 @@ _AGAIN = frozenset(
         HTTPStatus.TOO_MANY_REQUESTS,
     }
 )
-_ABOUT_KEYS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-"""Their words are about the key, and may hold it, whole or in part."""
 LINE = 200
 """Characters of a server's words that are quoted."""
 _QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
@@ -116,7 +115,7 @@ def classify(problem: BaseException) -> FailureKind:
     spent quota, and absent from what a client raises when it stumbles over a reply.
     """
     names = {cls.__name__ for cls in type(problem).__mro__}
-    codes = set(_codes(problem))
+    codes = set(codes_of(problem))
     if codes & _QUOTA:
         return FailureKind.FATAL
     if codes & _POLICY or names & _REFUSALS:
@@ -127,7 +126,7 @@ def classify(problem: BaseException) -> FailureKind:
     retryable = getattr(problem, "is_retryable", None)
     if retryable is not None:
         return FailureKind.RETRY if retryable else FailureKind.FATAL
-    status = _status(problem)
+    status = status_of(problem)
     if status is None:
         lost = isinstance(problem, (TimeoutError, ConnectionError))
         lost = lost or "TransportError" in names or _stumbled(problem)
@@ -136,29 +135,6 @@ def classify(problem: BaseException) -> FailureKind:
         return FailureKind.RETRY if lost else FailureKind.FATAL
     again = status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     return FailureKind.RETRY if again else FailureKind.FATAL
-
-
-def server_hint(problem: BaseException, *, now: float | None = None) -> float | None:
-    """Return the seconds that the server asks to wait, or ``None`` if it does not.
-
-    Args:
-        problem: The client's exception; its response's headers are read.
-        now: Seconds since 1970, against which a date is measured.
-    """
-    headers = getattr(getattr(problem, "response", None), "headers", None) or {}
-    seconds = _number(headers.get("retry-after-ms"))
-    if seconds is not None:
-        seconds /= 1000
-    else:
-        text = headers.get("retry-after")
-        seconds = _number(text)
-        if seconds is None and text is not None:
-            try:
-                date = parsedate_to_datetime(text).timestamp()
-            except (TypeError, ValueError, OverflowError):
-                return None
-            seconds = date - (time.time() if now is None else now)
-    return seconds if seconds is not None and seconds > 0 else None
 
 
 def unsupported(
@@ -173,13 +149,13 @@ def unsupported(
         method: Whether the request asked for structured output.
         system: Whether it may have held a message of the system.
     """
-    status = _status(problem)
+    status = status_of(problem)
     kinds = {FailureKind.RETRY, FailureKind.FATAL}
-    if status is None or status in _ABOUT_KEYS or classify(problem) not in kinds:
+    if status is None or status in ABOUT_KEYS or classify(problem) not in kinds:
         return None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return None
-    words = words_of(_body(problem)) or str(problem)
+    words = words_of(body_of(problem)) or str(problem)
     if system and _SYSTEM.search(words):
         return Unsupported.SYSTEM
     return Unsupported.METHOD if method and _METHOD.search(words) else None
@@ -190,9 +166,9 @@ def unexplained(problem: BaseException | None) -> bool:
 
     Any part of it may be the cause, the structured output that it asks for too.
     """
-    if problem is None or _status(problem) not in _BAD_REQUEST:
+    if problem is None or status_of(problem) not in _BAD_REQUEST:
         return False
-    return not _OTHER_CAUSE.search(words_of(_body(problem)) or str(problem))
+    return not _OTHER_CAUSE.search(words_of(body_of(problem)) or str(problem))
 
 
 def unreachable(problem: BaseException) -> bool:
@@ -210,7 +186,7 @@ def timed_out(problem: BaseException) -> bool:
 
 def failed_generation(problem: BaseException) -> str:
     """Return what the model wrote where a server refuses it as no valid JSON."""
-    return str(_error(problem).get("failed_generation") or "")
+    return str(error_of(problem).get("failed_generation") or "")
 
 
 def describe(problem: BaseException) -> str:
@@ -219,11 +195,11 @@ def describe(problem: BaseException) -> str:
     Some servers repeat the request's key in what they complain of, and messages end
     up in logs and reports.
     """
-    status = _status(problem)
-    if status in _ABOUT_KEYS:
+    status = status_of(problem)
+    if status in ABOUT_KEYS:
         return f"HTTP {status}"
-    text = words_of(_body(problem)) or one_line(problem)
-    text = _without(_keys(problem), text)
+    text = words_of(body_of(problem)) or one_line(problem)
+    text = without_keys(keys_of(problem), text)
     text = text if len(text) <= LINE else f"{text[:LINE]}…"
     name = type(problem).__name__ if status is None else f"HTTP {status}"
     return f"{name} ({text})" if text else name
@@ -234,26 +210,26 @@ def redact(problem: BaseException) -> None:
 
     Whoever prints a traceback prints their words too.
     """
-    keys, left, seen = _keys(problem), [problem], set[int]()
+    keys, left, seen = keys_of(problem), [problem], set[int]()
     while left:
         one = left.pop()
         if id(one) in seen:
             continue
         seen.add(id(one))
-        if _status(one) in _ABOUT_KEYS:
+        if status_of(one) in ABOUT_KEYS:
             one.args = (describe(one),)
         one.args = tuple(
-            _without(keys, arg) if isinstance(arg, str) else arg for arg in one.args
+            without_keys(keys, arg) if isinstance(arg, str) else arg for arg in one.args
         )
         left += [each for each in (one.__cause__, one.__context__) if each is not None]
 
 
 def advice(problem: BaseException) -> str:
     """Return what a person can do about a call that failed for good."""
-    if set(_codes(problem)) & _QUOTA:
+    if set(codes_of(problem)) & _QUOTA:
         return "the quota is spent: add credit or use another model"
     if classify(problem) is FailureKind.FATAL:
-        return _CURES.get(_status(problem), "correct the model's settings")
+        return _CURES.get(status_of(problem), "correct the model's settings")
     if timed_out(problem):
         return "a slow server needs a higher timeout, or a lower llm_concurrency"
     if _stumbled(problem):
@@ -266,73 +242,6 @@ _CURES: dict[int | None, str] = {
     HTTPStatus.FORBIDDEN: "check the API key and what it may use",
     HTTPStatus.NOT_FOUND: "check the model's name and the base URL",
 }
-
-
-def _number(text: str | None) -> float | None:
-    """Return a finite number, or ``None`` where there is none."""
-    try:
-        number = float(text) if text is not None else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _body(problem: BaseException) -> Any:
-    """Return the body that the server sent, as JSON says it; ``None`` if there is none."""
-    body = getattr(problem, "body", None)
-    if body is None:
-        try:
-            body = problem.response.json()  # type: ignore[attr-defined]
-        except (AttributeError, ValueError, RuntimeError):
-            # No response, no JSON in it, or one that was never read.
-            return None
-    return body
-
-
-def _error(problem: BaseException) -> dict[str, Any]:
-    """Return the error object that the server sent, or an empty one."""
-    body = _body(problem)
-    if isinstance(body, list) and body:
-        body = body[0]  # as Google's servers wrap it
-    error = body.get("error", body) if isinstance(body, dict) else None
-    return error if isinstance(error, dict) else {}
-
-
-def _keys(problem: BaseException) -> list[str]:
-    """Return the secrets that the failed request carried."""
-    names = ("authorization", "api-key", "x-api-key")
-    try:
-        request = getattr(problem, "request", None) or problem.response.request  # type: ignore[attr-defined]
-        sent = [request.headers.get(name, "") for name in names]
-    except (AttributeError, RuntimeError):
-        return []  # no request, or one that was never attached
-    return [key for value in sent if (key := value.removeprefix("Bearer "))]
-
-
-def _without(keys: Iterable[str], text: str) -> str:
-    """Return a text without keys, be they quoted in JSON or as Python does."""
-    for key in keys:
-        for written in (key, json.dumps(key)[1:-1], repr(key)[1:-1]):
-            text = text.replace(written, "[key]")
-    return text
-
-
-def _codes(problem: BaseException) -> Iterator[str]:
-    for code in (
-        getattr(problem, "code", None),
-        *map(_error(problem).get, ("code", "type")),
-    ):
-        if isinstance(code, str):
-            yield code
-
-
-def _status(problem: BaseException) -> int | None:
-    """Return the HTTP status of a failure, be it reported inside a success."""
-    status = getattr(problem, "status_code", None)
-    if not isinstance(status, int):
-        status = _error(problem).get("code")
-    known = isinstance(status, int) and status >= HTTPStatus.BAD_REQUEST
-    return status if known else None
 
 
 def _stumbled(problem: BaseException) -> bool:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 
+from socratic_agents.network.client import BoundedClient
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
@@ -20,14 +22,14 @@ KEPT = 4.0
 hang up, for a request that meets the hanging up is lost."""
 
 
-class PerLoopClient(openai.DefaultAsyncHttpxClient):
+class PerLoopClient(BoundedClient):
     """A client that can be used from any event loop, and keeps connections in each.
 
     A connection belongs to the loop that opened it, and fails or hangs in another. So
     each loop has a client of its own, which is closed when the loop ends.
 
     Args:
-        timeout: Seconds that one request may take.
+        timeout: Seconds that one request may take, from connecting to the last byte.
     """
 
     def __init__(self, *, timeout: float) -> None:
@@ -38,7 +40,7 @@ class PerLoopClient(openai.DefaultAsyncHttpxClient):
         }
         self._clients: dict[
             asyncio.AbstractEventLoop,
-            tuple[openai.DefaultAsyncHttpxClient, AsyncGenerator[Any, None]],
+            tuple[BoundedClient, AsyncGenerator[Any, None]],
         ] = {}
         super().__init__(**self._options)
 
@@ -53,7 +55,7 @@ class PerLoopClient(openai.DefaultAsyncHttpxClient):
         if living is not None:
             await living.aclose()
 
-    async def _client(self) -> openai.DefaultAsyncHttpxClient:
+    async def _client(self) -> BoundedClient:
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             # An asynchronous generator is what an event loop closes when it ends.
@@ -63,8 +65,8 @@ class PerLoopClient(openai.DefaultAsyncHttpxClient):
 
     async def _living(
         self, loop: asyncio.AbstractEventLoop
-    ) -> AsyncGenerator[openai.DefaultAsyncHttpxClient, None]:
-        async with openai.DefaultAsyncHttpxClient(**self._options) as client:
+    ) -> AsyncGenerator[BoundedClient, None]:
+        async with BoundedClient(**self._options) as client:
             try:
                 yield client
             finally:

@@ -25,18 +25,18 @@ from socratic_agents.llm.failures import (
     classify,
     describe,
     redact,
-    server_hint,
     timed_out,
     unreachable,
 )
 from socratic_agents.llm.methods import Server
+from socratic_agents.network.server_errors import server_hint
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from langchain_core.language_models import BaseChatModel
 
-    from socratic_agents.llm.rate_limit import RateLimiter
+    from socratic_agents.network.rate_limit import RateLimiter
 
 __all__ = ("RetryPolicy", "single_attempt")
 

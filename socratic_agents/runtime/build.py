@@ -13,8 +13,8 @@ from socratic_agents.agents.spec import AgentSpec, BuildContext
 from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
-from socratic_agents.llm.rate_limit import RateLimiter
 from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.network.rate_limit import RateLimiter
 from socratic_agents.runtime.cached_models import with_journal
 from socratic_agents.runtime.generators import OPENAI, images_server
 from socratic_agents.runtime.language_model import open_http_client, open_language_model
