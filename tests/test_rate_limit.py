@@ -269,6 +269,7 @@ class TestRetries:
     ) -> None:
         """A request that waited long for its turn is repeated like any other."""
         state: Any = SimpleNamespace(
+            outcome=None,
             seconds_since_start=200.0,
             idle_for=0.0,
             upcoming_sleep=1.0,
