@@ -940,6 +940,7 @@ async def test_500_sessions_cost_little() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # as many rounds as others run together
 async def test_memory_does_not_grow() -> None:
     """After 10,000 rounds nothing is left of them but counts."""
     stages = instant()
