@@ -103,7 +103,7 @@ WRONG = {
         "did you mean 'metrics'?",
     ),
     "an arm that is a text": (TINY.replace("{policy: first", "x #"), "arms.one"),
-    "too large a file": ("#" * 2**20 + TINY, "expected a study of at most"),
+    "too large a file": ("#" * 2**20 + TINY, "expected a file of at most"),
     "no YAML": ("a: [", "expected YAML"),
     "a list": ("- a\n", "the file"),
     "what selects": (

@@ -18,6 +18,9 @@ WITHOUT = " without "
 INCLUDED = re.compile(r"\{\{>\s*(?P<name>\w+)\s*\}\}(?P<end>\n?)")
 """Where a message includes a block; one that is left out takes its line with it."""
 
+LONGEST = 200_000
+"""Characters of all messages with their blocks; the shipped ones have 3,000."""
+
 
 def without_blocks(name: str) -> tuple[str, list[str]]:
     """Return what stands before ``without`` in a name, and the blocks after it."""
@@ -37,11 +40,14 @@ def included(
         blocks: Name to text; ``None`` for one that is left out with its line.
 
     Raises:
-        TemplateError: If a message includes what is no block, or a block is nowhere.
+        TemplateError: If a message includes what is no block, a block is nowhere, or
+            the messages get too long.
     """
     used: set[str] = set()
+    length = sum(len(text) for _, text in messages)
 
     def put_in(match: re.Match[str]) -> str:
+        nonlocal length
         name = match["name"]
         if name not in blocks:
             message = (
@@ -51,8 +57,20 @@ def included(
             raise TemplateError(message)
         used.add(name)
         text = blocks[name]
-        return "" if text is None else f"{text.strip()}{match['end']}"
+        text = "" if text is None else f"{text.strip()}{match['end']}"
+        length += len(text)
+        check_length()
+        return text
 
+    def check_length() -> None:
+        if length > LONGEST:
+            message = (
+                f"expected messages of at most {LONGEST:,} characters with their "
+                f"blocks, got {length:,} or more; shorten them"
+            )
+            raise TemplateError(message)
+
+    check_length()
     texts = [(role, INCLUDED.sub(put_in, text).strip()) for role, text in messages]
     for name in blocks:
         if name not in used:

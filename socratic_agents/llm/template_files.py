@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from socratic_agents.core.errors import TemplateError
 from socratic_agents.llm.template_blocks import WITHOUT, included, without_blocks
 from socratic_agents.llm.templates import OFFERS, Template, check_variables, names_in
+from socratic_agents.llm.yaml_files import parse_yaml, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +95,7 @@ def template_source(role: str, name: str | Path) -> tuple[dict[str, Any], list[s
     """
     find_template(role, name)  # so that what follows is a good one
     plain, without = _split(str(name))
-    data: dict[str, Any] = yaml.safe_load(_located(role, plain).read_bytes())
+    data: dict[str, Any] = parse_yaml(_located(role, plain).read_bytes())
     return data, without
 
 
@@ -161,21 +160,13 @@ def _folder() -> Path:
 
 def _read(role: str, file: Path, without: Sequence[str] = ()) -> Template:
     try:
-        mode, size = file.stat().st_mode, file.stat().st_size
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            message = "expected a file, got a pipe or a device, which may never end"
-            raise TemplateError(message)
-        if size > LARGEST:
-            message = f"expected a file of at most {LARGEST:,} bytes, got {size:,}"
-            raise TemplateError(message)
-        content = file.read_bytes()
-        data = yaml.safe_load(content)
+        content = read_file(file, LARGEST)
+        data = parse_yaml(content)
     except OSError as problem:
         message = f"expected a readable file, got {problem.strerror}"
         raise TemplateError(message) from problem
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
-        message = f"expected YAML, got {_yaml_fault(problem)}"
-        raise TemplateError(message) from None  # the original shows what is in the file
+    except ValueError as problem:
+        raise TemplateError(str(problem)) from None
     try:
         parsed = _File.model_validate(data)
     except ValidationError as problem:
@@ -234,14 +225,3 @@ def _lesser(template: Template, parsed: _File, without: Sequence[str]) -> Templa
     )
     check_variables(lesser)
     return lesser
-
-
-def _yaml_fault(problem: Exception) -> str:
-    """Say what is wrong and where, without the lines themselves: they may be secret."""
-    if isinstance(problem, RecursionError):
-        return "lists or mappings that are nested too deeply"
-    if not isinstance(problem, yaml.MarkedYAMLError):
-        return " ".join(str(problem).split())
-    mark = problem.problem_mark
-    place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{' '.join(str(problem.problem).split())}{place}"

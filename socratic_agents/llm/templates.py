@@ -218,6 +218,11 @@ def names_in(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
             match kind:
                 case "section" | "inverted section":
                     yield tuple(sections), name
+                    if name in sections:
+                        message = (
+                            f"expected sections in others, got {name!r} within itself"
+                        )
+                        raise TemplateError(message)
                     sections.append(name)
                 case "end":
                     sections.pop()

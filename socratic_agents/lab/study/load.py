@@ -6,7 +6,6 @@ import difflib
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from socratic_agents.config.settings import Settings
@@ -22,6 +21,7 @@ from socratic_agents.lab.study.spec import (
     Spending,
     Study,
 )
+from socratic_agents.llm.yaml_files import parse_yaml, read_file
 
 __all__ = ("read_study", "shipped_studies")
 
@@ -49,19 +49,12 @@ def read_study(name: str) -> tuple[Study, Path]:
         message = f"expected a study ({', '.join(ready)}) or a .yaml file, got {name!r}; {hint}"
         raise ConfigurationError(message)
     try:
-        if not file.is_file():
-            message = f"expected a file with a study, got {name!r}; correct the path"
-            raise ConfigurationError(message)
-        if file.stat().st_size > LARGEST:
-            message = f"expected a study of at most {LARGEST:,} bytes, got {name!r}"
-            raise ConfigurationError(message)
-        data = yaml.safe_load(file.read_bytes())
+        data = parse_yaml(read_file(file, LARGEST))
     except OSError as problem:
-        message = f"expected a file with a study, got {name!r} ({problem.strerror})"
+        message = f"expected a file with a study, got {name!r} ({problem.strerror}); correct the path"
         raise ConfigurationError(message) from problem
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
-        reason = " ".join(str(problem).split())[:200]
-        message = f"expected YAML in {name!r}, got something else ({reason})"
+    except ValueError as problem:
+        message = f"{problem} (in {name!r})"
         raise ConfigurationError(message) from problem
     try:
         return Study.model_validate(data), file

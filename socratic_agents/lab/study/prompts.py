@@ -25,6 +25,9 @@ POCKET = "pocket"
 USUAL = 60
 """Prompts of the pocket world, where the study does not say."""
 
+MOST_POCKET = 100_000
+"""Prompts that are made of the pocket world; it has hardly more that differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPrompt:
@@ -123,6 +126,9 @@ def _of_pocket(
     """Make prompts of the pocket world, no two alike."""
     from socratic_agents.pocket import sample_prompts
 
+    if n > MOST_POCKET:
+        message = f"expected at most {MOST_POCKET:,} pocket prompts, got {n:,}"
+        raise ConfigurationError(message)
     many = dict.fromkeys(sample_prompts(4 * n, source.seed, source.kind))
     if len(many) < n:
         message = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,9 @@ __all__ = (
 
 MOST_IMAGES = 64
 """Images of an arm for a prompt; the settings allow no more seeds of it."""
+
+MOST_ARMS = 1_000
+"""Combinations of a grid; each is a folder, and a refinement of every prompt."""
 
 POCKET = "pocket"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.=+-]{0,63}$")]
@@ -180,6 +184,13 @@ class Study(_Strict):
     def _of_grid(self) -> list[tuple[str, ArmEntry]]:
         if self.grid is None:
             return []
+        combinations = math.prod(map(len, self.grid.factors.values()))
+        if combinations > MOST_ARMS:
+            message = (
+                f"expected a grid of at most {MOST_ARMS:,} arms, got {combinations:,}; "
+                "leave some values out"
+            )
+            raise ConfigurationError(message)
         alone = len(self.grid.factors) == 1
         factors = [
             [

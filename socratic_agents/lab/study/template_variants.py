@@ -11,6 +11,7 @@ import yaml
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.llm.template_files import template_source
 from socratic_agents.llm.templates import OFFERS
+from socratic_agents.llm.yaml_files import parse_yaml, read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,6 +24,9 @@ FIELDS = ("user_prompt", "caption", "prompt")
 
 LARGEST = 2**26
 """Bytes of a bank."""
+
+MOST_VALUES = 1_000_000
+"""Of a bank in YAML; an example has about ten."""
 
 
 def variant(
@@ -86,16 +90,13 @@ def read_bank(file: Path) -> list[dict[str, Any]]:
         ConfigurationError: If it cannot be read, or has none.
     """
     try:
-        if file.stat().st_size > LARGEST:
-            message = f"expected a bank of at most {LARGEST:,} bytes, got {str(file)!r}"
-            raise ConfigurationError(message)
-        text = file.read_text(encoding="utf-8")
+        text = read_file(file, LARGEST).decode("utf-8-sig")
         if file.suffix == ".jsonl":
             read: Any = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
-            read = yaml.safe_load(text)
+            read = parse_yaml(text, most=MOST_VALUES)
             read = read.get("examples") if isinstance(read, dict) else read
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as problem:
+    except (OSError, ValueError, RecursionError) as problem:
         reason = " ".join(str(problem).split())[:120]
         message = f"expected a bank of examples, got {str(file)!r} ({reason})"
         raise ConfigurationError(message) from problem
