@@ -8,6 +8,8 @@ such as the device, is left out.
 from __future__ import annotations
 
 import hashlib
+import logging
+import secrets
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +25,7 @@ from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.runtime.image_models import GENERATE, SCORE
 from socratic_agents.storage.journal import key_of
+from socratic_agents.storage.object_identity import object_identity
 from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
@@ -33,7 +36,15 @@ if TYPE_CHECKING:
     from socratic_agents.storage.journal import Journal
     from socratic_agents.storage.objects import ImageStore
 
-__all__ = ("language_model_identity", "max_tokens_of", "model_identity", "with_journal")
+__all__ = (
+    "language_model_identity",
+    "max_tokens_of",
+    "model_identity",
+    "tell_unidentified",
+    "with_journal",
+)
+
+_log = logging.getLogger(__name__)
 
 Inputs = ParamSpec("Inputs")
 Output = TypeVar("Output")
@@ -63,6 +74,21 @@ def language_model_identity(settings: Settings) -> dict[str, Any]:
     """Return what tells one language model's answers from another's, as JSON."""
     facts = {"llm": settings.public()["llm"], **_deciding(settings, Decides.ANSWER)}
     return facts | _beyond_its_name(settings.llm)
+
+
+def tell_unidentified(settings: Settings) -> None:
+    """Say which models are not recognised by a later run, a line for each."""
+    for part in (*PARTS, "llm"):
+        given = getattr(settings, part)
+        if given is None or isinstance(given, str) or object_identity(given):
+            continue
+        _log.warning(
+            "expected %s to be told from others by public fields, got %s: its answers "
+            "are kept, but no later run reuses them; give it an attribute 'identity', "
+            "text that changes whenever its answers may",
+            part,
+            settings.public()[part],
+        )
 
 
 def _deciding(settings: Settings, what: Decides) -> dict[str, Any]:
@@ -205,7 +231,12 @@ def _beyond_its_name(given: Any) -> dict[str, Any]:
     if given == "pocket":
         # Its weights and rules are part of this package.
         return {"package": version("socratic-agents")}
-    if isinstance(given, str) and (folder := Path(given).expanduser()).is_dir():
+    if given is None:
+        return {}
+    if not isinstance(given, str):
+        # What nobody can tell from others shares its answers with nobody.
+        return {"object": object_identity(given) or secrets.token_hex(16)}
+    if (folder := Path(given).expanduser()).is_dir():
         return {"folder": _fingerprint(folder)}
     return {}
 

@@ -26,7 +26,10 @@ from socratic_agents.core.search import seed_bank
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import check_keys, open_all
-from socratic_agents.runtime.cached_models import language_model_identity
+from socratic_agents.runtime.cached_models import (
+    language_model_identity,
+    tell_unidentified,
+)
 from socratic_agents.runtime.receipt import draw_receipt
 from socratic_agents.runtime.runnable import RunnableRefiner
 from socratic_agents.runtime.sync_bridge import SyncBridge
@@ -113,6 +116,7 @@ class Refiner(RunnableRefiner):
                     "an open refiner; call remember first"
                 )
                 raise ConfigurationError(message)
+            tell_unidentified(self.settings)
             identity = language_model_identity(self.settings)
             self._directory = run
             self._response_cache = ResponseCache(
