@@ -24,7 +24,7 @@ from socratic_agents.core.errors import (
     CallError,
     ConfigurationError,
 )
-from socratic_agents.llm.failures import FailureKind, classify
+from socratic_agents.llm.failures import FailureKind, advice, classify
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
 from socratic_agents.llm.usage import using_meter
 from socratic_agents.network.rate_limit import RateLimiter
@@ -169,6 +169,14 @@ WIRE = {
     "500": Row(
         error(500), "OpenAIAPIError", FailureKind.RETRY, CallError, 6, "try again"
     ),
+    "500 without eyes": Row(
+        error(500, message="image input is not supported - hint: provide the mmproj"),
+        "OpenAIAPIError",
+        FailureKind.FATAL,
+        CallError,
+        1,
+        "sees images",
+    ),
     "503": Row(
         error(503), "OpenAIAPIError", FailureKind.RETRY, CallError, 6, "try again"
     ),
@@ -231,7 +239,7 @@ WIRE = {
         "LengthFinishReasonError",
         FailureKind.MALFORMED,
         AnswerError,
-        3,
+        2,  # not a third time: the repair is the same word for word
         "cut off",
     ),
 }
@@ -503,6 +511,32 @@ OTHERS = {
     "a body of text": (lambda: Coded(400, "no"), FailureKind.FATAL),
     "an error of text": (lambda: Coded(500, {"error": "no"}), FailureKind.RETRY),
 }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "image input is not supported - hint: you may need to provide the mmproj",
+        "No endpoints found that support image input",
+        "This model does not support images",
+        "m is not a multimodal model",
+        "Vision is not supported by this model",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 404, 422, 500, 501])
+def test_a_model_without_eyes_is_not_asked_again(words: str, status: int) -> None:
+    """Whatever the status, the same request fails again, and another model helps."""
+    problem = Coded(status, {"error": {"message": words}})
+    assert FailureKind.FATAL is classify(problem)
+    assert "sees images" in advice(problem)
+
+
+@pytest.mark.parametrize("words", ["the image server is overloaded", "no"])
+def test_other_words_about_images_are_no_blindness(words: str) -> None:
+    """A server that fails for another reason is asked again."""
+    problem = Coded(500, {"error": {"message": words}})
+    assert FailureKind.RETRY is classify(problem)
+    assert "network" in advice(problem)
 
 
 @pytest.mark.parametrize("name", OTHERS)

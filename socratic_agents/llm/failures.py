@@ -77,6 +77,13 @@ _OTHER_CAUSE = re.compile(
     re.IGNORECASE,
 )
 """What a server names where a bad request is no matter of the method."""
+_BLIND = re.compile(
+    r"(?:not|n't|un)[ -]?(?:\w+ )?support\w*.{0,30}?\b(?:image|vision|multi-?modal)|"
+    r"\b(?:image|vision|multi-?modal)\b.{0,30}?(?:not|n't|un)[ -]?(?:\w+ )?support|"
+    r"no endpoints.{0,30} support image|is not a multi-?modal model|\bmmproj\b",
+    re.IGNORECASE,
+)
+"""How a server says that its model sees no images."""
 _BAD_REQUEST = frozenset(
     {
         HTTPStatus.BAD_REQUEST,
@@ -125,6 +132,7 @@ def classify(problem: BaseException) -> FailureKind:
         return FailureKind.MALFORMED
     retryable = getattr(problem, "is_retryable", None)
     if retryable is not None:
+        retryable = retryable and not _blind(problem)
         return FailureKind.RETRY if retryable else FailureKind.FATAL
     status = status_of(problem)
     if status is None:
@@ -134,6 +142,7 @@ def classify(problem: BaseException) -> FailureKind:
         lost = lost or "Event loop is closed" in str(problem)
         return FailureKind.RETRY if lost else FailureKind.FATAL
     again = status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    again = again and not _blind(problem)
     return FailureKind.RETRY if again else FailureKind.FATAL
 
 
@@ -228,6 +237,8 @@ def advice(problem: BaseException) -> str:
     """Return what a person can do about a call that failed for good."""
     if set(codes_of(problem)) & _QUOTA:
         return "the quota is spent: add credit or use another model"
+    if _blind(problem):
+        return "choose a model that sees images, or templates that show none"
     if classify(problem) is FailureKind.FATAL:
         return _CURES.get(status_of(problem), "correct the model's settings")
     if timed_out(problem):
@@ -235,6 +246,12 @@ def advice(problem: BaseException) -> str:
     if _stumbled(problem):
         return "check that the base URL is that of the chat API"
     return "check the network and the server, or try again later"
+
+
+def _blind(problem: BaseException) -> bool:
+    """Return whether a server says, by whatever status, that its model sees nothing."""
+    words = words_of(body_of(problem))
+    return status_of(problem) is not None and bool(_BLIND.search(words or str(problem)))
 
 
 _CURES: dict[int | None, str] = {
