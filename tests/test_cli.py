@@ -436,7 +436,7 @@ BAD = [
     (["nothing"], "No such command 'nothing'"),
     (["batch", "missing.txt"], "expected a readable file"),
     (["batch", "a\0b.txt"], "expected a readable file"),
-    (["batch", "prompts.csv"], "expected a .txt or .jsonl file"),
+    (["batch", "prompts.csv"], "expected a .txt, .jsonl or .json file"),
     (["batch", "empty.txt"], "expected at least one prompt"),
     (["batch", "file.txt", "--in-flight", "0"], "in_flight"),
     (["batch", "file.txt", "--generator", "broken"], "got 'broken'"),
@@ -542,14 +542,51 @@ def test_batch_reads_jsonl(socratic: Callable[..., Run], folder: Path) -> None:
     assert {0: "ok", 1: "ok", 2: "failed", 3: "failed"} == statuses
 
 
-@pytest.mark.parametrize("text", ["a cat\na dog\n", '{"prompt": "a cat"}\n"a dog"\n'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a cat\na dog\n",
+        "\ufeffa cat\ra dog\r",
+        '{"prompt": "a cat"}\n"a dog"\n',
+        '\ufeff{"prompt": "a cat"}\r\n{"prompt": "a dog"}',
+        ' [{"prompt": "a cat"},\n"a dog"]\n',
+    ],
+)
 def test_batch_reads_stdin(
     socratic: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
-    """A dash stands for stdin, with plain lines or JSON."""
+    """A dash stands for stdin, with plain lines or JSON, as other programs write it."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     run = socratic("batch", "-", "--json")
     assert {"a cat", "a dog"} == {one["user_prompt"] for one in run.lines}
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_closed_stdin_is_one_line(
+    socratic: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, *, closed: bool
+) -> None:
+    """A process may have been started without a standard input, or lose it."""
+    stdin = io.TextIOWrapper(io.BytesIO())
+    stdin.close()
+    monkeypatch.setattr("sys.stdin", stdin if closed else None)
+    run = socratic("batch", "-")
+    assert 2 == run.code
+    assert "expected prompts on standard input, got none" in run.err
+    assert 1 == run.err.count("\n")
+
+
+def test_batch_reads_a_list(socratic: Callable[..., Run], folder: Path) -> None:
+    """A list in JSON is as good as lines; what is no prompt in it fails alone."""
+    (folder / "in.json").write_text('[{"prompt": "a cat"}, "[a dog]", 7, {}]', "utf-8")
+    run = socratic("batch", "in.json", "--json")
+    assert 1 == run.code
+    found = {one["index"]: (one["status"], one["user_prompt"]) for one in run.lines}
+    assert {
+        0: ("ok", "a cat"),
+        1: ("ok", "[a dog]"),
+        2: ("failed", "7"),
+        3: ("failed", "{}"),
+    } == found
 
 
 def test_an_interrupted_batch_can_go_on(
@@ -649,6 +686,8 @@ def test_lines_are_read_one_by_one() -> None:
     expected = (PromptLine("a cat"), PromptLine("a\u2028dog"))
     data = b"\xef\xbb\xbfa cat\r\n\r\n" + "a\u2028dog".encode()
     assert expected == read_lines(data, jsonl=False)
+    assert expected == read_lines(data.replace(b"\n", b""), jsonl=False)
+    assert (PromptLine("[a] cat"),) == read_lines(b"[a] cat", jsonl=False)
     deep = read_lines(b"[" * 100_000, jsonl=True)
     assert deep[0].error is not None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -234,16 +236,69 @@ FILES: dict[str, str | bytes] = {
     "d.jsonl": '"a cup"\n\n{"text": "a fox"}\n',
     "e.csv": ",a cup?\n0,a cup\n1,a fox\n",
     "f.TSV": "Caption\tx\na cup\t1\na fox\t\n",
+    "g.csv": '\ufeffprompt;category;n\r\na cup;things;1,5\r\n"a fox";"a;b";2\r\n',
+    "h.csv": "n\tPrompt\n1,2\ta cup\n3,4\ta fox\n",
+    "i.csv": "sep=;\nprompt;n\na cup;1\na fox;2\n",
+    "j.csv": "prompt,n\ra cup,1\r\ra fox,2\r",
+    "k.csv": "prompt;note, if any\na cup;x, y\na fox;z, z\n",
+    "l.csv": "words; in English\na cup\na fox\n",
+    "m.json": '[{"prompt": "a cup", "n": 1},\n {"prompt": "a fox", "n": 2}]',
+    "n.jsonl": '\ufeff ["a cup", "a fox"]\n',
+    "o.jsonl": '{"prompt": "a cup"}\r{"prompt": "a fox"}\r',
+    "p.json": '{"text": "a cup"}\n"a fox"\n',
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_any_file_of_prompts(tmp_path: Path, name: str) -> None:
-    """Text, tables and JSON lines are read, and the column of prompts is found."""
+    """Text, tables and JSON are read as others write them; the column is found."""
     rows = load_set("file", file=write(tmp_path / name, FILES[name])).rows
 
     assert ["a cup", "a fox"] == texts(rows)
     assert (["x", "y"] if name == "b.csv" else ["1", "2"]) == [r.id for r in rows]
+
+
+def test_separators_stay_in_their_columns(tmp_path: Path) -> None:
+    """What stands beside a prompt never gets into it, nor the other way round."""
+    text = "prompt;category;id\na red fox, at night;animals;17\na cup;things;18\n"
+    first, second = load_set("file", file=write(tmp_path / "p.csv", text)).rows
+
+    assert ("17", "a red fox, at night") == (first.id, first.text)
+    assert ("18", "a cup", {"category": "things"}) == (
+        second.id,
+        second.text,
+        second.columns,
+    )
+
+
+@given(
+    rows=st.lists(
+        st.tuples(*[st.text(alphabet="ab ,;\t\"'\n", min_size=1, max_size=12)] * 2),
+        min_size=1,
+        max_size=30,
+    ),
+    separator=st.sampled_from(",;\t"),
+)
+def test_any_table_comes_back(rows: list[tuple[str, str]], separator: str) -> None:
+    """A table is read as it was written, whatever stands between its fields."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, delimiter=separator, quoting=csv.QUOTE_ALL)
+    writer.writerows([("prompt", "kind"), *rows])
+    piece = SetFile(name="a.csv", data=buffer.getvalue().encode())
+
+    assert [(a.strip(), b.strip()) for a, b in rows] == [
+        (record["prompt"], record["kind"]) for record in records.read_records(piece)
+    ]
+
+
+def test_fields_have_no_longest(tmp_path: Path) -> None:
+    """A field of more than 128 KiB, the csv module's limit, is read whole."""
+    long = "x" * 200_000
+    file = write(tmp_path / "p.csv", f"prompt,note\na cup,{long}\n")
+
+    (row,) = load_set("file", file=file).rows
+
+    assert ("a cup", long) == (row.text, row.columns["note"])
 
 
 def test_a_file_in_parquet(tmp_path: Path) -> None:
@@ -307,7 +362,10 @@ BAD: dict[str, tuple[str, str, str | bytes, str]] = {
     "two names": ("file", "x.csv", "prompt,prompt\na,b\n", "twice"),
     "not json": ("file", "x.jsonl", '"a cup"\n{"prompt": "a', "line 2"),
     "deep json": ("file", "x.jsonl", "[" * 100_000, "line 1"),
-    "other json": ("file", "x.jsonl", "[1]\n", "got list"),
+    "other json": ("file", "x.jsonl", "[1]\n", "value 1 of 'x.jsonl', got int"),
+    "lists of json": ("file", "x.jsonl", "[1]\n[2]\n", "line 1 of 'x.jsonl', got list"),
+    "cut semicolons": ("file", "x.csv", "prompt;kind\na cup", "expected 2 fields in l"),
+    "cut after sep": ("file", "x.csv", "sep=,\na,b\n1,2\n3\n", "line 4"),
     "not parquet": ("file", "x.parquet", b"PAR1 no", "whole parquet"),
     "cut parquet": ("file", "x.parquet", parquet({"prompt": ["a"]})[:-9], "cut off"),
     "not zip": ("dpg", "x.zip", b"PK no", "whole zip"),

@@ -112,7 +112,10 @@ def _refine(
 def _batch(
     ctx: typer.Context,
     file: Annotated[
-        str, typer.Argument(help="Prompts, one a line: .txt, .jsonl, or - for stdin.")
+        str,
+        typer.Argument(
+            help="Prompts, one a line: .txt, .jsonl, .json, or - for stdin."
+        ),
     ],
     *,
     out: Out = Path("socratic-run"),

@@ -22,6 +22,9 @@ __all__ = (
 LONGEST = 10_000
 """Characters; no text encoder reads more, and a language model would be paid for it."""
 
+_BOM = b"\xef\xbb\xbf"
+"""What some editors write before UTF-8 text."""
+
 _LINE_BREAKS = frozenset("\t\n\r")
 
 
@@ -73,25 +76,34 @@ def read_lines(data: bytes, *, jsonl: bool) -> tuple[PromptLine, ...]:
 
     Args:
         data: UTF-8 text. Blank lines are left out.
-        jsonl: Whether each line is JSON, ``{"prompt": "..."}`` or a string alone.
+        jsonl: Whether each line is JSON, ``{"prompt": "..."}`` or a string alone, or
+            the whole is a list of these.
     """
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    data = data.removeprefix(_BOM)
+    if jsonl and (values := _json_list(data)) is not None:
+        return tuple(_read_value(value, json.dumps(value)) for value in values)
+    # A lone carriage return ends a line, too: some editors write no other end.
+    lines = data.replace(b"\r", b"\n").split(b"\n")
     return tuple(_read_line(line, jsonl=jsonl) for line in lines if line.strip())
 
 
 def read_prompts(file: str) -> tuple[PromptLine, ...]:
-    """Return the prompts of a ``.txt`` or ``.jsonl`` file, or of stdin for ``-``.
+    """Return the prompts of a ``.txt``, ``.jsonl`` or ``.json`` file, or of stdin for ``-``.
 
     Raises:
         ConfigurationError: If it cannot be read, or holds not one prompt.
     """
     if file == "-":
-        data = sys.stdin.buffer.read()
-        jsonl = data.lstrip().startswith((b'{"', b"{ "))
+        data = _standard_input()
+        start = data.removeprefix(_BOM).lstrip()
+        jsonl = start.startswith((b'{"', b"{ ")) or _json_list(start) is not None
     else:
-        jsonl = file.endswith(".jsonl")
+        jsonl = file.endswith((".jsonl", ".json"))
         if not jsonl and not file.endswith(".txt"):
-            message = f"expected a .txt or .jsonl file or -, got {file!r}; rename it"
+            message = (
+                f"expected a .txt, .jsonl or .json file or -, got {file!r}; rename it, "
+                "or convert a table with 'socratic lab sample --set file'"
+            )
             raise ConfigurationError(message)
         try:
             data = Path(file).read_bytes()
@@ -108,21 +120,51 @@ def read_prompts(file: str) -> tuple[PromptLine, ...]:
     return lines
 
 
+def _standard_input() -> bytes:
+    """Return all of standard input.
+
+    Raises:
+        ConfigurationError: If it is closed or cannot be read.
+    """
+    try:
+        # None if the process was started without one, whatever its type says.
+        return sys.stdin.buffer.read()
+    except (OSError, ValueError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or "it is closed"
+        message = f"expected prompts on standard input, got none: {reason}"
+        raise ConfigurationError(message) from error
+
+
+def _json_list(data: bytes) -> list[Any] | None:
+    """Return the values of a list in JSON; ``None`` if it is something else."""
+    if not data.lstrip().startswith(b"["):
+        return None
+    try:
+        values: list[Any] = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return values
+
+
 def _read_line(line: bytes, *, jsonl: bool) -> PromptLine:
     text = line.decode("utf-8", "replace").strip()
     try:
         prompt: Any = line.decode("utf-8")
-        if jsonl:
-            value = json.loads(prompt)
-            prompt = value.get("prompt") if isinstance(value, dict) else value
-        return PromptLine(validate_prompt(prompt))
+        return _read_value(json.loads(prompt) if jsonl else prompt, text)
     except UnicodeDecodeError:
         return PromptLine(_short(text), "expected UTF-8 text, got other bytes")
-    except PromptError as error:
-        return PromptLine(_short(text), str(error))
     except (ValueError, RecursionError):
         message = 'expected JSON such as {"prompt": "..."}, got something else'
         return PromptLine(_short(text), message)
+
+
+def _read_value(value: Any, text: str) -> PromptLine:
+    """Return a prompt of JSON, or of a line; ``text`` is how it was written."""
+    try:
+        prompt = value.get("prompt") if isinstance(value, dict) else value
+        return PromptLine(validate_prompt(prompt))
+    except PromptError as error:
+        return PromptLine(_short(text), str(error))
 
 
 def sanitize_for_terminal(text: str, *, longest: int = 500) -> str:

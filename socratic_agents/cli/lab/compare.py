@@ -52,7 +52,7 @@ def _compare(  # noqa: PLR0913 - an option each
         int, typer.Option(metavar="N", help="Images per arm and prompt.")
     ] = 6,
     prompts: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Prompts, .txt or .jsonl.")
+        str | None, typer.Option(metavar="FILE", help="Prompts, .txt, .jsonl or .json.")
     ] = None,
     sample: Annotated[
         int | None,

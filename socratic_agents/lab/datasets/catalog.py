@@ -189,7 +189,7 @@ PROMPT_SETS = Registry(
         ),
         PromptSet(
             FILE,
-            title="Your own file: .txt, .csv, .tsv, .jsonl or .parquet",
+            title="Your own file: .txt, .csv, .tsv, .json, .jsonl or .parquet",
             parse=parse_file,
             members=("*.txt", "*.csv", "*.tsv", "*.jsonl", "*.parquet"),
         ),

@@ -1,11 +1,14 @@
-"""The records of a file: text, csv, tsv, JSON lines or parquet as rows of texts."""
+"""The records of a file: text, csv, tsv, JSON or parquet as rows of texts."""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import json
+import re
+from contextlib import suppress
 from io import BytesIO, StringIO
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
@@ -24,8 +27,23 @@ __all__ = (
     "read_records",
 )
 
-ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".parquet")
+ENDINGS = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet")
 """The files that can be read."""
+
+SEPARATORS = (",", ";", "\t")
+"""Of a ``.csv``: spreadsheets write semicolons where the comma is in numbers."""
+
+SAMPLE = 20
+"""Rows by which the separator is found."""
+
+KNOWN = frozenset({"prompt", "text", "caption", "id"})
+"""Names of columns by which a header is known."""
+
+SAID = re.compile(r'"?sep=([,;\t|])"?(?:\r\n|\r|\n)', re.IGNORECASE)
+"""A first line that says what the separator is."""
+
+LONGEST_FIELD = 2**31 - 1
+"""The largest limit that every system takes."""
 
 TEXT = "text"
 """The column of a file whose lines have no names."""
@@ -39,8 +57,9 @@ def read_records(
     """Return a file's rows; values that are no text are written as JSON does.
 
     Args:
-        piece: A file that ends in one of ``ENDINGS``. A ``.txt`` and lines of JSON
-            that are strings have the column ``text``.
+        piece: A file that ends in one of ``ENDINGS``. A ``.txt`` and strings of JSON
+            have the column ``text``; fields of a ``.csv`` may have semicolons or tabs
+            between them; JSON is a value a line, or a list of all.
         quoted: Whether quotation marks around a field of a ``.tsv`` are no part of it.
         columns: The columns of a ``.parquet`` to read, of those that it has; ``None``
             reads all.
@@ -52,10 +71,10 @@ def read_records(
         case ".txt":
             records = [{TEXT: line} for line in read_lines(piece)]
         case ".csv":
-            records = list(_table(piece, ",", quoted=True))
+            records = list(_table(piece, None, quoted=True))
         case ".tsv":
             records = list(_table(piece, "\t", quoted=quoted))
-        case ".jsonl":
+        case ".jsonl" | ".json":
             records = list(_json_lines(piece))
         case ".parquet":
             records = list(_parquet(piece, columns))
@@ -77,9 +96,7 @@ def read_lines(piece: SetFile) -> list[str]:
     Raises:
         ConfigurationError: If it is binary or not UTF-8.
     """
-    # Only these end a line: a form feed or U+2028 may stand within a prompt.
-    lines = _text(piece).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in _lines(piece) if line.strip()]
 
 
 def read_json(piece: SetFile) -> Any:
@@ -121,6 +138,11 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(map(repr, columns)) or "no column at all"
 
 
+def _lines(piece: SetFile) -> list[str]:
+    # Only these end a line: a form feed or U+2028 may stand within a prompt.
+    return _text(piece).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
 def _text(piece: SetFile) -> str:
     data = piece.data.removeprefix(b"\xef\xbb\xbf")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -142,9 +164,18 @@ def _text(piece: SetFile) -> str:
         raise ConfigurationError(message) from error
 
 
-def _table(piece: SetFile, separator: str, *, quoted: bool) -> Iterator[Record]:
+def _table(piece: SetFile, separator: str | None, *, quoted: bool) -> Iterator[Record]:
+    """Yield the rows of a table; ``separator`` is found out if it is ``None``."""
+    text, skipped = _text(piece), 0
+    # A field has no longest here; the limit is one of the whole process.
+    csv.field_size_limit(max(LONGEST_FIELD, csv.field_size_limit()))
+    if separator is None:
+        if said := SAID.match(text):  # as spreadsheets begin a file, for each other
+            separator, text, skipped = said[1], text[said.end() :], 1
+        else:
+            separator = _separator(text)
     reader = csv.reader(
-        StringIO(_text(piece), newline=""),
+        StringIO(text, newline=""),
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         strict=True,
@@ -159,7 +190,7 @@ def _table(piece: SetFile, separator: str, *, quoted: bool) -> Iterator[Record]:
                 continue
             if len(fields) != len(names):
                 message = (
-                    f"expected {len(names)} fields in line {reader.line_num} of "
+                    f"expected {len(names)} fields in line {reader.line_num + skipped} of "
                     f"{piece.name!r}, got {len(fields)}; the file is damaged or cut off"
                 )
                 raise ConfigurationError(message)
@@ -168,10 +199,31 @@ def _table(piece: SetFile, separator: str, *, quoted: bool) -> Iterator[Record]:
     except csv.Error as error:
         message = (
             f"expected a whole {piece.ending} file, got {piece.name!r} with an error in "
-            f"line {reader.line_num} ({error}); it is cut off, or its quotation marks "
+            f"line {reader.line_num + skipped} ({error}); it is cut off, or its quotation marks "
             "are not doubled"
         )
         raise ConfigurationError(message) from error
+
+
+def _separator(text: str) -> str:
+    """Return what stands between the fields of a ``.csv``.
+
+    It is what splits the header into names, of which one is known, and else most of
+    the first rows like the header: a row may be damaged, and is told later.
+    """
+    split: dict[str, list[str]] = {}
+    alike: dict[str, bool] = {}
+    for separator in SEPARATORS:
+        rows = csv.reader(StringIO(text, newline=""), delimiter=separator)
+        with suppress(csv.Error):
+            header, *others = [row for row in islice(rows, SAMPLE) if row] or [[]]
+            if len(header) > 1:
+                split[separator] = [name.strip().lower() for name in header]
+                same = sum(len(row) == len(header) for row in others)
+                alike[separator] = 2 * same > len(others)
+    best = sorted(split, key=lambda s: (KNOWN.isdisjoint(split[s]), not alike[s]))
+    fits = best and (alike[best[0]] or not KNOWN.isdisjoint(split[best[0]]))
+    return best[0] if fits else SEPARATORS[0]
 
 
 def _header(piece: SetFile, fields: Sequence[str]) -> list[str]:
@@ -188,20 +240,29 @@ def _header(piece: SetFile, fields: Sequence[str]) -> list[str]:
 
 
 def _json_lines(piece: SetFile) -> Iterator[Record]:
-    for number, line in enumerate(_text(piece).split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"line {number} of {piece.name!r}"
-        value = _json(line, place)
-        if isinstance(value, str):
-            value = {TEXT: value}
-        if not isinstance(value, dict):
+    for place, value in _json_values(piece):
+        record = {TEXT: value} if isinstance(value, str) else value
+        if not isinstance(record, dict):
             message = (
                 'expected JSON such as {"prompt": "..."} or a string in '
-                f"{place}, got {type(value).__name__}; fix the line"
+                f"{place}, got {type(value).__name__}; fix it"
             )
             raise ConfigurationError(message)
-        yield {name: _written(each) for name, each in value.items()}
+        yield {name: _written(each) for name, each in record.items()}
+
+
+def _json_values(piece: SetFile) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a file, and where each is."""
+    if (text := _text(piece)).lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):  # else it may be lines of lists
+            if isinstance(values := json.loads(text), list):
+                for number, value in enumerate(values, start=1):
+                    yield f"value {number} of {piece.name!r}", value
+                return
+    for number, line in enumerate(_lines(piece), start=1):
+        if line.strip():
+            place = f"line {number} of {piece.name!r}"
+            yield place, _json(line, place)
 
 
 def _json(text: str, place: str) -> Any:
