@@ -161,7 +161,7 @@ def _read_line(line: bytes, *, jsonl: bool) -> PromptLine:
 def _read_value(value: Any, text: str) -> PromptLine:
     """Return a prompt of JSON, or of a line; ``text`` is how it was written."""
     try:
-        prompt = value.get("prompt") if isinstance(value, dict) else value
+        prompt: Any = value.get("prompt") if isinstance(value, dict) else value
         return PromptLine(validate_prompt(prompt))
     except PromptError as error:
         return PromptLine(_short(text), str(error))
