@@ -103,11 +103,16 @@ class Loopback:
     """
 
     def __init__(
-        self, *replies: Reply | Callable[[Request], Reply], kept: bool = False
+        self,
+        *replies: Reply | Callable[[Request], Reply],
+        kept: bool = False,
+        port: int = 0,
     ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self._kept = kept
+        self.port = port
+        """Where it listens; 0 until it begins, if any will do."""
         self._replies = replies
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -158,7 +163,8 @@ class Loopback:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Stay silent: what came is in ``requests``."""
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
         self._server.daemon_threads = False
         # A short poll: closing waits for it, and every test closes a server.
         self._thread = threading.Thread(

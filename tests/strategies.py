@@ -129,6 +129,7 @@ def refinements(draw: st.DrawFn) -> Refinement:
         stop=draw(st.sampled_from(StopReason)),
         usage=draw(usages),
         selection_error=draw(st.none() | texts),
+        llm_error=draw(st.none() | texts.filter(bool)),
         settings=draw(named),
         templates=draw(st.dictionaries(texts, named, max_size=3)),
         receipt=draw(st.none() | receipts),

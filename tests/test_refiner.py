@@ -659,13 +659,13 @@ class TestFrontDoor:
 
 
 async def test_an_unreachable_language_model_fails_its_prompt() -> None:
-    """A call that failed for good ends the refinement, with its history."""
+    """Where one asks for it, a call that failed for good is an error with its history."""
 
     async def unreachable(history: History) -> tuple[str, ...]:
         message = "expected an answer, got none; start the server"
         raise CallError(message)
 
-    async with _refiner(optimizer=unreachable) as refiner:
+    async with _refiner(optimizer=unreachable, llm_failure="raise") as refiner:
         (failure,) = [o async for o in refiner.refine_many(["a cat"])]
     assert isinstance(failure, Failure)
     assert ("CallError", 1) == (

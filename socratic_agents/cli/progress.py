@@ -15,10 +15,12 @@ from socratic_agents.core.outcome import Refinement
 from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Self
 
     from rich.progress import TaskID
 
+    from socratic_agents.core.history import Round
     from socratic_agents.core.loop import Event
     from socratic_agents.core.outcome import Failure
 
@@ -75,13 +77,8 @@ class Progress:
         if event.kind == "drawn":
             self._images += 1
         elif not self._console.is_terminal:
-            verdict = history.verdict
-            state = "not judged"
-            if verdict is not None and verdict.judged:
-                missing = f", missing {', '.join(verdict.missing)}"
-                unmet = f"not yet{missing if verdict.missing else ''}"
-                state = "satisfied" if verdict.satisfied else unmet
             number, images = len(history.rounds), len(history.candidates)
+            state = _state(history.rounds[-1])
             self.say(f"[{index + 1}] round {number}, image {images}: {state}")
         if index not in self._prompts:
             self._prompts[index] = self._bars.add_task(
@@ -89,7 +86,12 @@ class Progress:
                 total=self._rounds,
                 note="",
             )
-        self._bars.update(self._prompts[index], completed=len(history.rounds))
+        note = ""
+        if history.rounds and (why := "; ".join(_troubles(history.rounds[-1]))):
+            note = sanitize_for_terminal(why, longest=60)
+        self._bars.update(
+            self._prompts[index], completed=len(history.rounds), note=note
+        )
         self._note()
 
     def finish(self, outcome: Refinement | Failure) -> None:
@@ -103,6 +105,8 @@ class Progress:
                 f"{usage.llm_calls} LLM calls, {usage.seconds:.1f} s: "
                 f"{outcome.user_prompt}"
             )
+            for line in _summary(outcome):
+                self.say(f"[{outcome.index + 1}] {line}")
         else:
             self._failed += 1
             self.say(f"[{outcome.index + 1}] failed: {outcome.error}")
@@ -117,3 +121,37 @@ class Progress:
         if self._failed:
             note += f", {self._failed} failed"
         self._bars.update(self._all, note=note)
+
+
+def _state(round_: Round) -> str:
+    """Return what the judge says of a round, and what stood in the way."""
+    verdict, troubles = round_.verdict, "; ".join(_troubles(round_))
+    if verdict is None or not verdict.judged:
+        return troubles
+    missing = f", missing {', '.join(verdict.missing)}" if verdict.missing else ""
+    state = "satisfied" if verdict.satisfied else f"not yet{missing}"
+    return f"{state}; {troubles}" if troubles else state
+
+
+def _troubles(round_: Round) -> Iterator[str]:
+    """Yield why a round is not judged, and why nobody wrote prompts for it."""
+    verdict = round_.verdict
+    if verdict is None or not verdict.judged:
+        yield f"not judged ({verdict.reason})" if verdict else "not judged"
+    if round_.error:
+        yield f"no rewrite, fresh noise instead ({round_.error})"
+
+
+def _summary(refinement: Refinement) -> Iterator[str]:
+    """Yield what went wrong in a refinement, each cause once."""
+    rounds = dict[str, list[int]]()
+    for number, round_ in enumerate(refinement.rounds, start=1):
+        for trouble in _troubles(round_):
+            rounds.setdefault(trouble, []).append(number)
+    for trouble, numbers in rounds.items():
+        many = "rounds" if len(numbers) > 1 else "round"
+        yield f"{many} {', '.join(map(str, numbers))}: {trouble}"
+    if refinement.llm_error:
+        yield f"ended with the best so far: {refinement.llm_error}"
+    if refinement.selection_error:
+        yield f"the best by score, not by the selector: {refinement.selection_error}"

@@ -7,14 +7,19 @@ import json
 import os
 import sys
 from contextlib import aclosing, redirect_stdout, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from socratic_agents.cli.options import with_settings
-from socratic_agents.core.errors import ConfigurationError, PromptError, SocraticError
+from socratic_agents.core.errors import (
+    ConfigurationError,
+    PromptError,
+    ServerDownError,
+    SocraticError,
+)
 from socratic_agents.core.prompts import (
     read_prompts,
     sanitize_for_terminal,
@@ -143,8 +148,56 @@ def _batch(
         out, settings, cache=cache, resume=True, accept_changes=continue_with
     )
     with job as run:
-        failures = _refine_all(ctx.obj, settings, lines, run, as_json=as_json)
-    return 1 if failures else 0
+        return _refine_all(ctx.obj, settings, lines, run, as_json=as_json)
+
+
+@dataclass
+class _Batch:
+    """What has become of the prompts of a file."""
+
+    run: RunDirectory
+    progress: Progress
+    stdout: TextIO
+    """Where results are printed; libraries may print elsewhere."""
+    as_json: bool
+    done: int
+    halted: int = 0
+    """Prompts that the language model failed on, after an image."""
+    failures: list[Failure] = field(default_factory=list)
+
+    def print(self, outcome: Refinement | Failure) -> None:
+        """Print a result."""
+        with redirect_stdout(self.stdout):
+            _print_json(outcome, as_json=self.as_json)
+
+    def keep(self, outcome: Refinement | Failure) -> None:
+        """Save a result, count and print it."""
+        from socratic_agents.core.outcome import Failure
+
+        saved = self.run.save(outcome)
+        self.progress.finish(saved)
+        if isinstance(saved, Failure):
+            self.failures.append(saved)
+        elif saved.llm_error is not None:
+            self.halted += 1
+        else:
+            self.done += 1
+        self.print(saved)
+
+    def tell(self, total: int) -> None:
+        """Print the summary."""
+        say, out = self.progress.say, self.run.path
+        say(f"{self.done} of {total} done, in {out}")
+        if self.run.quarantined:
+            say(f"{self.run.quarantined} corrupt files moved to {out}/quarantine")
+        for failure in sorted(self.failures, key=lambda one: one.index):
+            shown = sanitize_for_terminal(failure.user_prompt, longest=60)
+            say(f"failed: prompt {failure.index + 1} ({shown}): {failure.error}")
+        if self.halted:
+            say(
+                f"{self.halted} ended with the best so far, because the language model "
+                "failed; run the same command again to go on with them"
+            )
 
 
 def _refine_all(
@@ -154,47 +207,33 @@ def _refine_all(
     run: RunDirectory,
     *,
     as_json: bool,
-) -> list[Failure]:
-    """Refine what is not finished, save and print everything; return the failures."""
-    from socratic_agents.core.outcome import Failure
-
+) -> int:
+    """Refine what is not finished, save and print everything; return the exit code."""
     finished, bad, pending = _split(lines, run)
-    failures: list[Failure] = []
-    stdout, done, out = sys.stdout, len(finished), run.path
-
-    def keep(outcome: Refinement | Failure) -> None:
-        nonlocal done
-        saved = run.save(outcome)
-        progress.finish(saved)
-        if isinstance(saved, Failure):
-            failures.append(saved)
-        else:
-            done += 1
-        with redirect_stdout(stdout):
-            _print_json(saved, as_json=as_json)
-
     progress = _progress(settings, total=len(lines), done=len(finished))
+    batch = _Batch(run, progress, sys.stdout, as_json=as_json, done=len(finished))
+    down: ServerDownError | None = None
     with progress, redirect_stdout(sys.stderr):
         if finished:
             progress.say(f"{len(finished)} of {len(lines)} were already finished")
         for refinement in finished:
-            with redirect_stdout(stdout):
-                _print_json(refinement, as_json=as_json)
+            batch.print(refinement)
         for failure in bad:
-            keep(failure)
+            batch.keep(failure)
         if pending:
             refiner = context.open_refiner(settings).remember(run)
             waiting = context.interruption.until(pending)
-            work = _refine_many(refiner, waiting, progress, keep)
-            with suppress(KeyboardInterrupt):
+            work = _refine_many(refiner, waiting, progress, batch.keep)
+            try:
                 context.interruption.run(work)
-    progress.say(f"{done} of {len(lines)} done, in {out}")
-    if run.quarantined:
-        progress.say(f"{run.quarantined} corrupt files moved to {out}/quarantine")
-    for failure in sorted(failures, key=lambda one: one.index):
-        shown = sanitize_for_terminal(failure.user_prompt, longest=60)
-        progress.say(f"failed: prompt {failure.index + 1} ({shown}): {failure.error}")
-    return failures
+            except KeyboardInterrupt:
+                pass  # told where the exit code is
+            except ServerDownError as problem:
+                down = problem
+    batch.tell(len(lines))
+    if down:
+        raise down
+    return 1 if batch.failures or batch.halted else 0
 
 
 async def _refine_one(refiner: Refiner, prompt: str, progress: Progress) -> Refinement:

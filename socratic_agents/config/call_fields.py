@@ -109,8 +109,9 @@ CALL_FIELDS: tuple[Field, ...] = (
         "Requests to the language model at the same time; others wait, without "
         "using up their timeout.",
         decides=PLACE,
-        default=64,
         metavar="N",
+        unset="64; 4 at a base URL that is not the provider's own, 1 where a chat "
+        "model object has no async call of its own",
     ),
     _llm(
         "llm_rate",
@@ -119,6 +120,14 @@ CALL_FIELDS: tuple[Field, ...] = (
         decides=PLACE,
         metavar="PER_MINUTE",
         unset="no limit",
+    ),
+    _llm(
+        "llm_failure",
+        "What becomes of a prompt whose language model fails for good once there is an "
+        "image: return (the best so far, stop reason llm_failed) or raise (an error).",
+        decides=PLACE,
+        default="return",
+        metavar="WHAT",
     ),
     _hardware(
         "device",

@@ -159,8 +159,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = _setting("api_key")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = _setting("temperature")
     timeout: _AboveZero = _setting("timeout")
-    llm_concurrency: _Many = _setting("llm_concurrency")
+    llm_concurrency: _Many | None = _setting("llm_concurrency")
     llm_rate: _AboveZero | None = _setting("llm_rate")
+    llm_failure: Literal["return", "raise"] = _setting("llm_failure")
     speculate: bool = _setting("speculate")
 
     def __init__(self, **explicit: Any) -> None:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
+from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Iterable,
+    )
     from typing import Any
 
-__all__ = ("drop", "is_async", "meanwhile", "run_together")
+__all__ = ("drop", "each_result", "is_async", "meanwhile", "run_together")
 
+Input = TypeVar("Input")
 Output = TypeVar("Output")
 
 
@@ -53,3 +62,45 @@ async def drop(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
     if not task.cancelled():
         task.exception()  # that nobody asked for it is no cause to complain
+
+
+async def each_result(
+    inputs: Iterable[Input],
+    work: Callable[[int, Input], Coroutine[Any, Any, Output]],
+    *,
+    room: Callable[[], int],
+) -> AsyncGenerator[Output, None]:
+    """Yield what becomes of each input when it is there; leaving cancels what still runs.
+
+    Args:
+        inputs: One is taken only when there is room for it.
+        work: An input and its place -> its result. What it raises ends the others,
+            once what is finished was yielded.
+        room: How many may be on their way, for now.
+    """
+    numbered, done = enumerate(inputs), deque[Output]()
+    places = dict[asyncio.Task[Output], int]()
+    error: BaseException | None = None
+    try:
+        while True:
+            free = 0 if error else max(room() - len(places), 0)
+            for place, one in itertools.islice(numbered, free):
+                places[asyncio.create_task(work(place, one))] = place
+            if done:
+                yield done.popleft()
+                continue
+            if error:
+                raise error
+            if not places:
+                return
+            first, _ = await asyncio.wait(places, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(first, key=places.__getitem__):
+                del places[task]
+                if problem := task.exception():
+                    error = error or problem
+                else:
+                    done.append(task.result())
+    finally:
+        for task in places:
+            task.cancel()
+        await asyncio.gather(*places, return_exceptions=True)

@@ -53,6 +53,13 @@ class StopReason(StrEnum):
     """The caller asked to stop; what was seen until then is returned."""
     DEADLINE = "deadline"
     """The time that the caller gave was over; what was seen until then is returned."""
+    LLM_FAILED = "llm_failed"
+    """The language model failed for good; what was seen until then is returned."""
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether there was more to try, and something in the way of it."""
+        return self.interrupted or self is StopReason.LLM_FAILED
 
     @property
     def interrupted(self) -> bool:

@@ -19,12 +19,14 @@ from socratic_agents.core.concurrency import meanwhile, run_together
 from socratic_agents.core.errors import (
     AgentError,
     AnswerError,
+    CallError,
     CandidateError,
     NothingDrawnError,
     RefusedError,
     SocraticError,
 )
 from socratic_agents.core.history import Candidate, History, Round, StopReason, Verdict
+from socratic_agents.core.outage import Outage
 from socratic_agents.core.outcome import Refinement, Usage
 from socratic_agents.core.search import Plan
 
@@ -105,6 +107,9 @@ class Limits:
     """When it is set, what is in flight is abandoned."""
     deadline: float | None = None
     """Time of the event loop at which what is in flight is abandoned."""
+    survives: Callable[[CallError], bool] = lambda _: False
+    """Whether a language model that failed for good ends a refinement that has a usable
+    image with the best so far; else, it raises."""
 
     def left(self, history: History) -> int | None:
         """Return how many images may still be made; ``None``: any number.
@@ -114,6 +119,12 @@ class Limits:
         if history.rounds and self.spent():
             return 0
         return self.max_images and self.max_images - len(history.candidates)
+
+    def ended(self, step: object) -> StopReason:
+        """Return why a refinement is over: the last step says so, or what cut it off."""
+        if isinstance(step, StopReason):
+            return step
+        return StopReason.CANCELLED if self.cancelled else StopReason.DEADLINE
 
     @property
     def cancelled(self) -> bool:
@@ -150,11 +161,14 @@ async def refine_prompt(
     Raises:
         NothingDrawnError: If not one candidate is usable; a ``RefusedError`` if a
             safety filter withheld all of them.
-        CallError: If the search cannot reach the optimizer; ``error.history`` keeps
-            what was done until then.
+        CallError: If the search cannot reach the optimizer, or anybody a server that is
+            down, unless ``limits.survives`` it; ``error.history`` keeps what was done.
     """
     history = History(user_prompt=user_prompt)
+    outage = Outage()
+    agents = _watched(agents, outage)
     step: Plan | StopReason | None = None
+    llm_error: str | None = None
     error, drawn = None, dict[int, Candidate]()
     try:
         async with (
@@ -175,25 +189,35 @@ async def refine_prompt(
                 return replace(history + round_, checklist=asked.result())
 
             try:
-                while isinstance(step := await _next(session, history, limits), Plan):
+                while isinstance(
+                    step := await _next(session, history, limits, outage), Plan
+                ):
                     attempts, error = step.attempts, step.error
                     while attempts:
                         places = enumerate(attempts, start=len(drawn))
                         await run_together([draw(place, one) for place, one in places])
                         attempts = await _more(session, seen(), limits)
                     history, drawn = seen(), {}
-                    history = history.judged(await verdict_on(history, agents))
+                    verdict = await verdict_on(history, agents)
+                    outage.check(limits.survives)
+                    history = history.judged(verdict)
                     on_event(Event(EventKind.JUDGED, history))
             except asyncio.CancelledError:
                 history = seen() if drawn else history
                 raise
-        if isinstance(step, StopReason):
-            return await chosen(history, agents, step, limits)
-        stop = StopReason.CANCELLED if limits.cancelled else StopReason.DEADLINE
+            except CallError as problem:
+                history = seen() if drawn else history
+                if history.incumbent is None or not limits.survives(problem):
+                    raise
+                llm_error, step = str(problem), StopReason.LLM_FAILED
+        stop = limits.ended(step)
         if history.rounds and history.rounds[-1].verdict is None:
-            history = history.judged(Verdict.unjudged(_INTERRUPTED[stop]))
+            cause = llm_error or _INTERRUPTED[stop]
+            history = history.judged(Verdict.unjudged(cause))
             on_event(Event(EventKind.JUDGED, history))
-        return await chosen(history, agents, stop, limits)
+        refinement = await chosen(history, agents, stop, limits)
+        outage.check(limits.survives)
+        return replace(refinement, llm_error=llm_error)
     except SocraticError as problem:
         problem.history = history
         raise
@@ -218,14 +242,26 @@ async def _interruptible(limits: Limits) -> AsyncIterator[None]:
                 raise
 
 
+def _watched(agents: Agents, outage: Outage) -> Agents:
+    """Return agents of whom it is noted when nobody can be reached any more."""
+    return replace(
+        agents,
+        judge=outage.watch(agents.judge),
+        select=outage.watch(agents.select),
+        inquire=agents.inquire and outage.watch(agents.inquire),
+        answer=agents.answer and outage.watch(agents.answer),
+    )
+
+
 async def _next(
-    session: Session, history: History, limits: Limits
+    session: Session, history: History, limits: Limits, outage: Outage
 ) -> Plan | StopReason:
     """Ask the search, and leave out what there is no room for."""
     if history.verdict and history.verdict.satisfied:
         return StopReason.SATISFIED
     if limits.cancelled:
         return StopReason.CANCELLED
+    outage.check()
     plan = await session.next(history, limits.left(history))
     if isinstance(plan, StopReason):
         return plan

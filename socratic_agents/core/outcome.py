@@ -111,6 +111,8 @@ class Refinement:
     usage: Usage = Usage()
     selection_error: str | None = None
     """Why the incumbent was returned instead of the selector's choice, if so."""
+    llm_error: str | None = None
+    """Why the language model failed for good, if that ended it."""
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """The resolved settings, secrets left out."""
     templates: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -153,6 +155,8 @@ class Refinement:
             "selection_error": self.selection_error,
             "settings": dict(self.settings),
             "templates": dict(self.templates),
+            # Only where ``stop`` says so.
+            **({"llm_error": self.llm_error} if self.llm_error else {}),
         }
 
     @classmethod
@@ -171,6 +175,7 @@ class Refinement:
             stop=StopReason(data["stop"]),
             usage=Usage(**data["usage"]),
             selection_error=data.get("selection_error"),
+            llm_error=data.get("llm_error"),
             settings=dict(data["settings"]),
             templates=dict(data["templates"]),
             index=data["index"],

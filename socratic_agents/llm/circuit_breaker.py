@@ -38,10 +38,19 @@ class CircuitBreaker:
 
     Args:
         seconds: How long a server is waited for before all that wait for it fail.
+        first_wait: Seconds to the first probe.
+        longest_wait: Seconds between two probes at most.
     """
 
-    def __init__(self, *, seconds: float = 300.0) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float = 300.0,
+        first_wait: float = FIRST_WAIT,
+        longest_wait: float = LONGEST_WAIT,
+    ) -> None:
         self.seconds = seconds
+        self._first_wait, self._longest_wait = first_wait, longest_wait
         self._answered = False
         self._failures = 0
         self._waited = 0.0
@@ -72,7 +81,7 @@ class CircuitBreaker:
                 return
             if self._probing:
                 await asyncio.sleep(0)
-                await sleep(POLL)
+                await sleep(min(POLL, self._first_wait))
                 continue
             # One keeps the time for all.
             self._probing = True
@@ -101,7 +110,7 @@ class CircuitBreaker:
             )
         if self.open:
             steps = self._failures - FAILURES
-            wait = min(FIRST_WAIT * 2 ** min(steps, 10), LONGEST_WAIT)
+            wait = min(self._first_wait * 2 ** min(steps, 10), self._longest_wait)
             self._due = min(self._waited + wait, self.seconds)
 
     def abandoned(self) -> None:

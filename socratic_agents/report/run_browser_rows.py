@@ -80,15 +80,18 @@ class Row:
             history = outcome.history or History(user_prompt=outcome.user_prompt)
             return cls(history=history, index=outcome.index, **(failed | facts))
         metric = next(iter(outcome.best.scores), "")
-        lost = outcome.selection_error
+        errors = {
+            "the language model failed": outcome.llm_error,
+            "no usable choice, so the incumbent was returned": outcome.selection_error,
+        }
         known = {
             "status": outcome.stop.value,
             "best_place": outcome.best_place,
             "first": outcome.rounds[0].candidates[0].scores.get(metric),
             "returned": outcome.best.scores.get(metric),
             "receipt": outcome.receipt,
-            "error": lost
-            and f"no usable choice, so the incumbent was returned: {lost}",
+            "error": "; ".join(f"{what}: {why}" for what, why in errors.items() if why)
+            or None,
             "facts": tuple(_costs(outcome)),
             "settings": dict(_settings(outcome)),
         }

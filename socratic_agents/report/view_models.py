@@ -86,6 +86,7 @@ def outcome_view(
         "stop": outcome.stop.value,
         "usage": outcome.usage,
         "selection_error": outcome.selection_error,
+        "llm_error": outcome.llm_error,
         "receipt": receipt_view(outcome.receipt, checklist, image_src),
         "settings": dict(outcome.settings),
         "templates": dict(outcome.templates),

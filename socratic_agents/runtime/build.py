@@ -14,10 +14,13 @@ from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
 from socratic_agents.llm.retry import RetryPolicy
-from socratic_agents.network.rate_limit import RateLimiter
 from socratic_agents.runtime.cached_models import with_journal
 from socratic_agents.runtime.generators import OPENAI, images_server
-from socratic_agents.runtime.language_model import open_http_client, open_language_model
+from socratic_agents.runtime.language_model import (
+    open_http_client,
+    open_language_model,
+    open_rate_limiter,
+)
 from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.runtime.remote_models import open_replicas
 
@@ -110,8 +113,7 @@ def open_all(
     client = open_http_client(settings) if asks else None
     llm = open_language_model(settings, client=client) if asks else None
     check_vision(settings, templates, llm)
-    limiter = RateLimiter(concurrency=settings.llm_concurrency, rate=settings.llm_rate)
-    retries = RetryPolicy(rate_limiter=limiter)
+    retries = RetryPolicy(rate_limiter=open_rate_limiter(settings, llm))
     workers: tuple[Worker, ...] = (worker,)
     if settings.workers:
         models = open_replicas(settings)

@@ -1,19 +1,37 @@
-"""The language model that the settings name, and its HTTP client."""
+"""The language model that the settings name, its HTTP client and its rate limiter."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.text import error_line
+from socratic_agents.network.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
     from socratic_agents.config.settings import Settings
 
-__all__ = ("open_http_client", "open_language_model")
+__all__ = ("open_http_client", "open_language_model", "open_rate_limiter")
+
+MANY = 64
+"""Concurrent requests to a provider."""
+FEW = 4
+"""To a server of one's own, which has a few slots and makes the others wait."""
+PROVIDERS = {
+    "openai": "api.openai.com",
+    "anthropic": "api.anthropic.com",
+    "groq": "api.groq.com",
+    "mistralai": "api.mistral.ai",
+}
+"""Where providers answer themselves."""
+
+_one_at_a_time = WeakValueDictionary[tuple[int, float | None], RateLimiter]()
+"""By the id of a chat model object, which lives as long as those who ask it, and rate."""
 
 
 def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatModel:
@@ -88,3 +106,42 @@ def open_http_client(settings: Settings) -> Any:
     from socratic_agents.llm.http_clients import PerLoopClient
 
     return PerLoopClient(timeout=settings.timeout)
+
+
+def open_rate_limiter(settings: Settings, llm: BaseChatModel | None) -> RateLimiter:
+    """Return what limits the requests to the language model.
+
+    Where the settings do not say how many may be sent at the same time, a chat model
+    object that has no async call of its own is asked one at a time by all refiners
+    together: most of those compute here, and not all can be called from two threads.
+
+    Args:
+        settings: They may say how many, and at what rate.
+        llm: As from ``open_language_model``, if any is asked.
+    """
+    concurrency, rate = settings.llm_concurrency, settings.llm_rate
+    if concurrency is None and _is_blocking(settings.llm):
+        fresh = RateLimiter(concurrency=1, rate=rate)
+        return _one_at_a_time.setdefault((id(settings.llm), rate), fresh)
+    if concurrency is None:
+        concurrency = FEW if _is_own_server(settings, llm) else MANY
+    return RateLimiter(concurrency=concurrency, rate=rate)
+
+
+def _is_blocking(llm: object) -> bool:
+    """Return whether this is a chat model that LangChain would call in a thread."""
+    call = getattr(type(llm), "_agenerate", None)
+    return getattr(call, "__module__", "").startswith("langchain_core.")
+
+
+def _is_own_server(settings: Settings, llm: BaseChatModel | None) -> bool:
+    """Return whether somebody else than its provider serves the language model."""
+    name = settings.llm if isinstance(settings.llm, str) else ""
+    provider, address = name.partition(":")[0], settings.base_url
+    if type(llm).__name__ == "ChatOpenAI":
+        # Its client knows the address of an object or of the environment, too.
+        provider, address = "openai", str(llm.root_async_client.base_url)  # type: ignore[union-attr]
+    if not address:
+        return provider == "ollama"
+    host, own = urlsplit(address).hostname or "", PROVIDERS.get(provider)
+    return own is None or not f".{host}".endswith(f".{own}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
-from collections import deque
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,13 +12,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from socratic_agents.agents.registry import find_roles, find_templates
 from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST, Settings
+from socratic_agents.core.concurrency import each_result
 from socratic_agents.core.errors import (
     BudgetError,
     ClosedError,
     ConfigurationError,
+    ServerDownError,
     SocraticError,
 )
-from socratic_agents.core.loop import Limits, refine_prompt
+from socratic_agents.core.loop import NO_LIMITS, Limits, refine_prompt
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.search import seed_bank
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
     from typing import Self
 
+    from socratic_agents.core.errors import CallError
     from socratic_agents.core.loop import Agents, Event
     from socratic_agents.core.outcome import Usage
     from socratic_agents.runtime.build import Opened
@@ -226,6 +228,26 @@ class Refiner(RunnableRefiner):
             SocraticError: If it cannot be refined, or is interrupted without a usable
                 image; ``error.history`` keeps what was done until then.
         """
+        return await self._refine(
+            prompt,
+            user=user,
+            deadline=deadline,
+            cancel=cancel,
+            on_event=on_event,
+            survives=lambda _: self.settings.llm_failure == "return",
+        )
+
+    async def _refine(
+        self,
+        prompt: str,
+        *,
+        survives: Callable[[CallError], bool],
+        user: str | None = None,
+        deadline: float | None = None,
+        cancel: asyncio.Event | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Refinement:
+        """Refine one prompt; ``survives`` as in ``Limits``."""
         user_prompt = self.check(prompt)
         _check_deadline(deadline)
         agents = await self.agents()
@@ -247,6 +269,7 @@ class Refiner(RunnableRefiner):
                 spent=lambda: meter.spent() is not None,
                 cancel=cancel,
                 deadline=deadline and asyncio.get_running_loop().time() + deadline,
+                survives=survives,
             )
             refinement = await refine_prompt(
                 user_prompt,
@@ -263,7 +286,7 @@ class Refiner(RunnableRefiner):
                     agents,
                     settings,
                     seeds=seed_bank(settings.seed),
-                    limits=Limits(cancel=cancel, deadline=limits.deadline),
+                    limits=replace(limits, max_images=None, spent=NO_LIMITS.spent),
                 )
         return replace(
             refinement,
@@ -296,31 +319,21 @@ class Refiner(RunnableRefiner):
 
         Raises:
             ConfigurationError: If something that the settings name cannot be opened.
+            ServerDownError: If the server of the language model died and did not come
+                back. What is finished is yielded before; the rest has no outcome.
         """
         _check_deadline(deadline)
         await self.agents()
-        numbered, done = enumerate(prompts), deque[Refinement | Failure]()
-        tasks = set[asyncio.Task[Refinement | Failure]]()
-        try:
-            while True:
-                room = max(self.admission() - len(tasks), 0)
-                for index, prompt in itertools.islice(numbered, room):
-                    outcome = self._outcome(index, prompt, user, deadline, on_event)
-                    tasks.add(asyncio.create_task(outcome))
-                if done:
-                    yield done.popleft()
-                    continue
-                if not tasks:
-                    return
-                first, tasks = await asyncio.wait(
-                    tasks, return_when=asyncio.FIRST_COMPLETED
-                )
-                results = [task.result() for task in first]
-                done.extend(sorted(results, key=lambda outcome: outcome.index))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        outcomes = each_result(
+            prompts,
+            lambda index, prompt: self._outcome(
+                index, prompt, user, deadline, on_event
+            ),
+            room=self.admission,
+        )
+        async with aclosing(outcomes):
+            async for outcome in outcomes:
+                yield outcome
 
     async def _outcome(
         self,
@@ -331,11 +344,22 @@ class Refiner(RunnableRefiner):
         on_event: Callable[[int, Event], None] | None,
     ) -> Refinement | Failure:
         observe = partial(on_event, index) if on_event else None
+
+        def survives(problem: CallError) -> bool:
+            down = isinstance(problem, ServerDownError)
+            return self.settings.llm_failure == "return" and not down
+
         try:
-            outcome = await self.refine(
-                prompt, user=user, deadline=deadline, on_event=observe
+            outcome = await self._refine(
+                prompt,
+                user=user,
+                deadline=deadline,
+                on_event=observe,
+                survives=survives,
             )
             return replace(outcome, index=index)
+        except ServerDownError:
+            raise  # the same happens to all others
         except SocraticError as problem:
             error, history, kind = str(problem), problem.history, problem.kind
         except Exception as problem:  # noqa: BLE001 - a bug fails its prompt, not all

@@ -189,8 +189,9 @@ async def _refined(
         return await chosen(history, agents, StopReason.ROUNDS_SPENT)
     if isinstance(outcome, Refinement):
         stop = outcome.stop  # an end that came from outside comes again
-        if stop.interrupted or stop is StopReason.BUDGET_SPENT:
-            return await chosen(history, agents, stop)
+        if stop.cut_short or stop is StopReason.BUDGET_SPENT:
+            ended = await chosen(history, agents, stop)
+            return replace(ended, llm_error=outcome.llm_error)
     images = settings.prompts_per_round * settings.seeds_per_prompt
     more = {"llm": 1} if history.rounds else {}
     raise MissingStepError({"generate": images if history.rounds else 1, **more})

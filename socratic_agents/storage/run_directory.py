@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.history import StopReason
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.storage.failpoints import failpoint
 from socratic_agents.storage.files import (
@@ -141,6 +142,8 @@ class RunDirectory:
             record = next(same, None)
         if record is None or record["status"] != "ok":
             return None
+        if record["stop"] == StopReason.LLM_FAILED:
+            return None  # like a failure: another try may go on
         refinement = Refinement.from_json(record)
         kept = [*refinement.history.candidates]
         kept += [refinement.receipt.best_of_n] if refinement.receipt else []

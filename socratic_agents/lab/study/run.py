@@ -100,7 +100,12 @@ def refine_arm(
         ConfigurationError: If something cannot be opened, or nothing may be spent.
     """
     left = _left(plan, folder)
-    settings = arm.ready(folder.path / "templates").but(seed=seed, run_budget=left)
+    settings = arm.ready(folder.path / "templates").but(
+        # What stopped halfway would be no measurement; it is done again.
+        seed=seed,
+        run_budget=left,
+        llm_failure="raise",
+    )
     chosen = range(len(plan.prompts)) if places is None else places
     texts = [(place, plan.prompts[place].row.text) for place in chosen]
     many = f" with seed {seed}" if len(plan.seeds) > 1 else ""

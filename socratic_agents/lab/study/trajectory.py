@@ -109,7 +109,7 @@ def trajectory_of(refinement: Refinement, values: Sequence[Value]) -> Trajectory
     most = max((value for value, _ in known), default=None)
     place, by_round = refinement.best_place, tuple(map(_mean, rounds))
     stopped = None
-    if not refinement.stop.interrupted:
+    if not refinement.stop.cut_short:
         stopped = refinement.stop is StopReason.SATISFIED
     return Trajectory(
         cycles=len(rounds) - 1,
