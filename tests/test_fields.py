@@ -137,7 +137,8 @@ def test_a_default_in_words_is_the_default(field: Field) -> None:
 
 def test_what_decides_what() -> None:
     """Names are found by what they decide and whose calls they are about."""
-    assert ("base_url", "temperature") == deciding(Decides.ANSWER)
+    asked = ("base_url", "temperature", "llm_max_tokens", "llm_context")
+    assert asked == deciding(Decides.ANSWER)
     assert ("dtype",) == deciding(Decides.COST, Part.CAPTIONER)
     assert "steps" in deciding(Decides.IMAGE, Part.GENERATOR)
     assert "generator" not in deciding(Decides.IMAGE)

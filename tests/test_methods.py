@@ -181,7 +181,6 @@ async def test_a_bad_request_that_words_do_not_cure_is_told_as_it_was() -> None:
     "words",
     [
         "The model `x` is not loaded",
-        "This request exceeds the context of 2048",
         "Your credit is too low",
     ],
 )

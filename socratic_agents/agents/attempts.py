@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.text import printable_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
     from socratic_agents.core.checklist import Checklist, Question
     from socratic_agents.core.history import Candidate, History
+    from socratic_agents.llm.templates import Value
 
-__all__ = ("attempt", "attempts")
+__all__ = ("attempt", "attempts", "shorter_offers")
 
 
 def attempt(candidate: Candidate, checklist: Checklist | None = None) -> dict[str, str]:
@@ -68,3 +69,20 @@ def attempts(history: History, *, best: int = 5) -> list[dict[str, str]]:
         for name, candidate in best_of.items()
         if name in kept
     ]
+
+
+def shorter_offers(
+    offer: Mapping[str, Value], leaving: Mapping[str, Value]
+) -> Iterator[dict[str, Value]]:
+    """Yield what a template is offered with ever less of it, for a short context.
+
+    Args:
+        offer: Variable to value.
+        leaving: Variable to those of its items that may be left out, the first one first.
+    """
+    left = dict(offer)
+    for name, items in leaving.items():
+        for item in items or ():
+            rest: Any = [one for one in left[name] or () if one is not item]
+            left[name] = rest
+            yield dict(left)

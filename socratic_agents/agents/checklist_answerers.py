@@ -47,7 +47,9 @@ class Answers(BaseModel):
         "answers": [{"number": 1, "answer": "yes"}, {"number": 2, "answer": "no"}]
     }
 
-    answers: list[_Said] = Field(description="One for each question.")
+    answers: list[_Said] = Field(
+        description="One for each question.", json_schema_extra={"maxItems": 64}
+    )
 
 
 def captioner_answers(

@@ -46,16 +46,22 @@ class _Item(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     requirement: str = Field(
-        description="What is asked for, in the words of the user prompt."
+        description="What is asked for, in the words of the user prompt.",
+        json_schema_extra={"maxLength": 120},
     )
-    question: str = Field(description="In English; yes where the image shows it.")
+    question: str = Field(
+        description="In English; yes where the image shows it.",
+        json_schema_extra={"maxLength": 160},
+    )
     needs: list[int] = Field(
         description=(
             "Numbers, from 1, of questions without whose yes this one makes no sense."
-        )
+        ),
+        json_schema_extra={"maxItems": 4},
     )
     instead: str = Field(
-        description="An open question for what is seen instead; may be empty."
+        description="An open question for what is seen instead; may be empty.",
+        json_schema_extra={"maxLength": 120},
     )
 
 
@@ -80,7 +86,10 @@ class Questions(BaseModel):
         ]
     }
 
-    questions: list[_Item] = Field(description="Three to ten, the plainest first.")
+    questions: list[_Item] = Field(
+        description="Three to ten, the plainest first.",
+        json_schema_extra={"minItems": 1, "maxItems": MOST},
+    )
 
 
 def checklist_writer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,11 +28,13 @@ class _Check(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     number: int = Field(description="Of the prompt.")
-    lost: list[str] = Field(
-        description="Requirements that the prompt gives up; empty if none."
+    lost: list[Annotated[str, Field(json_schema_extra={"maxLength": 120})]] = Field(
+        description="Requirements that the prompt gives up; empty if none.",
+        json_schema_extra={"maxItems": 10},
     )
     mended: str = Field(
-        description="The prompt with them put back; empty if none is lost."
+        description="The prompt with them put back; empty if none is lost.",
+        json_schema_extra={"maxLength": 2000},
     )
 
 
@@ -55,7 +57,11 @@ class Checks(BaseModel):
 
 
 def fidelity_guard(
-    llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
+    llm: BaseChatModel,
+    template: Template,
+    *,
+    prompts: int = 64,
+    retries: RetryPolicy | None = None,
 ) -> Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]:
     """Return the guard: history, new prompts -> those that are faithful.
 
@@ -69,13 +75,14 @@ def fidelity_guard(
     Args:
         llm: Any LangChain chat model.
         template: Its words; see ``find_template``.
+        prompts: How many new prompts there are at most.
         retries: How often a failed request is sent again.
 
     Raises:
         TemplateError: If it is no guard's template.
     """
     template.expect("guard")
-    ask = StructuredCaller(llm, Checks, retries=retries)
+    ask = StructuredCaller(llm, Checks, retries=retries, most={"checks": prompts})
 
     async def check(history: History, prompts: Sequence[str]) -> dict[int, _Check]:
         questions = history.checklist.questions if history.checklist else ()
@@ -159,7 +166,9 @@ GUARDS: Registry[GuardSpec] = Registry(
             name="llm",
             title="A language model repairs or drops prompts that give something up.",
             build=lambda context: fidelity_guard(
-                *context.asked(), retries=context.retries
+                *context.asked(),
+                prompts=context.settings.prompts_per_round,
+                retries=context.retries,
             ),
             requests=2 * MOST_REQUESTS,  # repaired prompts are checked again
             template="default",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from socratic_agents.agents.attempts import attempt, attempts
-from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.agents.attempts import attempt, attempts, shorter_offers
+from socratic_agents.agents.images import BELOW, as_png, with_pngs
 from socratic_agents.agents.spec import JudgeSpec
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import AgentError, CandidateError, ConfigurationError
@@ -19,7 +19,7 @@ from socratic_agents.core.text import printable_line
 from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import BaseMessage
@@ -54,9 +54,13 @@ class Judgement(BaseModel):
     }
 
     # The reason comes first: who explains before answering answers better.
-    reason: str = Field(description="One sentence: what decided it.")
-    missing: list[str] = Field(
-        description="One short phrase each; empty if nothing is missing."
+    reason: str = Field(
+        description="One sentence: what decided it.",
+        json_schema_extra={"maxLength": 400},
+    )
+    missing: list[Annotated[str, Field(json_schema_extra={"maxLength": 120})]] = Field(
+        description="One short phrase each; empty if nothing is missing.",
+        json_schema_extra={"maxItems": 10},
     )
     satisfied: bool = Field(description="True only if nothing is missing.")
 
@@ -96,7 +100,10 @@ def caption_judge(
             "incumbent": attempt(incumbent),
             "history": attempts(history),
         }
-        return await _ask_verdict(ask, template.filled(offer))
+        shorter = shorter_offers(offer, {"history": offer["history"]})
+        return await _ask_verdict(
+            ask, template.filled(offer), map(template.filled, shorter)
+        )
 
     return judge
 
@@ -137,10 +144,13 @@ def vision_judge(
             "history": attempts(history),
         }
         # In a thread: encoding takes long enough to hold up the other loops.
-        messages = await asyncio.to_thread(
-            with_images, template.filled(offer), [("The image:", incumbent.image)]
-        )
-        return await _ask_verdict(ask, messages)
+        png = await asyncio.to_thread(as_png, incumbent.image)
+
+        def written(offer: Mapping[str, Value]) -> list[BaseMessage]:
+            return with_pngs(template.filled(offer), [("The image:", png)])
+
+        shorter = shorter_offers(offer, {"history": offer["history"]})
+        return await _ask_verdict(ask, written(offer), map(written, shorter))
 
     return judge
 
@@ -219,19 +229,22 @@ def checklist_judge(
 
 
 async def _ask_verdict(
-    ask: StructuredCaller[Judgement], messages: Sequence[BaseMessage]
+    ask: StructuredCaller[Judgement],
+    messages: Sequence[BaseMessage],
+    shorter: Iterable[Sequence[BaseMessage]],
 ) -> Verdict:
     """Ask a language model for a judgement, and return it as a verdict.
 
     Args:
         ask: Asks it.
         messages: What it is asked; at least one message.
+        shorter: The same in ever fewer words.
 
     Raises:
         AnswerError: If the answer stayed wrong, or the model refused.
         CallError: If the call itself failed for good.
     """
-    said = await ask(messages)
+    said = await ask(messages, shorter=shorter)
     missing, reason = tuple(filter(None, map(str.strip, said.missing))), said.reason
     if said.satisfied and missing:
         # Small models say so in most of their verdicts; what they name is what they saw.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from socratic_agents.agents.attempts import attempt, attempts
-from socratic_agents.agents.images import BELOW, with_images
+from socratic_agents.agents.attempts import attempt, attempts, shorter_offers
+from socratic_agents.agents.images import BELOW, as_png, with_pngs
 from socratic_agents.agents.spec import OptimizerSpec
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import (
@@ -55,7 +55,7 @@ class Rewrites(BaseModel):
         ]
     }
 
-    prompts: list[str] = Field(
+    prompts: list[Annotated[str, Field(json_schema_extra={"maxLength": 2000})]] = Field(
         description="As many new prompts as were asked for, one line each."
     )
 
@@ -130,7 +130,7 @@ def optimizer(
         )
         raise TemplateError(message)
     retries = retries or RetryPolicy()
-    ask = StructuredCaller(llm, Rewrites, retries=retries)
+    ask = StructuredCaller(llm, Rewrites, retries=retries, most={"prompts": prompts})
 
     async def optimize(history: History) -> tuple[str, ...]:
         incumbent = history.incumbent
@@ -157,10 +157,16 @@ def optimizer(
         def fresh(rewrites: Rewrites) -> tuple[str, ...]:
             return _fresh(rewrites.prompts, tried, max_words)
 
-        messages = template.filled(offer)
-        if "image" in template.variables:
-            messages = await _illustrated(messages, incumbent)
-        rewrites = await ask(messages, check=fresh)
+        pictures = await _pictures(template, incumbent)
+
+        def written(offer: Mapping[str, Value]) -> list[BaseMessage]:
+            words = template.filled(offer)
+            return with_pngs(words, pictures) if pictures else words
+
+        shorter = shorter_offers(
+            offer, {"history": offer["history"], "examples": [*examples][::-1]}
+        )
+        rewrites = await ask(written(offer), check=fresh, shorter=map(written, shorter))
         kept = fresh(rewrites)[:prompts]
         return await _guarded(history, kept, guard, max_words) if guard else kept
 
@@ -211,15 +217,15 @@ def _visible(candidate: Candidate | None) -> bool:
     return candidate is not None and candidate.image is not None
 
 
-async def _illustrated(
-    messages: list[BaseMessage], incumbent: Candidate | None
-) -> list[BaseMessage]:
-    """Return the messages with the incumbent's image, if there is one."""
-    if incumbent is None or incumbent.image is None:
-        return messages
-    shown = [("The best image so far:", incumbent.image)]
+async def _pictures(
+    template: Template, incumbent: Candidate | None
+) -> list[tuple[str, str]]:
+    """Return the incumbent's image with its label, if the template shows it."""
+    image = None if incumbent is None else incumbent.image
+    if image is None or "image" not in template.variables:
+        return []
     # In a thread: encoding takes long enough to hold up the other loops.
-    return await asyncio.to_thread(with_images, messages, shown)
+    return [("The best image so far:", await asyncio.to_thread(as_png, image))]
 
 
 def _fresh(

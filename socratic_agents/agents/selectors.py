@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from socratic_agents.agents.attempts import shorter_offers
 from socratic_agents.agents.images import as_png, with_pngs
 from socratic_agents.agents.spec import SelectorSpec
 from socratic_agents.config.registry import Registry
@@ -108,7 +109,16 @@ def caption_selector(
                 )
                 raise ValueError(message)
 
-        said = await ask(template.filled(offer), check=known)
+        # The best ones last: they stay longest, and two of them always.
+        ranked = [i for i in history.ranked()[::-1] if i in indices][:-2]
+        told = list(offer["candidates"] or ())
+        worst: list[Any] = [told[indices.index(index)] for index in ranked]
+        shorter = shorter_offers(offer, {"candidates": worst})
+        said = await ask(
+            template.filled(offer),
+            check=known,
+            shorter=map(template.filled, shorter),
+        )
         return indices[said.choice - 1]
 
     return select

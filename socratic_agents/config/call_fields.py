@@ -129,6 +129,21 @@ CALL_FIELDS: tuple[Field, ...] = (
         default="return",
         metavar="WHAT",
     ),
+    _llm(
+        "llm_max_tokens",
+        "Tokens of one answer of the language model at most, deliberation included.",
+        decides=ANSWER,
+        metavar="N",
+        unset="what its form takes and 2048 more; nothing is said to OpenAI's own API",
+    ),
+    _llm(
+        "llm_context",
+        "Tokens that a request to the language model and its answer may have together; "
+        "the worst attempts are left out of longer ones, then examples.",
+        decides=ANSWER,
+        metavar="N",
+        unset="what the server says when one is too long",
+    ),
     _hardware(
         "device",
         "Where image models run: cuda:0, mps, cpu; several, with commas, share the "

@@ -61,6 +61,7 @@ _Count = Annotated[int, Field(ge=1)]
 _Few = Annotated[int, Field(ge=1, le=64)]
 _Many = Annotated[int, Field(ge=1, le=4096)]
 _Steps = Annotated[int, Field(ge=1, le=1000)]
+_Tokens = Annotated[int, Field(ge=16, le=10**8)]
 _Pixels = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -162,6 +163,8 @@ class Settings(BaseSettings):
     llm_concurrency: _Many | None = _setting("llm_concurrency")
     llm_rate: _AboveZero | None = _setting("llm_rate")
     llm_failure: Literal["return", "raise"] = _setting("llm_failure")
+    llm_max_tokens: _Tokens | None = _setting("llm_max_tokens")
+    llm_context: _Tokens | None = _setting("llm_context")
     speculate: bool = _setting("speculate")
 
     def __init__(self, **explicit: Any) -> None:

@@ -12,7 +12,16 @@ import ast
 import json
 import re
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from pydantic import BaseModel, ValidationError
 
@@ -292,6 +301,8 @@ def _as(value: Any, kind: Any) -> Any:  # noqa: PLR0911 - one line for each type
     if origin in {Union, UnionType}:
         kinds = [one for one in of if one is not NoneType]
         return None if value is None and NoneType in of else _as(value, kinds[0])
+    if origin is Annotated:
+        return _as(value, of[0])
     if origin is list:
         return _listed(value, of[0])
     if origin is Literal:

@@ -22,16 +22,13 @@ from socratic_agents.network.server_errors import (
 
 __all__ = (
     "FailureKind",
-    "Unsupported",
     "advice",
     "classify",
     "describe",
     "failed_generation",
     "redact",
     "timed_out",
-    "unexplained",
     "unreachable",
-    "unsupported",
 )
 
 _AGAIN = frozenset(
@@ -53,30 +50,6 @@ _NO_CONNECTION = frozenset({"APIConnectionError", "ConnectError", "NetworkError"
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 _UNREADABLE = frozenset({"json_validate_failed"})
 """How a server says that it could not hold the model to the schema."""
-_METHOD = re.compile(
-    r"response[_ ]?(?:format|schema)|json[_ -]?(?:schema|mode|object)|structured[_ -]?"
-    r"output|guided[_ ](?:json|decoding)|grammar|outlines|additional ?properties|"
-    r"tool[_ ]?(?:choice|use|call)|\btools\b|function[_ -]?call|requested parameters",
-    re.IGNORECASE,
-)
-"""What a server names that does not know a method."""
-_SYSTEM = re.compile(
-    r"(?:system|developer)[ _-]?(?:role|message|prompt|instruction)s?\b.{0,60}?"
-    r"(?:not|n't|un)[ -]?(?:\w+ )?(?:support|allow|enabled|permitted)|"
-    r"(?:not|n't|un)[ -]?(?:\w+ )?support\w*.{0,40}?(?:system|developer)[ _-]?"
-    r"(?:role|message|prompt|instruction)|roles must alternate|"
-    r"role.{0,20}system.{0,40}(?:not|invalid|unknown|unexpected)|"
-    r"role.{0,40}(?:not|invalid|unknown|unexpected).{0,20}system|"
-    r"(?:invalid|unknown|unexpected|unsupported).{0,20}role.{0,20}system",
-    re.IGNORECASE,
-)
-"""How a server says that its model knows no system messages."""
-_OTHER_CAUSE = re.compile(
-    r"\bcontext\b|\btokens?\b|\bmodels?\b|too long|\bkey\b|credit|billing|quota|"
-    r"temperature|\bimages?\b",
-    re.IGNORECASE,
-)
-"""What a server names where a bad request is no matter of the method."""
 _BLIND = re.compile(
     r"(?:not|n't|un)[ -]?(?:\w+ )?support\w*.{0,30}?\b(?:image|vision|multi-?modal)|"
     r"\b(?:image|vision|multi-?modal)\b.{0,30}?(?:not|n't|un)[ -]?(?:\w+ )?support|"
@@ -84,13 +57,6 @@ _BLIND = re.compile(
     re.IGNORECASE,
 )
 """How a server says that its model sees no images."""
-_BAD_REQUEST = frozenset(
-    {
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.NOT_IMPLEMENTED,
-    }
-)
 
 
 class FailureKind(StrEnum):
@@ -104,15 +70,6 @@ class FailureKind(StrEnum):
     """The model or its filter refuses this content: asking again is no remedy."""
     MALFORMED = "malformed"
     """The model answered, but not in the form that was asked for."""
-
-
-class Unsupported(StrEnum):
-    """What of a request a server does not know."""
-
-    METHOD = "method"
-    """The structured output that it was asked for."""
-    SYSTEM = "system"
-    """Messages of the system."""
 
 
 def classify(problem: BaseException) -> FailureKind:
@@ -144,40 +101,6 @@ def classify(problem: BaseException) -> FailureKind:
     again = status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
     again = again and not _blind(problem)
     return FailureKind.RETRY if again else FailureKind.FATAL
-
-
-def unsupported(
-    problem: BaseException, *, method: bool, system: bool
-) -> Unsupported | None:
-    """Return what of the request the server says that it does not know, if it does.
-
-    The words decide and not the status: servers say it with 400, 404, 422 and 500.
-
-    Args:
-        problem: The client's exception.
-        method: Whether the request asked for structured output.
-        system: Whether it may have held a message of the system.
-    """
-    status = status_of(problem)
-    kinds = {FailureKind.RETRY, FailureKind.FATAL}
-    if status is None or status in ABOUT_KEYS or classify(problem) not in kinds:
-        return None
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return None
-    words = words_of(body_of(problem)) or str(problem)
-    if system and _SYSTEM.search(words):
-        return Unsupported.SYSTEM
-    return Unsupported.METHOD if method and _METHOD.search(words) else None
-
-
-def unexplained(problem: BaseException | None) -> bool:
-    """Return whether a server calls a request bad, and does not say why.
-
-    Any part of it may be the cause, the structured output that it asks for too.
-    """
-    if problem is None or status_of(problem) not in _BAD_REQUEST:
-        return False
-    return not _OTHER_CAUSE.search(words_of(body_of(problem)) or str(problem))
 
 
 def unreachable(problem: BaseException) -> bool:

@@ -8,27 +8,41 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from socratic_agents.llm.refusals import Unsupported
 from socratic_agents.llm.usage import current_meter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from typing import TypeAlias
+    from collections.abc import Mapping, Sequence
+    from typing import Protocol
 
     from langchain_core.language_models import BaseChatModel
     from langchain_core.messages import AIMessage, BaseMessage
     from pydantic import BaseModel
 
-    Send: TypeAlias = Callable[[list[BaseMessage]], Awaitable[AIMessage]]
+    class Send(Protocol):
+        """Sends messages, with options of the client's for this call."""
+
+        async def __call__(
+            self, messages: list[BaseMessage], /, **options: Any
+        ) -> AIMessage: ...
+
 
 __all__ = (
+    "CHARACTERS_PER_TOKEN",
+    "IN_PROMPT",
     "METHODS",
+    "MOST_DELIBERATION",
     "Reply",
     "Server",
     "StructuredMethod",
+    "below",
+    "largest_answer",
     "open_method",
     "read_reply",
+    "schema_of",
+    "without_sizes",
 )
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -42,6 +56,15 @@ IN_PROMPT = frozenset({"json_object", "words"})
 """The rungs on which the form stands in the prompt."""
 _CACHE_NAMES = {"json_schema": "schema", "words": "text"}
 """What cached responses call a rung, where that is another name."""
+CHARACTERS_PER_TOKEN = 3.5
+"""Of English text and JSON, roughly; of other languages fewer."""
+_SIZES = frozenset({"maxLength", "minItems", "maxItems"})
+_TEXT, _ITEMS = 400, 10
+"""Characters of a text, and items of a list, whose schema says nothing of it."""
+DELIBERATION = 2048
+"""Tokens of an answer's limit that are there for deliberation, at first."""
+MOST_DELIBERATION = 8192
+"""And at most, where a model was seen to run out of them."""
 FILTERED = frozenset({"content_filter", "refusal", "SAFETY"})
 """How providers say that a filter withheld the answer."""
 
@@ -89,6 +112,16 @@ class Server:
     """The methods by which a right answer has come."""
     takes_system: bool = True
     """Whether it takes system messages."""
+    takes_sizes: bool = True
+    """Whether its schemas may say how long texts and lists are."""
+    takes_limit: bool = True
+    """Whether it may be told how many tokens an answer has at most."""
+    max_tokens: int | None = None
+    """Tokens of an answer at most, deliberation included; ``None``: by the schema."""
+    deliberation: int = DELIBERATION
+    """Tokens that an answer may have beside what its schema takes."""
+    context: int | None = None
+    """Tokens that a request and its answer may have together, if it is known."""
 
     def step_down(self, name: str, *, to: str | None = None) -> None:
         """Leave a rung for the next one, unless another call has left it already.
@@ -97,9 +130,29 @@ class Server:
             name: The rung that does not hold.
             to: The rung to go to; ``None``: the next one.
         """
-        rungs = list(METHODS)
         if self.rung == name:
-            self.rung = to or rungs[rungs.index(name) + 1]
+            self.rung = to or below(name)
+
+    def lack(self, what: Unsupported, name: str) -> str:
+        """Note what it does not know of a request, and return the method to go on by.
+
+        Args:
+            what: The part that it refused.
+            name: The method by which it was sent.
+        """
+        match what:
+            case Unsupported.SYSTEM:
+                self.takes_system = False
+            case Unsupported.SIZES:
+                self.takes_sizes = False
+            case Unsupported.LIMIT:
+                self.takes_limit = False
+            case Unsupported.METHOD:
+                # It may have meant the sizes: further down, they shall not be to blame.
+                self.takes_sizes = False
+                self.step_down(name)
+                return below(name)
+        return name
 
     def fit(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         """Return messages as this server takes them.
@@ -123,8 +176,59 @@ class Server:
         return [first.model_copy(update={"content": content}), *others[1:]]
 
 
+def below(name: str) -> str:
+    """Return the method that is tried where another one is not known."""
+    rungs = list(METHODS)
+    return rungs[rungs.index(name) + 1]
+
+
+def schema_of(answer: Any, most: Mapping[str, int]) -> dict[str, Any]:
+    """Return the JSON schema of an answer, sizes included.
+
+    Args:
+        answer: A pydantic model.
+        most: List in it to how many items it holds at most.
+    """
+    schema: dict[str, Any] = answer.model_json_schema()
+    for name, number in most.items():
+        schema["properties"][name]["maxItems"] = number
+    return schema
+
+
+def without_sizes(schema: Any) -> Any:
+    """Return a schema without what it says of sizes."""
+    if isinstance(schema, dict):
+        return {k: without_sizes(v) for k, v in schema.items() if k not in _SIZES}
+    return (
+        [without_sizes(one) for one in schema] if isinstance(schema, list) else schema
+    )
+
+
+def largest_answer(schema: Mapping[str, Any]) -> int:
+    """Return the tokens of the largest answer that fits a schema, roughly."""
+    return int(_characters(schema, schema.get("$defs", {})) / CHARACTERS_PER_TOKEN)
+
+
+def _characters(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
+    if "$ref" in schema:
+        return _characters(parts[schema["$ref"].rpartition("/")[2]], parts)
+    match schema.get("type"):
+        case "object":
+            fields = schema["properties"].items()
+            return sum(len(n) + 6 + _characters(one, parts) for n, one in fields) + 2
+        case "array":
+            number = int(schema.get("maxItems", _ITEMS))
+            return 2 + number * (2 + _characters(schema["items"], parts))
+        case "string" if "enum" not in schema:
+            return int(schema.get("maxLength", _TEXT)) + 2
+    return 12
+
+
 def open_method(
-    llm: BaseChatModel, answer: type[BaseModel], name: str
+    llm: BaseChatModel,
+    answer: type[BaseModel],
+    name: str,
+    schema: dict[str, Any] | None = None,
 ) -> StructuredMethod | None:
     """Return one method of a client for one kind of answer; ``None`` if it lacks it.
 
@@ -132,14 +236,16 @@ def open_method(
         llm: Any LangChain chat model.
         answer: What is asked for.
         name: A rung of ``METHODS``.
+        schema: What is sent of the answer's form; ``None``: all but sizes.
     """
-    schema = answer.model_json_schema()
-    send = llm.ainvoke if name == "words" else _bound(llm, schema, METHODS[name])
+    plain = without_sizes(answer.model_json_schema())
+    schema = schema or plain
+    send: Any = llm.ainvoke if name == "words" else _bound(llm, schema, METHODS[name])
     if send is None and name == "json_schema":
         send = _bound(llm, schema, {})  # it chooses the method by itself
     if send is None:
         return None
-    form = json.dumps([_CACHE_NAMES.get(name, name), schema], sort_keys=True)
+    form = json.dumps([_CACHE_NAMES.get(name, name), plain], sort_keys=True)
     sender: Send = _with_form(send, answer) if name in IN_PROMPT else send
     return StructuredMethod(name, form, sender)
 
@@ -163,10 +269,10 @@ def _bound(
         if len(rest) == 1 and isinstance(rest[0], BaseLLMOutputParser):
             # Bare: LangChain's own means to keep the raw message runs five runnables
             # and a thread, which takes as long as the rest of the call.
-            bare: Send = model.ainvoke
-            return bare
+            bare: Any = model.ainvoke
+            return cast("Send", bare)
 
-    async def send(messages: list[BaseMessage]) -> AIMessage:
+    async def send(messages: list[BaseMessage], /, **_: Any) -> AIMessage:
         result: Any = await whole.ainvoke(messages)
         raw: AIMessage = result["raw"]
         return raw
@@ -178,7 +284,7 @@ def _with_form(send: Send, answer: type[BaseModel]) -> Send:
     """Return how to ask with the form of the answer in the last message."""
     form = _form(answer)
 
-    async def asking(messages: list[BaseMessage]) -> AIMessage:
+    async def asking(messages: list[BaseMessage], /, **options: Any) -> AIMessage:
         *earlier, last = messages
         content: Any = last.content
         content = (
@@ -186,14 +292,15 @@ def _with_form(send: Send, answer: type[BaseModel]) -> Send:
             if isinstance(content, str)
             else [*content, {"type": "text", "text": form}]
         )
-        return await send([*earlier, last.model_copy(update={"content": content})])
+        last = last.model_copy(update={"content": content})
+        return await send([*earlier, last], **options)
 
     return asking
 
 
 def _form(answer: type[BaseModel]) -> str:
     """Return the form of an answer in words, with an example where there is one."""
-    schema = answer.model_json_schema()
+    schema = without_sizes(answer.model_json_schema())
     example = getattr(answer, "EXAMPLE", None)
     shown = f"\nFor example:\n{json.dumps(example)}" if example else ""
     return (

@@ -9,47 +9,48 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
-from socratic_agents.core.errors import (
-    AnswerError,
-    BudgetError,
-    CallError,
-    SocraticError,
-)
+from socratic_agents.core.errors import AnswerError, CallError
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.answers import SHOWN, UnreadableError, mistakes_in, read_answer
 from socratic_agents.llm.cache import current_cache
-from socratic_agents.llm.failures import (
-    FailureKind,
-    Unsupported,
-    classify,
-    describe,
-    failed_generation,
-    unexplained,
-    unsupported,
+from socratic_agents.llm.context import (
+    ContextFit,
+    Conversation,
+    answer_options,
+    has_own_server,
 )
 from socratic_agents.llm.methods import (
     IN_PROMPT,
     METHODS,
+    MOST_DELIBERATION,
     Reply,
     Server,
     StructuredMethod,
+    below,
+    largest_answer,
     open_method,
-    read_reply,
+    schema_of,
 )
+from socratic_agents.llm.refusals import unexplained
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
-from socratic_agents.llm.usage import current_meter
+from socratic_agents.llm.sending import (
+    ContextError,
+    Request,
+    UnsupportedError,
+    refused,
+    send_request,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
-    from langchain_core.messages import AIMessage, BaseMessage
+    from langchain_core.messages import BaseMessage
 
 __all__ = ("StructuredCaller",)
 
@@ -83,6 +84,7 @@ class StructuredCaller(Generic[AnswerT]):
         validation_retries: How often, at least 0, a wrong answer is shown to the model with
             what is wrong, and asked for again.
         retries: How often a failed request is sent again, and at what rate.
+        most: List in the answer to how many items it holds at most.
     """
 
     def __init__(
@@ -92,13 +94,14 @@ class StructuredCaller(Generic[AnswerT]):
         *,
         validation_retries: int = VALIDATION_RETRIES,
         retries: RetryPolicy | None = None,
+        most: Mapping[str, int] | None = None,
     ) -> None:
-        self._given, self._answer = llm, answer
+        self._given, self._answer, self._most = llm, answer, most or {}
         self._validation_retries, self._retries = (
             validation_retries,
             retries or RetryPolicy(),
         )
-        self._methods: dict[str, StructuredMethod | None] = {}
+        self._methods: dict[tuple[str, bool], StructuredMethod | None] = {}
         self._failures = 0
 
     async def __call__(
@@ -106,6 +109,7 @@ class StructuredCaller(Generic[AnswerT]):
         messages: Sequence[BaseMessage],
         *,
         check: Callable[[AnswerT], object] | None = None,
+        shorter: Iterable[Sequence[BaseMessage]] = (),
     ) -> AnswerT:
         """Ask, and return the answer, validated.
 
@@ -113,10 +117,12 @@ class StructuredCaller(Generic[AnswerT]):
             messages: What the model is asked; at least one message.
             check: Further conditions on a valid answer; raises ``ValueError`` with
                 words for the model.
+            shorter: The messages in fewer words, each time fewer, for a model whose
+                context they do not fit.
 
         Raises:
-            AnswerError: If the answer stayed wrong, or the model refused; ``raw`` is
-                what it wrote last.
+            AnswerError: If the answer stayed wrong, the model refused, or the request
+                does not fit its context; ``raw`` is what it wrote last.
             CallError: If the call itself failed for good.
             BudgetError: If the budget of the meter in force has no room for a
                 request, be it the first one, a validation retry or a repetition; it is
@@ -128,7 +134,7 @@ class StructuredCaller(Generic[AnswerT]):
         """
         from langchain_core.messages import AIMessage, HumanMessage
 
-        sent, left = list(messages), self._validation_retries
+        sent, left = Conversation(messages, shorter), self._validation_retries
         if self._failures >= MOST_FAILURES:
             left = 0  # it was never of any use
         before = ""
@@ -146,14 +152,14 @@ class StructuredCaller(Generic[AnswerT]):
                     )
                     raise AnswerError(message, raw=reply.written) from mistake
                 left, before = left - 1, reply.written
-                sent += [
+                sent.add(
                     # Some providers refuse a message without text.
                     AIMessage(reply.written[:SHOWN] or "(empty)"),
                     HumanMessage(
                         f"That answer cannot be used: {mistake}. Answer again, in "
                         "full, in the form that was asked for."
                     ),
-                ]
+                )
             else:
                 self._failures = 0
                 return answer
@@ -170,35 +176,40 @@ class StructuredCaller(Generic[AnswerT]):
                 printable_line(reply.written)[:QUOTED] or "(nothing)",
             )
 
-    async def _reply(self, messages: list[BaseMessage]) -> tuple[str, Reply]:
+    async def _reply(self, sent: Conversation) -> tuple[str, Reply]:
         """Return a method and the reply to it, by the strictest that the server knows.
 
         A server says in its own words what it does not know, and often not which part
         of the request it means. Only what answers proves anything about the ones above.
         """
         server, first = self._retries.server, None
-        name = self._cached(messages) or server.rung
+        fit = ContextFit(sent, server, self._largest)
+        name = self._cached(sent) or server.rung
         while True:
+            fit.shorten()
             method = self._method(name)
             if method is None:
-                name = _below(name)
+                name = below(name)
                 continue
+            limit = fit.answer_limit() if self._limited(server) else None
+            options = answer_options(self._llm, limit)
+            request = Request(method, sent.messages, options)
             try:
-                reply = await _sent(method, messages, self._retries)
+                reply = await send_request(request, self._retries)
             except CallError as problem:
                 cause = problem.__cause__
-                if isinstance(cause, _UnsupportedError):
-                    if cause.what is Unsupported.SYSTEM:
-                        server.takes_system = False
-                    else:
-                        server.step_down(name)
-                        name = _below(name)
+                if isinstance(cause, UnsupportedError):
+                    name = server.lack(cause.what, name)
+                elif isinstance(cause, ContextError):
+                    fit.tighten(cause, limited=bool(options))
                 elif first is not None:
+                    server.takes_limit = True
                     first.attempts += problem.attempts
                     raise first from first.__cause__
                 elif name != "words" and not server.proven and unexplained(cause):
                     # Whether the method was to blame, the words alone will show.
                     first, name = problem, "words"
+                    server.takes_limit = False
                 else:
                     raise
                 continue
@@ -216,7 +227,9 @@ class StructuredCaller(Generic[AnswerT]):
             if method in IN_PROMPT:
                 _expect_own(answer)
         except _Mistake:
-            if reply.finish not in CUT and method not in server.proven:
+            if reply.finish in CUT and "{" not in reply.written:
+                server.deliberation = min(2 * server.deliberation, MOST_DELIBERATION)
+            elif reply.finish not in CUT and method not in server.proven:
                 # Nothing right ever came this way: the server may take a schema and
                 # pass it over, so that the model has never seen it.
                 server.step_down(method, to="words")
@@ -229,18 +242,23 @@ class StructuredCaller(Generic[AnswerT]):
                 raise _Mistake(mistakes_in(problem)) from problem
         return answer
 
-    def _cached(self, messages: list[BaseMessage]) -> str | None:
-        """Return the method by which a request was answered before, if it was."""
+    def _cached(self, sent: Conversation) -> str | None:
+        """Return the method by which a request was answered before, if it was.
+
+        In a replay, a request that had to be made shorter is made so again.
+        """
         cache, server = current_cache(), self._retries.server
         if cache is None:
             return None
-        asked = server.fit(messages)
         names = [server.rung, *(name for name in METHODS if name != server.rung)]
-        for name in names:
-            method = self._method(name)
-            if method and cache.knows(cache.key(method.cache_form, asked)):
-                return name
-        return None
+        while True:
+            asked = server.fit(sent.messages)
+            for name in names:
+                method = self._method(name)
+                if method and cache.knows(cache.key(method.cache_form, asked)):
+                    return name
+            if not cache.replay_only or not sent.shorten():
+                return None
 
     # Built when first asked: a schema takes longer than all else that we do for a call.
 
@@ -248,103 +266,43 @@ class StructuredCaller(Generic[AnswerT]):
     def _llm(self) -> BaseChatModel:
         return single_attempt(self._given)
 
+    @cached_property
+    def _own_server(self) -> bool:
+        return has_own_server(self._llm)
+
+    @cached_property
+    def _schema(self) -> dict[str, Any]:
+        return schema_of(self._answer, self._most)
+
+    @cached_property
+    def _largest(self) -> int:
+        return largest_answer(self._schema)
+
+    def _limited(self, server: Server) -> bool:
+        """Return whether a request says how many tokens its answer may have.
+
+        OpenAI's own models deliberate within that limit, for as long as they see fit:
+        they get none, unless somebody sets it.
+        """
+        return server.takes_limit and bool(server.max_tokens or self._own_server)
+
     def _method(self, name: str) -> StructuredMethod | None:
-        if name not in self._methods:
-            self._methods[name] = open_method(self._llm, self._answer, name)
-        return self._methods[name]
-
-
-def _below(name: str) -> str:
-    rungs = list(METHODS)
-    return rungs[rungs.index(name) + 1]
+        sized = self._own_server and self._retries.server.takes_sizes
+        key = (name, sized)
+        if key not in self._methods:
+            schema = self._schema if sized else None
+            self._methods[key] = open_method(self._llm, self._answer, name, schema)
+        return self._methods[key]
 
 
 class _Mistake(Exception):  # noqa: N818 - the model's, not ours
     """What is wrong with an answer, in words for the model that wrote it."""
 
 
-class _UnsupportedError(Exception):
-    """The server does not know a part of the request; sending it again is no remedy."""
-
-    def __init__(self, what: Unsupported, problem: Exception) -> None:
-        super().__init__(str(problem))
-        self.what = what
-
-
-async def _requested(
-    method: StructuredMethod, messages: list[BaseMessage], server: Server
-) -> AIMessage:
-    """Send one request; what the server does not know is told from other failures."""
-    try:
-        return await method.send(messages)
-    except Exception as problem:
-        what = unsupported(
-            problem, method=method.name != "words", system=server.takes_system
-        )
-        if what is None:
-            raise
-        raise _UnsupportedError(what, problem) from problem
-
-
-async def _sent(
-    method: StructuredMethod,
-    messages: list[BaseMessage],
-    retries: RetryPolicy,
-) -> Reply:
-    """Send a request, count it, and return the reply, a wrong one included.
-
-    One whose answer is cached is counted alike, and not sent.
-    """
-    meter, cache, server = current_meter(), current_cache(), retries.server
-    messages = server.fit(messages)
-
-    async def request() -> AIMessage:
-        # Before it is sent: what fails on the way may be billed all the same.
-        meter.add_call()
-        return await _requested(method, messages, server)
-
-    async def wait(seconds: float) -> None:
-        meter.expect_room(within=seconds)
-        await retries.sleep(seconds)
-
-    async def ask() -> AIMessage:
-        return await replace(retries, sleep=wait)(request)
-
-    try:
-        if cache is None:
-            message = await ask()
-        else:
-            key = cache.key(method.cache_form, messages)
-            message = await cache.message(key, ask, count=meter.add_call)
-    except SocraticError as problem:
-        if isinstance(problem.__cause__, BudgetError):
-            # The retries take it for a failed call, but nothing was sent.
-            raise problem.__cause__ from None
-        raise
-    except Exception as problem:
-        completion = getattr(problem, "completion", None)
-        usage = getattr(completion, "usage", None)
-        if usage is not None:
-            tokens = {
-                "input_tokens": usage.prompt_tokens,
-                "output_tokens": usage.completion_tokens,
-            }
-            meter.add_tokens(tokens)
-        choices = getattr(completion, "choices", None)
-        written = choices[0].message.content if choices else None
-        text = written or getattr(problem, "llm_output", None) or ""
-        text = text or failed_generation(problem)
-        if classify(problem) is FailureKind.CONTENT:
-            raise _refused(describe(problem), text) from problem
-        finish = "length" if "LengthFinish" in type(problem).__name__ else ""
-        return Reply(text, error=mistakes_in(problem), finish=finish)
-    return read_reply(message)
-
-
 def _read(reply: Reply, answer: type[AnswerT]) -> AnswerT:
     """Return the answer that a reply holds, or raise what is wrong with it."""
     if reply.refusal:
-        raise _refused(reply.refusal, reply.written)
+        raise refused(reply.refusal, reply.written)
     if reply.finish in CUT:
         message = "it was cut off at the length limit; be shorter"
         raise _Mistake(message)
@@ -367,11 +325,3 @@ def _expect_own(answer: BaseModel) -> None:
     if holds_phrase and answer == type(answer).model_validate(example):
         message = "it repeats the example; give your own answer"
         raise _Mistake(message)
-
-
-def _refused(cause: str, raw: str) -> AnswerError:
-    message = (
-        f"expected an answer of the language model, got a refusal ({cause}); reword "
-        "the user prompt or use another model"
-    )
-    return AnswerError(message, raw=raw)

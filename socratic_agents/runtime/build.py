@@ -13,6 +13,7 @@ from socratic_agents.agents.spec import AgentSpec, BuildContext
 from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
+from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.runtime.cached_models import with_journal
 from socratic_agents.runtime.generators import OPENAI, images_server
@@ -113,7 +114,9 @@ def open_all(
     client = open_http_client(settings) if asks else None
     llm = open_language_model(settings, client=client) if asks else None
     check_vision(settings, templates, llm)
-    retries = RetryPolicy(rate_limiter=open_rate_limiter(settings, llm))
+    limiter = open_rate_limiter(settings, llm)
+    server = Server(max_tokens=settings.llm_max_tokens, context=settings.llm_context)
+    retries = RetryPolicy(rate_limiter=limiter, server=server)
     workers: tuple[Worker, ...] = (worker,)
     if settings.workers:
         models = open_replicas(settings)
