@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents import Refiner, StopReason
+from socratic_agents import Refiner, Settings, StopReason
 from socratic_agents.core.errors import ConfigurationError, LoadError, NothingDrawnError
 from socratic_agents.core.history import History, Status, Verdict
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
+from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.scheduler.requests import current_session
 from tests import tiny_models
 from tests.loopback import Loopback, Reply, chat, error
@@ -172,6 +173,72 @@ async def test_an_images_server_draws() -> None:
         request.body["seed"],
         request.body["prompt"],
     )
+
+
+async def test_image_settings_reach_the_server() -> None:
+    """Options, rate and timeout are the images server's own, and what is lost is paid."""
+    png = io.BytesIO()
+    Image.effect_noise((8, 8), 90).convert("RGB").save(png, "PNG")
+    data = [{"b64_json": base64.b64encode(png.getvalue()).decode()}]
+    drawn = Reply(json.dumps({"created": 1, "data": data}))
+    with Loopback(Reply(reset=True), drawn) as server:
+        async with _refiner(
+            generator=server.base_url,
+            image_options={"size": "auto", "seed": None, "quality": "high"},
+            image_concurrency=1,
+            image_rate=6000,
+            rounds=1,
+            timeout=1,
+            prices="image=0.5",
+        ) as refiner:
+            outcome = await refiner.refine("a cat")
+    assert Status.OK is outcome.best.status
+    assert (1, 1.0) == (outcome.usage.images, outcome.usage.money)
+    lost, request = server.requests
+    assert lost.body == request.body
+    expected = {"n", "prompt", "size", "quality", "response_format"}
+    assert expected == request.body.keys()
+    assert ("auto", "high") == (request.body["size"], request.body["quality"])
+    assert "300.0" == request.headers["x-stainless-read-timeout"]
+
+
+def test_an_address_in_a_file_gets_no_key_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder of somebody else's cannot have OpenAI's key sent to a server of theirs."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-sentinel")
+    monkeypatch.chdir(tmp_path)
+    says = json.dumps({"reason": "", "missing": [], "satisfied": True})
+    with Loopback(chat(says)) as server:
+        (tmp_path / "socratic.toml").write_text(
+            f'llm = "openai:loopback"\nbase_url = "{server.base_url}"\n'
+        )
+        asyncio.run(_refiner(judge="caption").ainvoke("a cat"))
+        assert "sentinel" not in str(server.requests)
+        monkeypatch.setenv("SOCRATIC_API_KEY", "sk-theirs")
+        asyncio.run(_refiner(judge="caption").ainvoke("a cat"))
+    assert "Bearer sk-theirs" == server.requests[-1].headers["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "key"),
+    [
+        (None, "sk-home"),
+        ("https://api.openai.com/v1", "sk-home"),
+        ("http://api.openai.com/v1", "none"),
+        ("https://api.openai.com.example.org/v1", "none"),
+        ("https://example.org/api.openai.com", "none"),
+        ("http://localhost:8000/v1", "none"),
+    ],
+)
+def test_a_key_goes_where_it_belongs(
+    base_url: str | None, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider's own address gets the provider's key, and no other does."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-home")
+    llm: Any = open_language_model(Settings(llm="openai:m", base_url=base_url))
+    assert key == llm.openai_api_key.get_secret_value()
 
 
 async def test_an_images_server_that_fails_is_told() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from socratic_agents.agents.registry import find_roles
+from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import unknown_variables
 from socratic_agents.config.profiles import PRESETS, PROFILES, REVISIONS
 from socratic_agents.config.settings import Settings
@@ -399,3 +400,42 @@ def test_checked_is_idempotent(text: str) -> None:
         return
     assert prompt == validate_prompt(prompt)
     assert prompt.encode()
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "values"),
+    [
+        (
+            "size=auto, quality=high,seed=None",
+            "quality=high,seed=none,size=auto",
+            {"size": "auto", "quality": "high", "seed": None},
+        ),
+        (
+            {"n": 2, "x": 0.5, "hd": True, "style": "vivid", "seed": None},
+            "hd=true,n=2,seed=none,style=vivid,x=0.5",
+            {"n": 2, "x": 0.5, "hd": True, "style": "vivid", "seed": None},
+        ),
+    ],
+)
+def test_image_options_are_read(given: Any, text: str, values: dict[str, Any]) -> None:
+    """Text and mappings say the same, in one order, and with types as JSON has them."""
+    assert text == Settings(image_options=given).image_options
+    assert values == ImageOptions.parse(text).values
+    assert Settings().image_options is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("size", "write name=value, with commas between them"),
+        ("size=", "write name=value"),
+        ("=auto", "write name=value"),
+        ("a b=c", "write name=value"),
+        ("prompt=a cat", "expected no prompt among the image options"),
+        ("model=m", "expected no model among the image options"),
+    ],
+)
+def test_image_options_that_are_none_are_told(given: str, message: str) -> None:
+    """In one line, as of every setting."""
+    with pytest.raises(ConfigurationError, match=message):
+        Settings(image_options=given)

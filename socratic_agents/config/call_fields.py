@@ -27,6 +27,7 @@ _drawn = partial(
     argument=True,
     in_every_key=True,
 )
+_server = partial(Field, group=Group.IMAGE, decides=PLACE, of=GENERATOR, server=True)
 _speed = partial(_hardware, of=GENERATOR, at_opening=True)
 
 CALL_FIELDS: tuple[Field, ...] = (
@@ -46,6 +47,34 @@ CALL_FIELDS: tuple[Field, ...] = (
         unset="the server's own",
         argument=False,
         server=True,
+    ),
+    _server(
+        "image_options",
+        "Parameters for an images server, or none to leave one out: size=auto,"
+        "quality=high,seed=none.",
+        decides=IMAGE,
+        metavar="OPTIONS",
+        unset="what the server takes of n, size, seed and response_format",
+    ),
+    _server(
+        "image_timeout",
+        "What one request to an images server may take, from connecting to the last "
+        "byte.",
+        default=300.0,
+        metavar="SECONDS",
+    ),
+    _server(
+        "image_concurrency",
+        "Images that a server is asked for at the same time; others wait, without "
+        "using up their timeout.",
+        default=8,
+        metavar="N",
+    ),
+    _server(
+        "image_rate",
+        "Requests to an images server a minute, evenly spaced, repeated ones included.",
+        metavar="PER_MINUTE",
+        unset="no limit",
     ),
     _drawn(
         "negative_prompt",
@@ -86,7 +115,7 @@ CALL_FIELDS: tuple[Field, ...] = (
         "Key of the language model and of the images server: SOCRATIC_API_KEY, or "
         "in Python. It is no option, since options stand in the list of processes.",
         decides=PRIVACY,
-        unset="the provider's own variable, such as OPENAI_API_KEY",
+        unset="the provider's own variable, such as OPENAI_API_KEY, for its own address",
         secret=True,
     ),
     _llm(
@@ -99,7 +128,8 @@ CALL_FIELDS: tuple[Field, ...] = (
     ),
     _llm(
         "timeout",
-        "What one request over the network may take.",
+        "What one request to the language model may take, from connecting to the last "
+        "byte.",
         decides=PLACE,
         default=60.0,
         metavar="SECONDS",

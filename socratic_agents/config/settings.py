@@ -28,6 +28,7 @@ from pydantic_settings import (
 
 from socratic_agents.config.conflicts import conflict
 from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import (
     PREFIX,
     TOML,
@@ -140,6 +141,10 @@ class Settings(BaseSettings):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = _setting("seed")
     in_flight: _Many | None = _setting("in_flight")
     image_model: str | None = _setting("image_model")
+    image_options: str | None = _setting("image_options")
+    image_timeout: _AboveZero = _setting("image_timeout")
+    image_concurrency: _Many = _setting("image_concurrency")
+    image_rate: _AboveZero | None = _setting("image_rate")
     negative_prompt: str | None = _setting("negative_prompt")
     steps: _Steps | None = _setting("steps")
     guidance_scale: _Strength | None = _setting("guidance_scale")
@@ -210,6 +215,11 @@ class Settings(BaseSettings):
     @classmethod
     def _read_budget(cls, value: Any) -> Budget:
         return Budget.parse(value)
+
+    @field_validator("image_options", mode="before")
+    @classmethod
+    def _read_image_options(cls, given: Any) -> str | None:
+        return None if given is None else str(ImageOptions.parse(given))
 
     @field_validator("profile")
     @classmethod

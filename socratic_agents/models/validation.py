@@ -6,9 +6,8 @@ import io
 import math
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from PIL import Image
 
 from socratic_agents.core.errors import CandidateError
@@ -17,10 +16,11 @@ from socratic_agents.core.history import Status
 if TYPE_CHECKING:
     from typing import Any
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
-__all__ = ("caption_fault", "decoded_image", "image_fault")
+__all__ = ("caption_fault", "decoded_image", "image_fault", "on_white")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -75,7 +75,14 @@ def caption_fault(caption: str, instruction: str = "") -> str | None:
 
 
 def decoded_image(content: bytes) -> Image.Image:
-    """Decode an image whole, and take nothing from its file but the pixels."""
+    """Decode an image whole, and take nothing from its file but the pixels.
+
+    What is transparent is shown on white, as everybody else will see it.
+
+    Raises:
+        ValueError: If it is none of the usual formats, cut off or too large.
+        CandidateError: If it is black all over.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -83,7 +90,7 @@ def decoded_image(content: bytes) -> Image.Image:
         if file.width * file.height > MAX_PIXELS:
             message = f"the image has {file.width}x{file.height} pixels, which are many"
             raise ValueError(message)
-        image = file.convert("RGB")
+        image = on_white(file)
     except (
         OSError,
         SyntaxError,
@@ -94,11 +101,27 @@ def decoded_image(content: bytes) -> Image.Image:
         raise ValueError(message) from error
     # A file's own notes could pass for ours, such as the number of cut tokens.
     image.info.clear()
-    fault = image_fault(np.asarray(image) / 255)
-    if fault is not None:
-        message = f"expected an image, but {fault}; try another seed or prompt"
+    # In bytes: as numbers of another type they would take many times the memory.
+    bands = cast("tuple[tuple[int, int], ...]", image.getextrema())
+    if max(most for _, most in bands) < DARKEST * 255:
+        message = (
+            "expected an image, but it is black all over; try another seed or prompt"
+        )
         raise CandidateError(Status.NUMERICAL_FAILURE, message)
     return image
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """Return an image's pixels in RGB, on white where it is transparent."""
+    if image.mode.startswith("I;16"):
+        # PIL would make everything above 255 white.
+        return image.point(lambda level: level / 257, "L").convert("RGB")
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        ground = Image.new("RGB", whole.size, "white")
+        ground.paste(whole, mask=whole.getchannel("A"))
+        return ground
+    return image.convert("RGB")
 
 
 def _loops(words: list[str]) -> bool:

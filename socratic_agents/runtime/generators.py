@@ -11,9 +11,13 @@ from weakref import WeakKeyDictionary
 from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.image_options import ImageOptions
+from socratic_agents.config.messages import public_value
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.llm.usage import current_meter
+from socratic_agents.network.rate_limit import RateLimiter
 from socratic_agents.runtime.batching import batched_call, run_in_worker, stage_options
 from socratic_agents.runtime.image_models import GENERATE
 from socratic_agents.scheduler.worker import Stage, Worker
@@ -110,15 +114,27 @@ def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
     from socratic_agents.models.images_api import ImagesAPI
 
     base_url, model = images_server(settings) or ("", None)
-    refuse_settings(settings, NOT_OF_SERVERS, f"the images server {base_url!r}")
-    options: dict[str, Any] = {
-        "timeout": settings.timeout,
-        "negative_prompt": settings.negative_prompt,
-    }
+    refuse_settings(
+        settings, NOT_OF_SERVERS, f"the images server {public_value(base_url)!r}"
+    )
+    given: dict[str, Any] = {}
     if settings.width or settings.height:
         width, height = settings.width or settings.height, settings.height
-        options["size"] = f"{width}x{height or width}"
-    api = ImagesAPI(base_url, model=model, api_key=settings.api_key, **options)
+        given["size"] = f"{width}x{height or width}"
+    if settings.image_options is not None:
+        given["options"] = ImageOptions.parse(settings.image_options).values
+    api = ImagesAPI(
+        base_url,
+        model=model,
+        api_key=settings.api_key,
+        negative_prompt=settings.negative_prompt,
+        timeout=settings.image_timeout,
+        limiter=RateLimiter(
+            concurrency=settings.image_concurrency, rate=settings.image_rate
+        ),
+        on_lost=lambda: current_meter().add_images(),
+        **given,
+    )
     return OpenedGenerator(generate=api.generate, closers=(api.aclose,))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -25,10 +24,14 @@ FEW = 4
 PROVIDERS = {
     "openai": "api.openai.com",
     "anthropic": "api.anthropic.com",
+    "deepseek": "api.deepseek.com",
+    "google_genai": "generativelanguage.googleapis.com",
     "groq": "api.groq.com",
     "mistralai": "api.mistral.ai",
+    "openrouter": "openrouter.ai",
+    "xai": "api.x.ai",
 }
-"""Where providers answer themselves."""
+"""Where providers answer themselves; the keys from their own variables go there alone."""
 
 _one_at_a_time = WeakValueDictionary[tuple[int, float | None], RateLimiter]()
 """By the id of a chat model object, which lives as long as those who ask it, and rate."""
@@ -69,8 +72,10 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
     from langchain.chat_models import init_chat_model
 
     key: Any = settings.api_key
-    if settings.base_url and key is None and not os.environ.get("OPENAI_API_KEY"):
-        key = "none"  # a server of one's own asks for none, but the client does
+    if key is None and settings.base_url and not _at_home(given, settings.base_url):
+        # The client would send the key from its own variable, and the address may
+        # come from a file in a folder of somebody else's.
+        key = "none"
     options: dict[str, Any] = {
         "temperature": settings.temperature,
         "base_url": settings.base_url,
@@ -92,6 +97,12 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
             "and that its integration is installed"
         )
         raise ConfigurationError(message) from problem
+
+
+def _at_home(model: str, base_url: str) -> bool:
+    """Return whether an address is the provider's own, where its key belongs."""
+    address, provider = urlsplit(base_url), model.partition(":")[0]
+    return address.scheme == "https" and address.hostname == PROVIDERS.get(provider)
 
 
 def open_http_client(settings: Settings) -> Any:
