@@ -2,7 +2,7 @@
 
 Invariants, each a property test:
 
-* The mean lies in its interval, and the interval between the extremes.
+* The mean lies in its interval, which has a width, and that between the extremes.
 * Wins, ties and losses are all the pairs; swapping the arms swaps the signs.
 * A prompt that one arm has no value of changes nothing.
 """
@@ -145,14 +145,22 @@ def test_a_planted_difference_is_found(true: float) -> None:
     assert (true > 0) == (found.win > found.loss)
 
 
-def test_equal_values_need_no_resampling() -> None:
-    """Where nothing varies the interval is the value, and nothing warns."""
+def test_equal_values_have_no_interval() -> None:
+    """Where nothing varied nobody knows how sure the mean is, and nothing warns."""
     third = 1 / 3
-    assert Interval(mean=third, low=third, high=third, n=9) == mean_interval(
-        [third] * 9
-    )
+    assert Interval(mean=third, low=None, high=None, n=9) == mean_interval([third] * 9)
     nearly = [0.1 + 0.2, 0.3, 0.3]
-    assert nearly[0] == mean_interval(nearly).high
+    assert mean_interval(nearly).high is None
+
+
+def test_few_untied_pairs_have_no_interval() -> None:
+    """Resampling a few differences among many ties finds the ties, and looks sure."""
+    few = difference([0.5] * 5 + [0.0] * 100)
+    assert (None, None, 5, 100) == (few.low, few.high, few.win, few.tie)
+    enough = difference([0.5] * 6 + [0.0] * 100)
+    assert enough.low is not None
+    assert enough.high is not None
+    assert enough.low < 3 / 106 < enough.high
 
 
 def test_too_few_values_have_no_interval() -> None:
@@ -180,9 +188,11 @@ def test_the_seed_decides() -> None:
 def test_the_mean_lies_in_its_interval(drawn: list[float]) -> None:
     """The interval holds the mean and goes no further than the values."""
     interval = mean_interval(drawn, resamples=199)
-    assert interval.low is not None
-    assert interval.high is not None
     assert interval.mean is not None
+    if interval.low is None or interval.high is None:
+        assert min(drawn) == pytest.approx(max(drawn))
+        return
+    assert interval.low < interval.high
     ends = (min(drawn), interval.low, interval.mean, interval.high, max(drawn))
     assert all(a <= b + 1e-9 for a, b in pairwise(ends))
 

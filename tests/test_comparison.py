@@ -266,14 +266,12 @@ def test_findings_whichever_way(by: float, said: str) -> None:
 
 
 def test_a_finding_needs_more_than_an_interval() -> None:
-    """Where few prompts differ an interval on one side of 0 proves nothing."""
+    """Where few prompts differ there is no interval, which would be narrow."""
     shown = comparison(
         arm("best_of_n", [0.5] * 40), arm("default", [0.75] * 5 + [0.5] * 35)
     )
     (finding,) = findings(shown)
-    low = shown.differences["default"].low
-    assert low is not None
-    assert low > 0
+    assert shown.differences["default"].low is None
     assert finding.startswith("default cannot be distinguished from best_of_n")
     assert finding.endswith("5 won, 35 tied, 0 lost; too few differ to tell.")
 
@@ -283,7 +281,7 @@ def test_a_finding_of_one_pair_has_no_interval() -> None:
     shown = comparison(arm("best_of_n", [0.5]), arm("default", [0.75]))
     assert (
         "default cannot be distinguished from best_of_n: oracle +0.2500 on average; "
-        "1 won, 0 tied, 0 lost."
+        "1 won, 0 tied, 0 lost; too few differ to tell."
     ) == findings(shown)[0]
 
 

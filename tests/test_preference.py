@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from socratic_agents.lab.stats.davidson import fit_davidson
 from socratic_agents.lab.stats.preference import Vote, majority, preference, standings
@@ -130,6 +131,41 @@ def test_intervals_hold_what_they_promise() -> None:
             total += 1
             inside += strength.low <= STRENGTHS[strength.arm] <= strength.high
     assert 0.91 <= inside / total <= 0.98
+
+
+@pytest.mark.parametrize("people", [1, 3])
+@pytest.mark.parametrize("n", [2, 5, 20, 100])
+def test_who_won_everything_is_not_surely_strong(n: int, people: int) -> None:
+    """Two arms' interval is that of the share won, whatever people add to a prompt."""
+    votes = [
+        Vote(prompt=prompt, one="a", other="b", sign=1)
+        for prompt in range(n)
+        for _ in range(people)
+    ]
+    found = preference(votes, resamples=9_999)
+    assert found is not None
+    first = found.strengths[0]
+    assert first.low is not None
+    assert first.high is not None
+    # Log odds of two arms are twice as far apart as each is from their mean.
+    low, high = (1 / (1 + math.exp(-2 * end)) for end in (first.low, first.high))
+    assert stats.beta(n + 1, 1).ppf([0.025, 0.975]) == pytest.approx(
+        [low, high], abs=0.05
+    )
+    assert first.low < first.value < first.high
+
+
+def test_ties_alone_say_little_of_strength() -> None:
+    """Arms that nobody told apart may be equal, or never have been asked about well."""
+    votes = [Vote(prompt=i, one="a", other="b", sign=0) for i in range(20)]
+    found = preference(votes, resamples=199)
+    assert found is not None
+    for strength in found.strengths:
+        assert strength.value == pytest.approx(0)
+        assert strength.low is not None
+        assert strength.high is not None
+        assert strength.low < -0.5
+        assert strength.high > 0.5
 
 
 def test_the_planted_winner_stands_first() -> None:

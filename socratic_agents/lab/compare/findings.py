@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.lab.compare.result import SCHEMA
-from socratic_agents.lab.stats.bootstrap import paired_values, power_warning
+from socratic_agents.lab.stats.bootstrap import (
+    FEWEST_UNTIED,
+    paired_values,
+    power_warning,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,15 +104,9 @@ def _in_words(difference: Difference, metric: str) -> str:
         low, high = _signed(difference.low), _signed(difference.high)
         text += f", 95 % interval {low} to {high}"
     text += f"; {difference.win} won, {difference.tie} tied, {difference.loss} lost"
-    if difference.sign == 0 and _apart(difference):
+    if difference.win + difference.loss < FEWEST_UNTIED:
         text += "; too few differ to tell"
     return text
-
-
-def _apart(difference: Difference) -> bool:
-    """Whether the interval lies on one side of 0."""
-    low, high = difference.low, difference.high
-    return low is not None and high is not None and (low > 0 or high < 0)
 
 
 def _signed(value: float | None) -> str:

@@ -154,7 +154,7 @@ class Summary:
     mean: float | None
     """``None`` if there are no values."""
     low: float | None
-    """Ends of the mean's 95 % interval; ``None`` if there are fewer than two values."""
+    """Ends of the mean's 95 % interval; ``None`` if fewer than two values differ."""
     high: float | None
     n: int
     excluded: int

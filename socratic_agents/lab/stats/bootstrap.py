@@ -43,7 +43,7 @@ class Interval:
     mean: float | None
     """``None`` if there are no values."""
     low: float | None
-    """``None`` if there are fewer than two values."""
+    """``None`` if there are fewer than two values, or they do not vary."""
     high: float | None
     n: int
     """How many values there are."""
@@ -56,7 +56,8 @@ class Difference:
     mean: float | None
     """Mean of ours minus theirs; ``None`` if there are no pairs."""
     low: float | None
-    """Ends of the mean's 95 % interval; ``None`` if there are fewer than two pairs."""
+    """Ends of the mean's 95 % interval; ``None`` if fewer than six pairs are untied,
+    or all differ by as much."""
     high: float | None
     win: int
     """Pairs in which ours is above theirs by more than the margin."""
@@ -68,10 +69,10 @@ class Difference:
     @property
     def sign(self) -> int:
         """1 if it is above 0, -1 if it is below, 0 if one cannot tell."""
-        if self.low is None or self.high is None:
-            return 0
         if self.win + self.loss < FEWEST_UNTIED:
             return 0
+        if self.low is None or self.high is None:  # all pairs differ by as much
+            return int(not self.loss) - int(not self.win)
         return int(self.low > 0) - int(self.high < 0)
 
 
@@ -81,7 +82,9 @@ def mean_interval(
     """Return the mean of values with its 95 % bootstrap interval.
 
     The interval is bias-corrected and accelerated (BCa), so that it may be lopsided
-    where the values are, as shares between 0 and 1 often are.
+    where the values are, as shares between 0 and 1 often are. Of values that do not
+    vary at all there is none: an interval without width would show a certainty that
+    nobody has.
 
     Args:
         values: What was measured, finite.
@@ -102,9 +105,8 @@ def mean_interval(
         mean = float(values[0]) if values else None
         return Interval(mean=mean, low=None, high=None, n=len(values))
     if _equal(values):
-        # Nothing varies, so there is no distribution whose quantiles one could take.
-        mean = float(values[0])
-        return Interval(mean=mean, low=mean, high=mean, n=len(values))
+        # Nothing varied so far: that says nothing of how much the next ones will.
+        return Interval(mean=float(values[0]), low=None, high=None, n=len(values))
     low, high = _bca(values, seed, resamples)
     return Interval(mean=fmean(values), low=low, high=high, n=len(values))
 
@@ -146,10 +148,12 @@ def paired_difference(
     interval = mean_interval(differences, seed=seed, resamples=resamples)
     win = sum(difference > margin for difference in differences)
     loss = sum(difference < -margin for difference in differences)
+    # Of a few pairs that differ among many ties, resampling finds the ties.
+    known = win + loss >= FEWEST_UNTIED
     return Difference(
         mean=interval.mean,
-        low=interval.low,
-        high=interval.high,
+        low=interval.low if known else None,
+        high=interval.high if known else None,
         win=win,
         tie=interval.n - win - loss,
         loss=loss,

@@ -26,6 +26,9 @@ __all__ = (
 RESAMPLES = 1_999
 """Of a bootstrap; chance then moves an end by about 2 % of the half width."""
 
+LIGHTEST = 1e-3
+"""Of a prompt that nobody saw; with none at all a strength would have no end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Vote:
@@ -87,18 +90,23 @@ def preference(
 ) -> PreferenceScale | None:
     """Return the strength of every arm with its interval, or nothing without a link.
 
-    The model is Bradley and Terry's with Davidson's ties. The interval is the
-    percentile bootstrap over prompts: people who judged one prompt are not independent
-    of each other, prompts are. The people themselves are taken as given.
+    The model is Bradley and Terry's with Davidson's ties. The interval is that of the
+    weighted likelihood bootstrap over prompts: people who judged one prompt are not
+    independent of each other, prompts are. The people themselves are taken as given.
+    Every two arms that met also get a prompt that each of them wins: an arm that won
+    everything was not seen to lose, which is no proof that it cannot. Of two arms the
+    interval is that of a share under a flat prior.
 
     Args:
         votes: At least one; of arms that no chain of votes links, there is no scale.
         seed: Of the resampling; the same seed gives the same interval.
         resamples: 1 or more.
 
-    Source: Davidson, "On extending the Bradley-Terry model to accommodate ties in
+    Sources: Davidson, "On extending the Bradley-Terry model to accommodate ties in
     paired comparison experiments", Journal of the American Statistical Association 65
-    (1970), pages 317-328.
+    (1970), pages 317-328; Newton and Raftery, "Approximate Bayesian inference with the
+    weighted likelihood bootstrap", Journal of the Royal Statistical Society B 56
+    (1994), pages 3-48.
     """
     import numpy as np
 
@@ -111,10 +119,13 @@ def preference(
     ends: Any = [[None] * len(arms)] * 2
     if len(counts) > 1:
         random = np.random.default_rng(seed)
-        shares = np.full(len(counts), 1 / len(counts))
-        weights = random.multinomial(len(counts), shares, size=resamples)
+        weights = random.exponential(size=(resamples, len(counts)))
         drawn = np.tensordot(weights, counts, axes=1)
-        resampled, _ = fit_davidson(drawn, len(arms), seen=total[0])
+        # As many votes as a prompt of these two arms has.
+        votes_of_prompt = total[0].sum(1) / (counts.sum(2) > 0).sum(0).clip(1)
+        unseen = random.exponential(size=(resamples, counts.shape[1], 2))
+        drawn[..., :2] += unseen.clip(LIGHTEST) * votes_of_prompt[:, None]
+        resampled, _ = fit_davidson(drawn, len(arms), seen=total[0], prior=0.0)
         ends = np.quantile(resampled, (0.025, 0.975), axis=0).tolist()
     strengths = [
         Strength(arm=arm, value=float(value), low=low, high=high)
