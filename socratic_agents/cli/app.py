@@ -17,6 +17,7 @@ import typer
 from typer.exceptions import TyperException
 
 from socratic_agents.cli.bench import benches
+from socratic_agents.cli.doctor import register as register_doctor
 from socratic_agents.cli.lab.compare import lab
 from socratic_agents.cli.plugins import register as register_plugins
 from socratic_agents.cli.refine import Context
@@ -52,6 +53,7 @@ register_refine(app)
 register_show(app)
 register_replay(app)
 register_plugins(app)
+register_doctor(app)
 
 
 def main(
@@ -159,16 +161,3 @@ def _report(
     page = directory.resolve() / "report.html"
     sys.stderr.write(f"report: {sanitize_for_terminal(str(page))}\n")
     return 0
-
-
-@app.command("doctor")
-def _doctor() -> int:
-    """Check this installation: versions, device, settings, keys, weights."""
-    from socratic_agents.cli.doctor import checks
-
-    worst = 0
-    for finding in checks():
-        mark = {"ok": "ok     ", "warning": "warning"}.get(finding.state, "PROBLEM")
-        typer.echo(sanitize_for_terminal(f"{mark} {finding.name}: {finding.detail}"))
-        worst = max(worst, 2 if finding.state == "problem" else 0)
-    return worst

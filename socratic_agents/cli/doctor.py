@@ -1,21 +1,27 @@
-"""Checks of an installation: what it has, and what stands in the way."""
+"""The command ``socratic doctor``: what an installation has, and what stands in the way."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata, resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from socratic_agents.config.messages import TOML, unknown_variables
-from socratic_agents.config.settings import Settings
+import typer
+
+from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.prompts import sanitize_for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ("Finding", "checks")
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.llm.probe import Probe
+
+__all__ = ("Finding", "checks", "register")
 
 PACKAGES = (
     "socratic-agents",
@@ -41,17 +47,159 @@ class Finding:
     name: str
     detail: str
 
+    def __str__(self) -> str:
+        """Return it on one line."""
+        mark = {"ok": "ok     ", "warning": "warning"}.get(self.state, "PROBLEM")
+        return f"{mark} {self.name}: {self.detail}"
 
-def checks(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("doctor")(_doctor)
+
+
+@with_settings
+def _doctor(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Language model to ask, such as openai:gpt-5-mini.",
+            show_default="the setting llm",
+        ),
+    ] = None,
+    *,
+    llm: Annotated[
+        bool,
+        typer.Option(
+            "--llm", help="Send the language model one tiny request for each method."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what is found as JSON on stdout.")
+    ] = False,
+    overrides: dict[str, Any],
+) -> int:
+    """Check this installation: versions, device, settings, keys, weights.
+
+    Nothing leaves this machine, unless --llm asks for it.
+    """
+    if model is not None and not llm:
+        message = f"expected --llm beside the model {model!r}, got none; add --llm"
+        raise ConfigurationError(message)
+    named = {} if model is None else {"llm": model}
+    found: list[Finding] = []
+
+    def tell(findings: Iterator[Finding]) -> None:
+        for finding in findings:
+            found.append(finding)
+            if not as_json:
+                typer.echo(sanitize_for_terminal(str(finding)))
+
+    tell(checks(overrides=overrides | named))
+    probed: dict[str, Any] | None = None
+    if llm and not any(
+        one.state == "problem" for one in found if one.name == "settings"
+    ):
+        from socratic_agents.config.settings import Settings
+
+        settings = Settings(**overrides | named)
+        try:
+            probes, advice = ctx.obj.interruption.run(_probes(settings))
+        except ConfigurationError as error:
+            tell(iter([Finding("problem", "language model", str(error))]))
+        else:
+            tell(_probe_findings(settings, probes, advice))
+            probed = {
+                "model": str(settings.llm),
+                "base_url": settings.base_url,
+                "method": next((one.method for one in probes if one.works), None),
+                "methods": [one.to_json() for one in probes],
+                "advice": advice,
+            }
+    if as_json:
+        shown = {"schema": 1, "findings": list(map(asdict, found)), "llm": probed}
+        typer.echo(json.dumps(shown))
+    return 2 if any(one.state == "problem" for one in found) else 0
+
+
+async def _probes(settings: Settings) -> tuple[list[Probe], list[str]]:
+    """Ask the language model by each method; return what came, and what to set."""
+    from socratic_agents.llm.probe import probe_methods, recommendations
+    from socratic_agents.runtime.build import check_keys
+    from socratic_agents.runtime.language_model import (
+        is_own_server,
+        open_http_client,
+        open_language_model,
+        open_rate_limiter,
+    )
+
+    if settings.llm == "pocket":
+        message = (
+            "expected a language model over the network, got 'pocket', which is part of "
+            "this package; name one, such as 'socratic doctor --llm openai:gpt-5-mini'"
+        )
+        raise ConfigurationError(message)
+    check_keys(settings, speaks=True)
+    client = open_http_client(settings)
+    try:
+        llm = open_language_model(settings, client=client)
+        probes = [probe async for probe in probe_methods(llm)]
+        slots = None
+        if is_own_server(settings, llm):
+            slots = open_rate_limiter(settings, llm).concurrency
+        return probes, recommendations(probes, timeout=settings.timeout, slots=slots)
+    finally:
+        if client is not None:
+            await client.aclose()
+
+
+def _probe_findings(
+    settings: Settings, probes: list[Probe], advice: list[str]
+) -> Iterator[Finding]:
+    """Say of each method whether it works, which is used, and what to set."""
+    for probe in probes:
+        took = "" if probe.seconds is None else f"{probe.seconds:.1f} s"
+        if speed := probe.tokens_per_second:
+            took += f", {probe.output_tokens} tokens, {speed:.1f} tokens/s"
+        state = "ok" if probe.works else "warning"
+        said = "works" if probe.works else probe.detail
+        yield Finding(
+            state, f"llm {probe.method}", ": ".join(filter(None, [said, took]))
+        )
+    used = next((probe.method for probe in probes if probe.works), None)
+    if used is None:
+        yield Finding("problem", "language model", "; ".join(advice))
+        return
+    text = f"{settings.llm} is asked by {used}; "
+    yield Finding(
+        "warning" if advice else "ok",
+        "language model",
+        text + ("; ".join(advice) or "there is nothing to set"),
+    )
+
+
+def checks(
+    environment: Mapping[str, str] = os.environ,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+) -> Iterator[Finding]:
     """Check versions, devices, settings, keys and weights, one after the other.
 
     No value of a key is ever shown, only whether there is one.
+
+    Args:
+        environment: The variables that are set.
+        overrides: Settings from the command line.
     """
+    from socratic_agents.config.messages import unknown_variables
+
     yield Finding("ok", "python", f"{platform.python_version()}, {platform.platform()}")
     for name in PACKAGES:
         yield _version(name)
     yield _checked("torch device", _device)
-    yield _checked("settings", _settings)
+    yield _checked("settings", lambda: _settings(overrides or {}))
     for name, text in unknown_variables(environment).items():
         yield Finding("warning", name, text)
     yield _checked("pocket weights", _weights)
@@ -83,10 +231,12 @@ def _device() -> str:
     return str(choose_device())
 
 
-def _settings() -> str:
+def _settings(overrides: Mapping[str, Any]) -> str:
     from socratic_agents.agents.registry import find_roles
+    from socratic_agents.config.messages import TOML
+    from socratic_agents.config.settings import Settings
 
-    settings = Settings()
+    settings = Settings(**overrides)
     find_roles(settings)
     where = f", with {TOML}" if os.path.exists(TOML) else ""  # noqa: PTH110 - a name in the working directory
     return f"profile {settings.profile}{where}"

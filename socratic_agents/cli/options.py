@@ -22,9 +22,17 @@ __all__ = ("with_settings",)
 def with_settings(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command every setting as an option; they arrive as ``overrides``.
 
-    Settings themselves check the values. Secrets are no options.
+    Settings themselves check the values. Secrets are no options, and where the command
+    has a parameter of that name, it means something else by it.
     """
-    options = [_option(field) for field in FIELDS.values() if not field.secret]
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.name != "overrides"]
+    taken = {p.name for p in own}
+    options = [
+        _option(field)
+        for field in FIELDS.values()
+        if not field.secret and field.name not in taken
+    ]
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> int:
@@ -32,8 +40,6 @@ def with_settings(command: Callable[..., int]) -> Callable[..., int]:
         overrides = {name: value for name, value in given.items() if value is not None}
         return command(*args, overrides=overrides, **kwargs)
 
-    signature = inspect.signature(command, eval_str=True)
-    own = [p for p in signature.parameters.values() if p.name != "overrides"]
     parameters = [*own, *options]
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {p.name: p.annotation for p in parameters}

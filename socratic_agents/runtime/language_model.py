@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
 
-__all__ = ("open_http_client", "open_language_model", "open_rate_limiter")
+__all__ = (
+    "is_own_server",
+    "open_http_client",
+    "open_language_model",
+    "open_rate_limiter",
+)
 
 MANY = 64
 """Concurrent requests to a provider."""
@@ -135,7 +140,7 @@ def open_rate_limiter(settings: Settings, llm: BaseChatModel | None) -> RateLimi
         fresh = RateLimiter(concurrency=1, rate=rate)
         return _one_at_a_time.setdefault((id(settings.llm), rate), fresh)
     if concurrency is None:
-        concurrency = FEW if _is_own_server(settings, llm) else MANY
+        concurrency = FEW if is_own_server(settings, llm) else MANY
     return RateLimiter(concurrency=concurrency, rate=rate)
 
 
@@ -145,7 +150,7 @@ def _is_blocking(llm: object) -> bool:
     return getattr(call, "__module__", "").startswith("langchain_core.")
 
 
-def _is_own_server(settings: Settings, llm: BaseChatModel | None) -> bool:
+def is_own_server(settings: Settings, llm: BaseChatModel | None) -> bool:
     """Return whether somebody else than its provider serves the language model."""
     name = settings.llm if isinstance(settings.llm, str) else ""
     provider, address = name.partition(":")[0], settings.base_url
