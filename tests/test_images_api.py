@@ -11,6 +11,7 @@ import asyncio
 import base64
 import gzip
 import io
+import itertools
 import json
 import logging
 import struct
@@ -279,11 +280,17 @@ REFUSED = {
     "Google": [{"error": {"code": 400, "message": "Invalid value at 'NAME'"}}],
     "spoken": {"message": "This model does not accept a NAME."},
     "list": {"error": "unrecognized request argument supplied: NAME"},
+    "code": {"error": {"code": "unsupported_parameter", "message": "NAME is unknown"}},
 }
 
 
-@pytest.mark.parametrize("name", ["size", "seed", "response_format", "quality"])
-@pytest.mark.parametrize("wording", REFUSED)
+@pytest.mark.parametrize(
+    ("wording", "name"),
+    [
+        *itertools.product(REFUSED, ["size", "seed", "response_format", "quality"]),
+        *itertools.product(["xAI", "OpenAI", "FastAPI", "Google", "list"], ["n"]),
+    ],
+)
 async def test_a_parameter_is_left_out_however_it_is_refused(
     server: Server, wording: str, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -632,6 +639,19 @@ async def test_a_drip_is_given_up() -> None:
     assert time.monotonic() - start < 4
 
 
+async def test_an_error_of_any_size_and_depth_is_an_error(server: Server) -> None:
+    """Neither megabytes nor a thousand brackets keep a failure from being told."""
+    server.replies = [Reply("x" * (8 << 20), status=400)]
+    got = await failure(server)
+    assert "HTTP 400" in str(got)
+    assert len(str(got)) < 1000
+
+    deep = '{"error": ' * 900 + '"no"' + "}" * 900
+    for given in (Reply(deep, status=400), Reply(deep)):
+        server.replies = [given]
+        assert Status.GENERATION_FAILED == (await failure(server)).status
+
+
 async def test_a_bomb_of_text_is_not_unpacked(server: Server) -> None:
     """A few bytes that unfold to more than an answer may have are refused, once."""
     asked = list[str]()
@@ -826,6 +846,23 @@ async def test_a_wish_is_honoured_in_every_form(
 
     (waited,) = clock.waits
     assert 11 <= waited <= 13
+
+
+async def test_who_says_when_to_come_back_is_believed_for_longer(
+    server: Server,
+) -> None:
+    """With more prompts than an account may draw in a minute, all get their turn."""
+    busy, clock = error(429, retry_after="12"), Clock()
+    server.replies = [*[busy] * 7, drawn()]
+    got = await api(server, sleep=clock).generate("a red circle", 7)
+    assert picture().tobytes() == got.tobytes()
+    assert [12.0] * 7 == clock.waits
+
+    server.replies = [busy]
+    await failure(server, timeout=60)
+    assert 8 + 6 == len(server.bodies)
+    await failure(server, attempts=1)
+    assert 8 + 6 + 1 == len(server.bodies)
 
 
 async def test_a_wish_that_takes_too_long_is_told(server: Server) -> None:

@@ -138,6 +138,15 @@ class TestSizes:
         ):
             await sent(url, largest=1 << 19)
 
+    async def test_of_an_error_the_beginning_is_read(self) -> None:
+        """What is wrong stands there, and the status is more than the rest."""
+        body = b"no " * (1 << 20)
+        with serving(lambda handler: reply(handler, body, 503)) as url:
+            got = await sent(url, largest=1 << 19)
+        assert 503 == got.status_code
+        assert got.content.startswith(b"no no")
+        assert len(got.content) < 1 << 18
+
     async def test_a_bomb_takes_little_memory(self) -> None:
         """What is not allowed is not unpacked first (N2)."""
         bomb = gzip.compress(b" " * (300 << 20), 9)

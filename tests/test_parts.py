@@ -6,15 +6,27 @@ import asyncio
 import base64
 import io
 import json
+import time
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.messages import HumanMessage
+from langchain_openai import ChatOpenAI
 from PIL import Image
+from pydantic import SecretStr
 
 from socratic_agents import Refiner, Settings, StopReason
-from socratic_agents.core.errors import ConfigurationError, LoadError, NothingDrawnError
+from socratic_agents.agents.judges import Judgement
+from socratic_agents.core.errors import (
+    CallError,
+    ConfigurationError,
+    LoadError,
+    NothingDrawnError,
+)
 from socratic_agents.core.history import History, Status, Verdict
+from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.structured import StructuredCaller
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
@@ -22,6 +34,7 @@ from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.scheduler.requests import current_session
 from tests import tiny_models
 from tests.loopback import Loopback, Reply, chat, error
+from tests.test_network import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,6 +213,50 @@ async def test_image_settings_reach_the_server() -> None:
     assert expected == request.body.keys()
     assert ("auto", "high") == (request.body["size"], request.body["quality"])
     assert "300.0" == request.headers["x-stainless-read-timeout"]
+
+
+async def test_a_limit_of_seconds_ends_requests_to_an_images_server() -> None:
+    """It is not waited for, as the budget says, for as long as an image may take."""
+    with Loopback(Reply(stall=True)) as server:
+        start = time.monotonic()
+        async with _refiner(generator=server.base_url, budget="seconds=0.3") as refiner:
+            with pytest.raises(NothingDrawnError, match="an image within the budget"):
+                await refiner.refine("a cat")
+        assert time.monotonic() - start < 10
+
+
+async def test_a_limit_of_seconds_ends_requests_to_a_language_model() -> None:
+    """What was drawn is returned, and the timeout of a request is not waited for."""
+    with Loopback(Reply(stall=True)) as server:
+        start = time.monotonic()
+        async with _refiner(
+            judge="caption",
+            llm="openai:loopback",
+            base_url=server.base_url,
+            budget="seconds=0.5",
+        ) as refiner:
+            outcome = await refiner.refine("a cat")
+        assert time.monotonic() - start < 10
+    assert StopReason.BUDGET_SPENT is outcome.stop
+
+
+async def test_a_clients_own_timeout_is_for_the_whole_request() -> None:
+    """A model object's client waits anew after each byte; its requests end in time."""
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for _ in range(60):
+            handler.wfile.write(b" ")
+            time.sleep(0.05)
+
+    with serving(drip) as url:
+        llm = ChatOpenAI(model="m", base_url=url, api_key=SecretStr("k"), timeout=0.2)
+        caller = StructuredCaller(llm, Judgement, retries=RetryPolicy(attempts=1))
+        start = time.monotonic()
+        with pytest.raises(CallError, match="Timeout"):
+            await caller([HumanMessage("?")])
+        assert time.monotonic() - start < 2
 
 
 def test_an_address_in_a_file_gets_no_key_from_the_environment(

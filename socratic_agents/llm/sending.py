@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,15 @@ class Request:
     messages: list[BaseMessage]
     options: dict[str, Any]
     """The client's, for this request: how many tokens the answer may have."""
+    seconds: float | None = None
+    """What it may take in all; a client's own timeout begins anew with every byte."""
 
 
 async def _requested(request: Request, server: Server) -> AIMessage:
     """Send one request; what the server does not know is told from other failures."""
     try:
-        return await request.method.send(request.messages, **request.options)
+        async with asyncio.timeout(request.seconds):
+            return await request.method.send(request.messages, **request.options)
     except Exception as problem:
         limit = context_limit(problem)
         if limit is not None:
@@ -89,7 +93,8 @@ async def send_request(asked: Request, retries: RetryPolicy) -> Reply:
     async def request() -> AIMessage:
         # Before it is sent: what fails on the way may be billed all the same.
         meter.add_call()
-        return await _requested(asked, server)
+        async with meter.in_time("an answer of the language model"):
+            return await _requested(asked, server)
 
     async def wait(seconds: float) -> None:
         meter.expect_room(within=seconds)

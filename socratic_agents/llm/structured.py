@@ -193,7 +193,7 @@ class StructuredCaller(Generic[AnswerT]):
                 continue
             limit = fit.answer_limit() if self._limited(server) else None
             options = answer_options(self._llm, limit)
-            request = Request(method, sent.messages, options)
+            request = Request(method, sent.messages, options, self._seconds)
             try:
                 reply = await send_request(request, self._retries)
             except CallError as problem:
@@ -269,6 +269,13 @@ class StructuredCaller(Generic[AnswerT]):
     @cached_property
     def _own_server(self) -> bool:
         return has_own_server(self._llm)
+
+    @cached_property
+    def _seconds(self) -> float | None:
+        """What its client was told that a request may take."""
+        names = ("request_timeout", "default_request_timeout", "timeout")
+        told = (getattr(self._llm, name, None) for name in names)
+        return next((float(s) for s in told if isinstance(s, int | float) and s), None)
 
     @cached_property
     def _schema(self) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from socratic_agents.core.budget import MOST, Budget
 from socratic_agents.core.errors import BudgetError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from socratic_agents.core.budget import Prices
 
@@ -148,6 +149,30 @@ class UsageMeter:
             if meter.budget.images is not None
         ]
         return min(left, default=None)
+
+    @asynccontextmanager
+    async def in_time(self, what: str) -> AsyncIterator[None]:
+        """Give up what is done inside when no time is left for it.
+
+        Args:
+            what: Is done there, in words.
+
+        Raises:
+            BudgetError: If a limit of seconds is reached meanwhile.
+        """
+        limits = ((one, one.budget.seconds) for one in self._upward())
+        left = [limit - one.seconds for one, limit in limits if limit is not None]
+        try:
+            async with asyncio.timeout(min(left, default=None)) as timer:
+                yield
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            message = (
+                f"expected {what} within the budget, got {self.spent()} before its "
+                "end; raise the budget"
+            )
+            raise BudgetError(message) from None
 
     def _upward(self) -> Iterator[UsageMeter]:
         """Yield this meter and those that it is counted in."""

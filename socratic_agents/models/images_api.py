@@ -46,6 +46,8 @@ T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 PATH = "/images/generations"
 TOO_MANY = 429
+BUSY_ATTEMPTS = 30
+"""How often a server is asked that says each time when to come back."""
 
 
 class ImagesAPI:
@@ -72,7 +74,8 @@ class ImagesAPI:
             one out.
         timeout: Seconds that one request may take, from connecting to the last byte.
         attempts: How often an image is asked for at most, at least 1, where the
-            line or the server is at fault.
+            line or the server is at fault; oftener, for as long as ``timeout``, where
+            too many ask and the server says when to come back.
         limiter: Where each request waits its turn; by default 8 go out at once.
         on_lost: Called when an image is asked for again that may have been drawn.
         sleep: Waits between attempts.
@@ -276,7 +279,7 @@ class ImagesAPI:
             retry=tenacity.retry_if_exception(
                 lambda error: is_retryable(error) and worth_it(error)
             ),
-            stop=tenacity.stop_after_attempt(self._attempts),
+            stop=self._enough,
             wait=wait,
             before_sleep=lost,
             sleep=self._sleep,
@@ -293,6 +296,15 @@ class ImagesAPI:
                     raise
 
         return await retrying(attempt)
+
+    def _enough(self, state: tenacity.RetryCallState) -> bool:
+        """Whether to give up; who says when to come back is believed for longer."""
+        error = state.outcome and state.outcome.exception()
+        most = self._attempts
+        if error and most > 1 and status_of(error) == TOO_MANY and server_hint(error):
+            late = state.idle_for + state.upcoming_sleep > self._timeout
+            most = most if late else BUSY_ATTEMPTS
+        return state.attempt_number >= most
 
     def _client(self) -> AsyncOpenAI:
         import openai

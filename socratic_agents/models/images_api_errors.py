@@ -85,7 +85,7 @@ _UNSUPPORTED = re.compile(
 """How servers say that they do not take something."""
 
 _SOMETHING = re.compile(
-    r"\b(?:param|argument|field|input|option|propert|keyword|key)", re.IGNORECASE
+    r"(?:\b|_)(?:param|argument|field|input|option|propert|keyword|key)", re.IGNORECASE
 )
 """What servers call it where they do not name it."""
 
@@ -174,12 +174,15 @@ def refused_parameters(
     if status is None or status in _OF_OTHER_THINGS:
         return set()
     body = body_of(error)
-    told = _without_prompt(words_of(body) or one_line(error), prompt)
+    code = error_of(error).get("code")
+    told = words_of([code if isinstance(code, str) else "", body]) or one_line(error)
+    told = _without_prompt(told, prompt)
     named = {getattr(error, "param", None), error_of(error).get("param")}
     sure = {
         name
         for name in names
-        if name in named or re.search(rf"['\"`\[]{name}['\"`\]]|body\.{name}\b", told)
+        if name in named
+        or re.search(rf"['\"`\[]{name}['\"`\]]|(?:body\.|: ?){name}\b", told)
     }
     if sure or status > HTTPStatus.INTERNAL_SERVER_ERROR or is_refusal(error, prompt):
         return sure
@@ -220,7 +223,7 @@ def _said(body: Any, *, depth: int) -> Any:
         return {name: value for name, value in whole.items() if value}
     if depth and isinstance(body, list):
         return [said for one in body if (said := _said(one, depth=depth - 1))]
-    return body
+    return body if depth or isinstance(body, str | int | float) else None
 
 
 def _without_prompt(text: str, prompt: str) -> str:

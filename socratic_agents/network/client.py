@@ -18,6 +18,8 @@ __all__ = ("BoundedClient", "ResponseRefusedError")
 
 LARGEST = 64 * 2**20
 """Bytes of an answer, unpacked; a PNG of 4096x4096 in base64 seldom has as many."""
+LARGEST_ERROR = 64 * 2**10
+"""Bytes of an error that are read; the others say nothing new."""
 REDIRECTS = 5
 """How often a server may send us on, to itself."""
 OPENAI = "api.openai.com"
@@ -98,6 +100,8 @@ class BoundedClient(openai.DefaultAsyncHttpxClient):
         """Return a response with its content, no larger than allowed."""
         content, unpack = bytearray(), _unpacker(response.headers)
         async for part in response.aiter_raw():
+            if response.is_error and len(content) > LARGEST_ERROR:
+                break
             content += unpack(part, self._largest + 1 - len(content))
             if len(content) > self._largest:
                 message = (

@@ -15,7 +15,7 @@ from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import public_value
 from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.config.registry import Registry
-from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.core.errors import BudgetError, CandidateError, ConfigurationError
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.network.rate_limit import RateLimiter
 from socratic_agents.runtime.batching import batched_call, run_in_worker, stage_options
@@ -135,7 +135,15 @@ def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
         on_lost=lambda: current_meter().add_images(),
         **given,
     )
-    return OpenedGenerator(generate=api.generate, closers=(api.aclose,))
+
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        try:
+            async with current_meter().in_time("an image"):
+                return await api.generate(prompt, seed)
+        except BudgetError as problem:
+            raise CandidateError(GENERATE.failure, str(problem)) from None
+
+    return OpenedGenerator(generate=generate, closers=(api.aclose,))
 
 
 def model_source(name: str, part: ModelName) -> str:
