@@ -275,7 +275,8 @@ class StructuredCaller(Generic[AnswerT]):
         """What its client was told that a request may take."""
         names = ("request_timeout", "default_request_timeout", "timeout")
         told = (getattr(self._llm, name, None) for name in names)
-        return next((float(s) for s in told if isinstance(s, int | float) and s), None)
+        # A moment more: the client's own error says more, where it comes at all.
+        return next((s + 0.2 for s in told if isinstance(s, int | float) and s), None)
 
     @cached_property
     def _schema(self) -> dict[str, Any]:
