@@ -105,7 +105,7 @@ async def calls(url: str, concurrency: int) -> float:
 
 def draw(prompt: str, seed: int) -> Image.Image:  # noqa: ARG001 - a generator's
     """Draw at once."""
-    return Image.new("RGB", (8, 8))
+    return Image.new("RGB", (8, 8), "red")
 
 
 def caption(image: Image.Image) -> str:  # noqa: ARG001 - a captioner's

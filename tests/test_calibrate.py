@@ -142,7 +142,7 @@ async def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
     """Models without a name are not remembered, so there is no use."""
 
     async def paint(prompt: str, seed: int) -> Image.Image:
-        return Image.new("RGB", (8, 8))
+        return Image.new("RGB", (8, 8), "red")
 
     async def describe(image: Image.Image) -> str:
         return "a thing"

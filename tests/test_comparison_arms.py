@@ -147,7 +147,7 @@ class Watched:
 
     async def generate(self, prompt: str, seed: int) -> Image.Image:
         self.drawn.append((prompt, seed))
-        return Image.new("RGB", (1, 1))
+        return Image.new("RGB", (1, 1), "red")
 
     async def caption(self, image: Image.Image) -> str:
         return "x"
@@ -251,7 +251,7 @@ async def test_a_scorer_that_nobody_uses_may_measure() -> None:
     async with Worker() as worker:
         settings = Settings(scorer=None)
         metric = await worker.call(lambda: open_metric("pocket", settings, worker))
-        value = await metric.measure("a red ball", Image.new("RGB", (64, 64)))
+        value = await metric.measure("a red ball", Image.new("RGB", (64, 64), "red"))
 
     assert "pocket" == metric.name
     assert 0 <= value

@@ -55,7 +55,7 @@ def painter(meter: UsageMeter, *, broken: bool) -> Callable[[str, int], Awaitabl
         meter.add_images()
         if broken and meter.images == 1:
             raise CandidateError(Status.GENERATION_FAILED, "no")
-        return Image.new("RGB", (1, 1))
+        return Image.new("RGB", (1, 1), "red")
 
     return generate
 

@@ -127,7 +127,7 @@ async def test_the_function_for_one_prompt_takes_a_user_too() -> None:
     async def draw(prompt: str, seed: int) -> Image.Image:
         session = current_session.get()
         users.append(session and session.user)
-        return Image.new("RGB", (2, 2))
+        return Image.new("RGB", (2, 2), "red")
 
     fakes: dict[str, Any] = {"generator": draw, "captioner": caption, "scorer": None}
     roles: dict[str, Any] = {"judge": "never", "selector": "first", "rounds": 1}

@@ -19,7 +19,7 @@ from socratic_agents.llm.usage import using_meter
 from socratic_agents.pocket import weights_folder
 from socratic_agents.runtime.build import build_agents
 from socratic_agents.runtime.generators import images_server
-from socratic_agents.runtime.image_models import CALL_KINDS, ImageModels, checked_rgb
+from socratic_agents.runtime.image_models import CALL_KINDS, ImageModels, guarded
 from socratic_agents.runtime.open_models import open_image_models, open_scorer
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.scheduler.worker import Worker
@@ -38,7 +38,7 @@ RED = Checklist(questions=(Question(text="Is it red?", requirement="red"),))
 
 
 async def paint(prompt: str, seed: int) -> Image.Image:
-    return Image.new("RGB", (8, 8), (seed % 256, 0, 0))
+    return Image.new("RGB", (8, 8), (seed % 256, 0, 9))
 
 
 async def describe(image: Image.Image) -> str:
@@ -197,20 +197,20 @@ async def test_a_strict_answer_does_not_depend_on_other_questions() -> None:
 
 async def test_what_is_asked_for_is_counted() -> None:
     """Images that fail cost too, and every mode becomes RGB."""
+    given: list[Any] = [Image.new("L", (8, 8), 9), None, LookupError("no")]
 
-    async def grey(prompt: str, seed: int) -> Image.Image:
-        return Image.new("L", (8, 8))
+    async def draw(prompt: str, seed: int) -> Any:
+        if isinstance(one := given.pop(0), Exception):
+            raise one
+        return one
 
+    models = guarded(ImageModels(generate=draw, caption=describe))
     with using_meter() as meter:
-        assert "RGB" == (await checked_rgb(grey)("a ball", 1)).mode
-        assert IMAGE is await checked_rgb(lambda *_: asyncio.sleep(0, IMAGE))(
-            "a ball", 1
-        )
-        with pytest.raises(LookupError):
-            await checked_rgb(fail)("a ball", 1)
-        with pytest.raises(CandidateError, match="a PIL image, got NoneType"):
-            await checked_rgb(lambda *_: asyncio.sleep(0))("a ball", 1)
-    assert 4 == meter.images
+        assert "RGB" == (await models.generate("a ball", 1)).mode
+        for message in ("a PIL image, got NoneType", "LookupError: no"):
+            with pytest.raises(CandidateError, match=message):
+                await models.generate("a ball", 1)
+    assert 3 == meter.images
 
 
 async def test_the_worker_tells_its_stages_apart() -> None:

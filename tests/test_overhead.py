@@ -170,7 +170,7 @@ class TestConnections:
 
 
 def _draw(prompt: str, seed: int) -> Image.Image:
-    return Image.new("RGB", (8, 8))
+    return Image.new("RGB", (8, 8), "red")
 
 
 def _named(prompt: str, seed: int) -> Image.Image:

@@ -359,7 +359,7 @@ async def test_the_worker_knows_which_loops_think() -> None:
         return await caption(image)
 
     def draw(prompt: str, seed: int) -> Image.Image:
-        return Image.new("RGB", (1, 1))
+        return Image.new("RGB", (1, 1), "red")
 
     async with _refiner(
         generator=draw, captioner=see, judge=judge, optimizer=rewrite

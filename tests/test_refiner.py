@@ -511,7 +511,7 @@ class TestLife:
         def draw(prompt: str, seed: int) -> Image.Image:
             begun.set()
             gate.wait()
-            return Image.new("RGB", (1, 1))
+            return Image.new("RGB", (1, 1), "red")
 
         refiner = _refiner(generator=draw)
         task = asyncio.create_task(refiner.refine("a cat"))

@@ -30,7 +30,7 @@ from tests.fakes import ScriptedChatModel, drawn, history
 
 
 async def paint(prompt: str, seed: int) -> Image.Image:
-    return Image.new("RGB", (8, 8))
+    return Image.new("RGB", (8, 8), "red")
 
 
 async def describe(image: Image.Image) -> str:

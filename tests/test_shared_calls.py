@@ -35,7 +35,7 @@ class Models:
         self.done["generate"] += 1
         if prompt == "nothing":
             raise CandidateError(Status.GENERATION_FAILED, "nothing to draw")
-        return Image.new("RGB", (1, 1))
+        return Image.new("RGB", (1, 1), "red")
 
     async def caption(self, image: Image.Image) -> str:
         self.done["caption"] += 1

@@ -132,7 +132,7 @@ class Stage:
 
     def agents(self, **others: Any) -> Agents:
         async def draw(prompt: str, seed: int) -> Image.Image:
-            return Image.new("RGB", (1, 1))
+            return Image.new("RGB", (1, 1), "red")
 
         async def caption(image: Image.Image) -> str:
             return "a cat"

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     )
     from typing import Any
 
-__all__ = ("drop", "each_result", "is_async", "meanwhile", "run_together")
+__all__ = (
+    "drop",
+    "each_result",
+    "is_async",
+    "is_cancelled",
+    "meanwhile",
+    "run_together",
+)
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
@@ -30,6 +37,15 @@ def is_async(given: object) -> bool:
     return inspect.iscoroutinefunction(given) or inspect.iscoroutinefunction(
         getattr(given, "__call__", None)  # noqa: B004 - what matters is how it is called
     )
+
+
+def is_cancelled() -> bool:
+    """Return whether somebody asked this task to end.
+
+    A ``CancelledError`` where nobody did is a failure of whoever raised it.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def run_together(

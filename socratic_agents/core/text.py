@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ("error_line", "one_line", "printable_line", "words_of")
+__all__ = ("error_line", "one_line", "printable_line", "whole_characters", "words_of")
 
 ERROR_LIMIT = 300
 """Characters of somebody else's error that a message repeats."""
@@ -20,7 +20,17 @@ def one_line(text: object, limit: int | None = None) -> str:
 
 def error_line(problem: BaseException) -> str:
     """Return the kind and the words of somebody else's error on one line."""
-    return one_line(f"{type(problem).__name__}: {problem}", ERROR_LIMIT)
+    try:
+        words = str(problem)
+    except Exception:  # noqa: BLE001 - whatever it is, there is an error to report
+        words = "it cannot be written as text"
+    line = one_line(f"{type(problem).__name__}: {words}", ERROR_LIMIT)
+    return whole_characters(line)
+
+
+def whole_characters(text: str) -> str:
+    """Return a text that every file can hold: without halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def printable_line(text: str) -> str:

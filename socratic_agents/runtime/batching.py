@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from PIL import Image
+
 from socratic_agents.config.field import Decides, Part
 from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.config.profiles import REVISIONS
@@ -83,6 +85,9 @@ def run_in_worker(
 ) -> Callable[..., Awaitable[Output]]:
     """Return a callable as a coroutine function; one that blocks runs in the worker.
 
+    It gets images of its own, to paint on if it likes, and what it paints on later is
+    not what it returned.
+
     Raises:
         ConfigurationError: If it is no callable.
     """
@@ -93,10 +98,14 @@ def run_in_worker(
         )
         raise ConfigurationError(message)
     if is_async(given):
-        return cast("Callable[..., Awaitable[Output]]", given)
+
+        async def ask(*inputs: Any) -> Output:
+            return cast("Output", await given(*map(_apart, inputs)))
+
+        return ask
     stage: Stage[tuple[Any, ...], Output] = Stage(
         name=kind.model,
-        run=lambda inputs: [given(*one) for one in inputs],
+        run=lambda inputs: [_apart(given(*map(_apart, one))) for one in inputs],
         max_batch=1,
         priority=0 if kind.model == "generator" else 1,
     )
@@ -105,6 +114,12 @@ def run_in_worker(
         return await worker.submit(stage, inputs)
 
     return call
+
+
+def _apart(value: Any) -> Any:
+    """Return a copy of an image in memory, and anything else as it is."""
+    in_memory = isinstance(value, Image.Image) and not getattr(value, "tile", None)
+    return value.copy() if in_memory else value
 
 
 def stage_options(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import urlsplit
 
+from socratic_agents.agents.answer_checks import held_to_its_role
 from socratic_agents.agents.checklist_writer import checklist_writer
 from socratic_agents.agents.registry import check_vision, find_roles
 from socratic_agents.agents.spec import AgentSpec, BuildContext
@@ -165,7 +166,9 @@ def build_agents(
     )
 
     def built(role: str, spec: AgentSpec[Agent], guard: Guard | None = None) -> Agent:
-        return spec.build(replace(context, template=templates.get(role), guard=guard))
+        given = replace(context, template=templates.get(role), guard=guard)
+        agent = cast("Callable[..., Awaitable[Any]]", spec.build(given))
+        return cast("Agent", held_to_its_role(role, agent))
 
     guard = built("guard", roles.guard) if roles.guard else None
     write = None

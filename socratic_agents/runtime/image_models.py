@@ -6,6 +6,8 @@ devices) is a function of one call, and ``ImageModels.map`` puts it before all o
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from typing import (
     TYPE_CHECKING,
@@ -18,17 +20,25 @@ from typing import (
     TypeVar,
 )
 
-from PIL import Image
-
 from socratic_agents.core.checklist import Answer
-from socratic_agents.core.errors import CandidateError, SocraticError
+from socratic_agents.core.concurrency import is_cancelled
+from socratic_agents.core.errors import BatchError, CandidateError, SocraticError
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import error_line
 from socratic_agents.llm.usage import current_meter
+from socratic_agents.models.output_checks import (
+    own_answer,
+    own_caption,
+    own_image,
+    own_score,
+    own_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
+
+    from PIL import Image
 
 __all__ = (
     "ANSWER_OPEN",
@@ -43,7 +53,7 @@ __all__ = (
     "ModelName",
     "Wrapper",
     "as_candidate_errors",
-    "checked_rgb",
+    "counted",
     "guarded",
 )
 
@@ -75,6 +85,8 @@ class CallKind(Generic[Output]):
     """Whose answer it is."""
     codec: Codec[Output] | None
     """``None``: the answer is an image, which no JSON holds."""
+    check: Callable[[Any], Output | Awaitable[Output]]
+    """Takes over what was returned; raises a ``CandidateError`` if it is no answer."""
     failure: Status = Status.OK
     """Status of a candidate whose call failed; ``OK``: its image and caption stay."""
 
@@ -88,6 +100,7 @@ GENERATE: CallKind[Image.Image] = CallKind(
     stage="generator",
     model="generator",
     codec=None,
+    check=own_image,
     failure=Status.GENERATION_FAILED,
 )
 CAPTION: CallKind[str] = CallKind(
@@ -96,6 +109,7 @@ CAPTION: CallKind[str] = CallKind(
     stage="captioner",
     model="captioner",
     codec=TEXT,
+    check=own_caption,
     failure=Status.CAPTION_FAILED,
 )
 ANSWER_YES_NO: CallKind[Answer] = CallKind(
@@ -104,9 +118,15 @@ ANSWER_YES_NO: CallKind[Answer] = CallKind(
     stage="decide",
     model="captioner",
     codec=Codec(encode=Answer.to_json, decode=Answer.from_json),
+    check=own_answer,
 )
 ANSWER_OPEN: CallKind[str] = CallKind(
-    name="answer_open", journal="look", stage="look", model="captioner", codec=TEXT
+    name="answer_open",
+    journal="look",
+    stage="look",
+    model="captioner",
+    codec=TEXT,
+    check=own_text,
 )
 SCORE: CallKind[float] = CallKind(
     name="score",
@@ -117,6 +137,7 @@ SCORE: CallKind[float] = CallKind(
         encode=lambda score: {"score": float(score)},
         decode=lambda value: float(value["score"]),
     ),
+    check=own_score,
 )
 CALL_KINDS: tuple[CallKind[Any], ...] = (
     *(GENERATE, CAPTION),
@@ -192,41 +213,49 @@ class ImageModels:
 
 
 def guarded(models: ImageModels) -> ImageModels:
-    """Return models whose failures fail one candidate each, and whose images are RGB."""
+    """Return models whose failures and wrong answers fail one candidate each."""
     safe = models.map(as_candidate_errors)
-    return replace(safe, generate=checked_rgb(safe.generate))
+    return replace(safe, generate=counted(safe.generate))
 
 
 def as_candidate_errors(
-    kind: CallKind[Output], call: Callable[Inputs, Awaitable[Output]]
+    kind: CallKind[Output], call: Callable[Inputs, Awaitable[Any]]
 ) -> Callable[Inputs, Awaitable[Output]]:
-    """Turn whatever a model raises into the failure of one candidate."""
+    """Hold a call to what it promises; what it raises is the failure of one candidate."""
 
     async def safe(*inputs: Inputs.args, **named: Inputs.kwargs) -> Output:
         try:
-            return await call(*inputs, **named)
+            answer = kind.check(await call(*inputs, **named))
+            if isinstance(answer, Awaitable):
+                return await answer
+            return answer  # noqa: TRY300 - all of it can fail
+        except BatchError as problem:
+            if problem.__cause__ is None:
+                raise
+            # It raised what no callable may raise, for this one item.
+            raise CandidateError(kind.failure, str(problem)) from problem
         except SocraticError:
             raise
+        except asyncio.CancelledError as problem:
+            if is_cancelled():
+                raise
+            message = (
+                "expected an answer, but it was cancelled, and nobody asked for that"
+            )
+            raise CandidateError(kind.failure, message) from problem
         except Exception as problem:
             raise CandidateError(kind.failure, error_line(problem)) from problem
 
     return safe
 
 
-def checked_rgb(
-    generate: Callable[[str, int], Awaitable[Any]],
+def counted(
+    generate: Callable[[str, int], Awaitable[Image.Image]],
 ) -> Callable[[str, int], Awaitable[Image.Image]]:
-    """Hold a generator to its promise, a PIL image in RGB, and count what is drawn."""
+    """Count what is drawn, failed images included."""
 
     async def draw(prompt: str, seed: int) -> Image.Image:
         current_meter().add_images()
-        image = await generate(prompt, seed)
-        if not isinstance(image, Image.Image):
-            message = (
-                f"expected the generator to return a PIL image, got "
-                f"{type(image).__name__}; convert it"
-            )
-            raise CandidateError(Status.GENERATION_FAILED, message)
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return await generate(prompt, seed)
 
     return draw

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from socratic_agents.agents.registry import find_roles, find_templates
 from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST, Settings
-from socratic_agents.core.concurrency import each_result
+from socratic_agents.core.concurrency import each_result, is_cancelled
 from socratic_agents.core.errors import (
     BudgetError,
     ClosedError,
@@ -24,6 +24,7 @@ from socratic_agents.core.loop import NO_LIMITS, Limits, refine_prompt
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.search import seed_bank
+from socratic_agents.core.text import error_line
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.build import check_keys, open_all
@@ -362,9 +363,10 @@ class Refiner(RunnableRefiner):
             raise  # the same happens to all others
         except SocraticError as problem:
             error, history, kind = str(problem), problem.history, problem.kind
-        except Exception as problem:  # noqa: BLE001 - a bug fails its prompt, not all
-            kind = type(problem).__name__
-            error, history = " ".join(f"{kind}: {problem}".split()), None
+        except (Exception, asyncio.CancelledError) as problem:  # fails alone
+            if is_cancelled():
+                raise
+            kind, error, history = type(problem).__name__, error_line(problem), None
         return Failure(
             user_prompt=prompt, error=error, kind=kind, history=history, index=index
         )

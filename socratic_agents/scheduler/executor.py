@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ class BatchExecutor:
         items += items[-1:] * (size - len(items))
         try:
             with self._watch(stage):
-                return _Outcome(list(stage.run(items)))
+                return _Outcome(_listed(stage.run(items)))
         except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
             if type(error).__name__ in OOM_ERROR_NAMES:
                 return _Outcome(None, error.with_traceback(None), out_of_memory=True)
@@ -147,6 +148,14 @@ class BatchExecutor:
     ) -> None:
         for start in range(0, len(requests), size):
             self.run(stage, key, requests[start : start + size])
+
+
+def _listed(outputs: Any) -> list[Any]:
+    """Return outputs as a list; a text would be one of letters, a mapping of names."""
+    if isinstance(outputs, str | bytes | Mapping):
+        message = f"expected a list of outputs, got {type(outputs).__name__}"
+        raise TypeError(message)
+    return list(outputs)
 
 
 def _try(remedy: Callable[[], object] | None) -> None:

@@ -13,11 +13,7 @@ from socratic_agents.lab.bench.device.testbeds import (
 from socratic_agents.lab.bench.device.trial import LoopSetup
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import SAMPLING, weights_folder
-from socratic_agents.runtime.image_models import (
-    GENERATE,
-    as_candidate_errors,
-    checked_rgb,
-)
+from socratic_agents.runtime.image_models import GENERATE, as_candidate_errors, counted
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -80,7 +76,7 @@ def open_mixed_testbed(
             return cast("Image", await recorder.submit(stage, item, key=kind))
 
         safe = as_candidate_errors(GENERATE, generate)
-        drawing = replace(models, generate=checked_rgb(safe))
+        drawing = replace(models, generate=counted(safe))
         return simulated_agents(drawing, prompts, recorder)(pace)
 
     why = "items have several keys in this workload"
