@@ -70,6 +70,7 @@ class Provenance:
     revision: Annotated[str, Field(max_length=100)] | None = None
     """The commit of a hub model, where we name one."""
     image_model: _Name | None = None
+    image_options: _Name | None = None
     negative_prompt: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = (
         None
     )
