@@ -48,6 +48,9 @@ class Painter:
         stop_at: The how manieth refiner is never opened: somebody interrupts there.
     """
 
+    identity = "painter"
+    """What it counts decides nothing."""
+
     def __init__(self, *, broken: str = "\0", stop_at: int | None = None) -> None:
         self.painted = Counter[tuple[str, int]]()
         self.opened = list[Settings]()

@@ -6,10 +6,12 @@ no file's name comes from user text.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +134,6 @@ def test_finished_work_is_found(tmp_path: Path) -> None:
         assert saved.to_json() == found.to_json()
         assert run.finished(1, "a red ball") is None
         assert run.finished(0, "a blue ball") is None
-    with opened(tmp_path, seed=8) as run:
-        assert run.finished(0, "a red ball") is None
 
 
 def test_a_lost_image_is_drawn_again(tmp_path: Path) -> None:
@@ -156,13 +156,130 @@ def test_a_failure_is_tried_again_and_replaced(tmp_path: Path) -> None:
     assert 1 == (tmp_path / "results.jsonl").read_text().count("\n")
 
 
-def test_other_settings_lose_nothing(tmp_path: Path) -> None:
-    """Going on in a folder with other settings keeps what is there."""
+def test_other_settings_are_refused_everywhere(tmp_path: Path) -> None:
+    """Whether it is one run or several prompts; nothing of it is touched."""
     with opened(tmp_path) as run:
         run.save(refinement())
-    with opened(tmp_path, seed=8) as run:
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with (
+        pytest.raises(ConfigurationError, match=r"got other ones \(seed: 7 -> 8\)"),
+        opened(tmp_path, seed=8),
+    ):
+        pass
+    assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_several_prompts_have_several_places(tmp_path: Path) -> None:
+    """Where they are no one run, the next prompt gets the next place."""
+    prompts = ["a", "b", "a", "c", "b"]
+    with opened(tmp_path) as run:
+        places = [run.save(refinement(prompt)).index for prompt in prompts]
+    assert [0, 1, 0, 2, 1] == places
+    read = read_outcomes(tmp_path)
+    assert ["a", "b", "c"] == [one.user_prompt for one in read]
+
+
+def batch(folder: Path, prompts: list[str], *, declared: bool) -> int:
+    """Do what is not finished, and return how many that were."""
+    done = 0
+    with job(folder) as run:
+        if declared:
+            run.set_inputs(prompts)
+        pending = [(i, p) for i, p in enumerate(prompts) if not run.finished(i, p)]
+        for index, prompt in pending:
+            run.save(refinement(prompt, index))
+            done += 1
+    return done
+
+
+INPUTS = st.lists(st.sampled_from("abcd"), max_size=6)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@settings(max_examples=40)
+@given(before=INPUTS, after=INPUTS)
+def test_changed_inputs_are_recognised(
+    tmp_path_factory: pytest.TempPathFactory,
+    *,
+    declared: bool,
+    before: list[str],
+    after: list[str],
+) -> None:
+    """What is the same is kept, what is new is done, what is gone is nowhere."""
+    folder = tmp_path_factory.mktemp("run")
+    assert len(before) == batch(folder, before, declared=declared)
+    new = sum((Counter(after) - Counter(before)).values())
+    done = batch(folder, after, declared=declared)
+    if declared:
+        assert new == done
+        assert 0 == batch(folder, after, declared=False)
+    read = read_outcomes(folder) if before or after else []
+    if declared:
+        assert list(enumerate(after)) == [(o.index, o.user_prompt) for o in read]
+    else:  # what lies behind all that was asked for may be an input still
+        shown = {one.index: one.user_prompt for one in read}
+        assert after == [shown[place] for place in range(len(after))]
+        assert len(shown) == len(read)
+
+
+def test_a_moved_result_is_whole(tmp_path: Path) -> None:
+    """It differs in its place alone, and the journal knows its line."""
+    with job(tmp_path) as run:
+        saved = run.save(refinement())
+    with job(tmp_path) as run:
+        run.set_inputs(["new", "a red ball"])
+        moved = run.finished(1, "a red ball")
+    assert moved is not None
+    assert saved.to_json() | {"index": 1} == moved.to_json()
+    assert [moved.to_json()] == [one.to_json() for one in read_outcomes(tmp_path)]
+
+
+def test_a_failure_does_not_replace_a_refinement(tmp_path: Path) -> None:
+    """Unless an image of that is lost."""
+    with opened(tmp_path) as run:
+        path = run.save(refinement()).best.path
+        run.save(failure())
+        assert run.finished(0, "a red ball") is not None
+        (tmp_path / str(path)).unlink()
+        run.save(failure())
+    assert ["failed"] == [one.to_json()["status"] for one in read_outcomes(tmp_path)]
+
+
+def test_a_replaced_line_is_left_out_at_the_end(tmp_path: Path) -> None:
+    """Until then the last line of an input counts, also for those who only read."""
+    with opened(tmp_path) as run:
+        run.save(failure())
         run.save(refinement())
-    assert 2 == len(read_outcomes(tmp_path))
+        assert 2 == (tmp_path / "results.jsonl").read_text().count("\n")
+        assert ["ok"] == [one.to_json()["status"] for one in read_outcomes(tmp_path)]
+    assert 1 == (tmp_path / "results.jsonl").read_text().count("\n")
+
+
+def test_a_directory_that_cannot_be_compacted_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole, only longer, and the next one compacts it."""
+
+    def hook(reached: str) -> None:
+        if reached == "file:write":
+            raise OSError(28, "full")
+
+    with opened(tmp_path) as run:
+        run.save(failure())
+        run.save(refinement())
+        monkeypatch.setattr(failpoints, "hook", hook)
+    monkeypatch.setattr(failpoints, "hook", None)
+    assert 2 == (tmp_path / "results.jsonl").read_text().count("\n")
+    with opened(tmp_path) as run:
+        assert run.finished(0, "a red ball") is not None
+    assert 1 == (tmp_path / "results.jsonl").read_text().count("\n")
+
+
+async def test_a_directory_is_opened_in_a_thread(tmp_path: Path) -> None:
+    """So that other tasks of the loop run on."""
+    async with opened(tmp_path) as run:
+        await asyncio.to_thread(run.save, refinement())
+    assert 1 == len(read_outcomes(tmp_path))
 
 
 def test_images_of_a_failure_are_kept(tmp_path: Path) -> None:
@@ -258,7 +375,10 @@ def test_the_results_of_something_else_are_left_alone(
     """A folder without a journal was never one of ours."""
     (tmp_path / "results.jsonl").write_text(f"{line}\n")
     with (
-        pytest.raises(ConfigurationError, match="restore the file, or choose another"),
+        pytest.raises(
+            ConfigurationError,
+            match=r"files of another program \(results.jsonl\); restore the files",
+        ),
         opened(tmp_path),
     ):
         pass

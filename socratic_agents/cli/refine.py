@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import itertools
 import json
 import os
 import sys
-from contextlib import aclosing, redirect_stdout, suppress
+from contextlib import ExitStack, aclosing, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -62,6 +64,13 @@ Cache = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Cached calls, shared with other runs."),
 ]
+ContinueWith = Annotated[
+    bool,
+    typer.Option(
+        "--continue-with",
+        help="Accept other settings than the run was started with, for the rest.",
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print results as JSON on stdout.")
 ]
@@ -72,23 +81,30 @@ def _refine(
     ctx: typer.Context,
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     *,
-    out: Out = Path("socratic-run"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where images and results go; by default socratic-run, or "
+            "socratic-run-2 and so on where that was begun with other settings.",
+            show_default=False,
+        ),
+    ] = None,
     cache: Cache = None,
+    continue_with: ContinueWith = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     overrides: dict[str, Any],
 ) -> int:
     """Refine one prompt and keep the best image seen."""
     from socratic_agents.core.outcome import Failure
-    from socratic_agents.runtime.run_setup import open_run_directory
 
     prompt = validate_prompt(prompt)
     settings = _settings(overrides)
     if dry_run:
         return _print_estimate(settings, prompts=1, as_json=as_json)
-    run = open_run_directory(out, settings, cache=cache)
-    progress = _progress(settings, total=1)
-    with run, progress:
+    opened = _opened(out, settings, cache=cache, accept_changes=continue_with)
+    with opened as run, _progress(settings, total=1) as progress:
         with redirect_stdout(sys.stderr):  # libraries may print
             try:
                 refiner = ctx.obj.open_refiner(settings)
@@ -108,7 +124,7 @@ def _refine(
         _print_json(saved, as_json=as_json)
         if isinstance(saved, Failure):
             return 1
-        progress.say(f"best image: {out / (saved.best.path or '')}")
+        progress.say(f"best image: {run.path / (saved.best.path or '')}")
         progress.say(f"its prompt: {saved.best.prompt}")
     return 0
 
@@ -125,13 +141,7 @@ def _batch(
     *,
     out: Out = Path("socratic-run"),
     cache: Cache = None,
-    continue_with: Annotated[
-        bool,
-        typer.Option(
-            "--continue-with",
-            help="Accept other settings than the run was started with, for the rest.",
-        ),
-    ] = False,
+    continue_with: ContinueWith = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
     overrides: dict[str, Any],
@@ -165,26 +175,29 @@ class _Batch:
     """Prompts that the language model failed on, after an image."""
     failures: list[Failure] = field(default_factory=list)
 
-    def print(self, outcome: Refinement | Failure) -> None:
-        """Print a result."""
-        with redirect_stdout(self.stdout):
-            _print_json(outcome, as_json=self.as_json)
+    async def keep(self, outcome: Refinement | Failure) -> None:
+        """Save a result in a thread, count and print it, even if one is cancelled."""
+        saving = asyncio.ensure_future(asyncio.to_thread(self.run.save, outcome))
+        try:
+            await asyncio.shield(saving)
+        finally:
+            self.tell(await saving)
 
-    def keep(self, outcome: Refinement | Failure) -> None:
-        """Save a result, count and print it."""
+    def tell(self, saved: Refinement | Failure) -> None:
+        """Count and print a result."""
         from socratic_agents.core.outcome import Failure
 
-        saved = self.run.save(outcome)
         self.progress.finish(saved)
         if isinstance(saved, Failure):
-            self.failures.append(saved)
+            self.failures.append(replace(saved, history=None))  # images are on disk
         elif saved.llm_error is not None:
             self.halted += 1
         else:
             self.done += 1
-        self.print(saved)
+        with redirect_stdout(self.stdout):
+            _print_json(saved, as_json=self.as_json)
 
-    def tell(self, total: int) -> None:
+    def tell_all(self, total: int) -> None:
         """Print the summary."""
         say, out = self.progress.say, self.run.path
         say(f"{self.done} of {total} done, in {out}")
@@ -200,6 +213,27 @@ class _Batch:
             )
 
 
+@contextmanager
+def _opened(
+    out: Path | None, settings: Settings, **options: Any
+) -> Iterator[RunDirectory]:
+    """Open a run directory; where none is named, one that has these settings."""
+    from socratic_agents.runtime.run_setup import open_run_directory
+    from socratic_agents.storage.run_config import OtherSettingsError
+
+    for number in itertools.count(1):
+        path = out or Path("socratic-run" if number == 1 else f"socratic-run-{number}")
+        with ExitStack() as stack:
+            try:
+                run = stack.enter_context(open_run_directory(path, settings, **options))
+            except OtherSettingsError:
+                if out is not None:
+                    raise
+                continue
+            yield run
+            return
+
+
 def _refine_all(
     context: Context,
     settings: Settings,
@@ -209,28 +243,28 @@ def _refine_all(
     as_json: bool,
 ) -> int:
     """Refine what is not finished, save and print everything; return the exit code."""
-    finished, bad, pending = _split(lines, run)
-    progress = _progress(settings, total=len(lines), done=len(finished))
-    batch = _Batch(run, progress, sys.stdout, as_json=as_json, done=len(finished))
+    pending = _pending(lines, run, as_json=as_json)
+    bad = [(index, line) for index, line in enumerate(lines) if line.error]
+    done = len(lines) - len(pending) - len(bad)
+    progress = _progress(settings, total=len(lines), done=done)
+    batch = _Batch(run, progress, sys.stdout, as_json=as_json, done=done)
     down: ServerDownError | None = None
     with progress, redirect_stdout(sys.stderr):
-        if finished:
-            progress.say(f"{len(finished)} of {len(lines)} were already finished")
-        for refinement in finished:
-            batch.print(refinement)
-        for failure in bad:
-            batch.keep(failure)
+        if done:
+            progress.say(f"{done} of {len(lines)} were already finished")
+        for index, line in bad:
+            batch.tell(run.save(_bad_line(index, line)))
         if pending:
             refiner = context.open_refiner(settings).remember(run)
             waiting = context.interruption.until(pending)
-            work = _refine_many(refiner, waiting, progress, batch.keep)
+            work = _refine_many(refiner, waiting, progress, batch)
             try:
                 context.interruption.run(work)
             except KeyboardInterrupt:
                 pass  # told where the exit code is
             except ServerDownError as problem:
                 down = problem
-    batch.tell(len(lines))
+    batch.tell_all(len(lines))
     if down:
         raise down
     return 1 if batch.failures or batch.halted else 0
@@ -247,7 +281,7 @@ async def _refine_many(
     refiner: Refiner,
     pending: Iterable[tuple[int, str]],
     progress: Progress,
-    keep: Callable[[Refinement | Failure], None],
+    batch: _Batch,
 ) -> None:
     """Refine prompts; each outcome gets the index of its line in the file."""
     places: list[int] = []
@@ -264,28 +298,36 @@ async def _refine_many(
         )
         async with aclosing(outcomes) as stream:
             async for outcome in stream:
-                keep(replace(outcome, index=places[outcome.index]))
+                await batch.keep(replace(outcome, index=places[outcome.index]))
 
 
-def _split(
-    lines: Iterable[PromptLine], run: RunDirectory
-) -> tuple[list[Refinement], list[Failure], list[tuple[int, str]]]:
-    """Return finished refinements, failures of bad lines, and pending prompts."""
+def _pending(
+    lines: Sequence[PromptLine], run: RunDirectory, *, as_json: bool
+) -> list[tuple[int, str]]:
+    """Print what is finished, one by one, and return what is not."""
+    run.set_inputs(line.text for line in lines)
+    pending = []
+    for index, line in enumerate(lines):
+        if line.error:
+            continue
+        refinement = run.finished(index, line.text)
+        if refinement is None:
+            pending.append((index, line.text))
+        else:
+            _print_json(refinement, as_json=as_json)
+    return pending
+
+
+def _bad_line(index: int, line: PromptLine) -> Failure:
+    """Return what comes of a line that is no prompt."""
     from socratic_agents.core.outcome import Failure
 
-    finished, bad, pending = [], [], []
-    for index, line in enumerate(lines):
-        if line.error is not None:
-            kind = PromptError.kind
-            failure = Failure(
-                user_prompt=line.text, error=line.error, kind=kind, index=index
-            )
-            bad.append(failure)
-        elif refinement := run.finished(index, line.text):
-            finished.append(refinement)
-        else:
-            pending.append((index, line.text))
-    return finished, bad, pending
+    return Failure(
+        user_prompt=line.text,
+        error=line.error or "",
+        kind=PromptError.kind,
+        index=index,
+    )
 
 
 def _settings(overrides: dict[str, Any]) -> Settings:

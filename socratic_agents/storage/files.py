@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.storage.failpoints import failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = (
@@ -28,18 +29,26 @@ __all__ = (
 QUARANTINE = "quarantine"
 """Folder, in the run directory, of what is corrupt: nobody reads it, people may."""
 
+_PART = ".socratic-"
+_OUR_PART = re.compile(re.escape(_PART) + r"[0-9a-f]{16}\.part")
+"""Files that are being written; others' are none of ours, whatever they are."""
 
-def write_atomic(path: Path, data: bytes) -> None:
+
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that it is there whole or not at all, even after a crash.
+
+    Args:
+        path: Of the file.
+        data: What it holds; in parts, where that is much.
 
     Raises:
         OSError: If it cannot be written; an earlier file of the name stays.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    part = path.with_name(f"{_PART}{secrets.token_hex(8)}.part")
     try:
         failpoint("file:write")
         with part.open("xb") as file:
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
             failpoint("file:sync")
             os.fsync(file.fileno())
@@ -70,14 +79,15 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def remove_partial_files(*folders: Path) -> None:
-    """Remove what a killed process began to write; nobody else may be writing.
+    """Remove what a killed process of ours began to write; none may be writing.
 
     Raises:
         OSError: If it cannot be removed.
     """
     for folder in folders:
-        for part in folder.glob(".*.part"):
-            part.unlink(missing_ok=True)
+        for part in folder.glob(f"{_PART}*.part"):
+            if _OUR_PART.fullmatch(part.name) and part.is_file():
+                part.unlink(missing_ok=True)
 
 
 def quarantine_file(folder: Path, path: Path) -> Path:

@@ -24,22 +24,29 @@ from weakref import WeakKeyDictionary
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.storage.append_log import GroupCommitLog
-from socratic_agents.storage.checksum_lines import record_line, record_of
+from socratic_agents.storage.checksum_lines import key_of_line, record_line, record_of
 from socratic_agents.storage.files import quarantine_bytes, wrap_os_errors, write_atomic
+from socratic_agents.storage.folder import JOURNAL, check_own
 from socratic_agents.storage.objects import ObjectStore
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
     from pathlib import Path
     from typing import Self
 
 __all__ = ("FILE", "Journal", "key_of", "read_keys")
 
-FILE = "journal.jsonl"
+FILE = JOURNAL
 SCHEMA = 1
 ENCODERS = 2
 """Threads that encode and write images, beside the device's."""
+
+NAMED = 16
+"""Bytes of a call's name that are held in memory; the rest is compared when read."""
+_SHIFT = 32
+_LENGTH = 2**_SHIFT - 1
+"""Place and length of a line are one number, for there may be millions of lines."""
 
 
 def key_of(kind: str, *decisive: Any) -> str:
@@ -76,7 +83,7 @@ class Journal:
         self.added: Counter[str] = Counter()
         """Calls whose answer was added, by kind."""
         self._path, self._cache, self._shared = folder / FILE, cache, shared
-        self._locations: dict[bytes, tuple[int, int]] = {}
+        self._locations: dict[bytes, int] = {}
         self._unwritten: dict[bytes, dict[str, Any]] = {}
         self._pending: set[Future[Any]] = set()
         self._flights: WeakKeyDictionary[
@@ -90,6 +97,8 @@ class Journal:
         with ExitStack() as stack, wrap_os_errors(self.folder):
             if self._cache is not None:
                 stack.enter_context(self._cache)
+            if self._shared:
+                check_own(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._read()
             stack.enter_context(self._log)
@@ -108,14 +117,20 @@ class Journal:
     def __len__(self) -> int:
         return len(self._locations)
 
+    def __contains__(self, key: str) -> bool:
+        """Return whether a call was finished; its answer is not read."""
+        name = bytes.fromhex(key)
+        return name in self._unwritten or name[:NAMED] in self._locations
+
     def get(self, key: str) -> dict[str, Any] | None:
         """Return a call's answer; ``None`` if there is none, or it is corrupt."""
         name = bytes.fromhex(key)
         value = self._unwritten.get(name)
-        if value is None and (location := self._locations.get(name)) is not None:
+        location = self._locations.get(name[:NAMED])
+        if value is None and location is not None:
             with self._read_lock:
-                self._reader.seek(location[0])
-                record = record_of(self._reader.read(location[1]))
+                self._reader.seek(location >> _SHIFT)
+                record = record_of(self._reader.read(location & _LENGTH))
             # It was valid when the journal was opened; the disk may have lost it since.
             value = record["value"] if record and record.get("key") == key else None
         return value
@@ -248,45 +263,70 @@ class Journal:
 
     def _on_written(self, name: bytes, length: int, written: Future[int]) -> None:
         if written.exception() is None:
-            self._locations[name] = written.result(), length
+            self._locations[name[:NAMED]] = written.result() << _SHIFT | length
             self._unwritten.pop(name, None)
 
     def _read(self) -> None:
         """Find all valid lines; corrupt ones go to quarantine."""
         if not self._path.exists():
             return
-        good, bad, offset = list[bytes](), list[bytes](), 0
+        bad = list[bytes]()
+        places = list[tuple[int, int]]()
+        """Of all that is good, as begin and end, neighbours put together."""
+        offset = 0
         with self._path.open("rb") as file:
             for line in file:
-                record = record_of(line)
-                if record is None:
+                if not self._add(line, offset):
                     bad.append(line)
+                elif places and places[-1][1] == offset:
+                    places[-1] = places[-1][0], offset + len(line)
                 else:
-                    self._add(record, offset, len(line))
-                    good.append(line)
-                if record is not None or self._shared:
-                    offset += len(line)
+                    places.append((offset, offset + len(line)))
+                offset += len(line)
         if self._shared and bad and not bad[-1].endswith(b"\n"):
             with self._path.open("ab") as file:
                 file.write(b"\n")  # or our first line would be part of a torn one
         elif bad and not self._shared:
             quarantine_bytes(self.folder, FILE, b"".join(bad))
-            write_atomic(self._path, b"".join(good))
+            write_atomic(self._path, _parts(self._path, places))
+            self._locations.clear()
+            self._read()
 
-    def _add(self, record: dict[str, Any], offset: int, length: int) -> None:
-        if "journal" in record:
-            if record["journal"] != SCHEMA:
-                message = (
-                    f"expected a journal of version {SCHEMA} in {self._path}, got "
-                    f"version {record['journal']}; use the release of this package "
-                    "that wrote it, or choose another folder"
-                )
-                raise ConfigurationError(message)
-        else:
-            self._locations[bytes.fromhex(record["key"])] = offset, length
+    def _add(self, line: bytes, offset: int) -> bool:
+        """Note where a line stands; return whether it is valid."""
+        name = key_of_line(line)
+        if name is None:
+            record = record_of(line)
+            if record is None or "journal" not in record:
+                return False
+            self._check_version(record)
+            return True
+        self._locations[name[:NAMED]] = offset << _SHIFT | len(line)
+        return True
+
+    def _check_version(self, record: dict[str, Any]) -> None:
+        if record["journal"] != SCHEMA:
+            message = (
+                f"expected a journal of version {SCHEMA} in {self._path}, got "
+                f"version {record['journal']}; use the release of this package "
+                "that wrote it, or choose another folder"
+            )
+            raise ConfigurationError(message)
 
 
-def read_keys(folder: Path, kind: str) -> set[str] | None:
+def _parts(path: Path, places: Iterable[tuple[int, int]]) -> Iterator[bytes]:
+    """Return the parts of a file between these places, a megabyte at most at once."""
+    with path.open("rb") as file:
+        for begin, end in places:
+            file.seek(begin)
+            left = end - begin
+            while left:
+                part = file.read(min(left, 2**20))
+                left -= len(part)
+                yield part
+
+
+def read_keys(folder: Path, kind: str) -> set[bytes] | None:
     """Return the keys of all calls of a kind, without opening the journal.
 
     Args:
@@ -296,9 +336,16 @@ def read_keys(folder: Path, kind: str) -> set[str] | None:
     Returns:
         ``None`` if there is no journal.
     """
+    keys = set[bytes]()
+    mark = f'"kind": "{kind}"'.encode()
     try:
-        lines = (folder / FILE).read_bytes().splitlines(keepends=True)
+        with (folder / FILE).open("rb") as file:
+            for line in file:
+                if mark not in line:
+                    continue
+                record = record_of(line)
+                if record and record.get("kind") == kind:
+                    keys.add(bytes.fromhex(record["key"]))
     except OSError:
         return None
-    records = filter(None, map(record_of, lines))
-    return {record["key"] for record in records if record.get("kind") == kind}
+    return keys

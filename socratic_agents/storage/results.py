@@ -1,4 +1,4 @@
-"""Results: the lines of ``results.jsonl``, one for each prompt of a run.
+"""Results: the lines of ``results.jsonl``, one for each input of a run.
 
 The journal holds the hash of each line, so that a corrupt one is recognised.
 """
@@ -14,17 +14,25 @@ from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import History, Round
 from socratic_agents.core.outcome import Failure, Refinement
+from socratic_agents.storage.folder import RESULTS
 from socratic_agents.storage.journal import key_of, read_keys
+from socratic_agents.storage.result_index import ResultIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ("RESULTS", "outcome_of", "read_outcomes", "read_results", "result_key")
+__all__ = (
+    "NOT_ONE",
+    "RESULTS",
+    "is_result",
+    "iter_outcomes",
+    "outcome_of",
+    "read_outcomes",
+    "result_key",
+)
 
-RESULTS = "results.jsonl"
-
-_NOT_ONE = (ValueError, KeyError, TypeError, AttributeError)
+NOT_ONE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a line that is no result can raise."""
 
 
@@ -33,35 +41,17 @@ def result_key(line: bytes) -> str:
     return key_of("result", hashlib.sha256(line).hexdigest())
 
 
-def read_results(
-    folder: Path, *, written: Callable[[bytes], bool]
-) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Return the results of a folder, and the lines that are corrupt.
-
-    Args:
-        folder: The run directory.
-        written: Whether a line, its end included, was written like this.
-    """
-    path = folder / RESULTS
-    good: list[dict[str, Any]] = []
-    bad: list[bytes] = []
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    for line in lines:
-        try:
-            record = json.loads(line)
-            outcome_of(record)
-        except _NOT_ONE:
-            bad.append(line)
-            continue
-        if written(line):
-            good.append(record)
-        else:
-            bad.append(line)
-    return good, bad
+def is_result(line: bytes) -> bool:
+    """Return whether a line holds a refinement or a failure; it is read in full."""
+    try:
+        outcome_of(json.loads(line))
+    except NOT_ONE:
+        return False
+    return True
 
 
-def read_outcomes(folder: Path) -> list[Refinement | Failure]:
-    """Return what a run directory holds, in the order of its inputs.
+def iter_outcomes(folder: Path) -> Iterator[Refinement | Failure]:
+    """Return what a run directory holds one by one, in the order of its inputs.
 
     Raises:
         ConfigurationError: If there are no results, or one is corrupt.
@@ -76,9 +66,12 @@ def read_outcomes(folder: Path) -> list[Refinement | Failure]:
         )
         raise ConfigurationError(message)
     known = read_keys(folder, "result")
-    good, bad = read_results(
-        folder, written=lambda line: known is None or result_key(line) in known
-    )
+    index = ResultIndex(folder / RESULTS)
+
+    def written(line: bytes) -> bool:
+        return known is None or bytes.fromhex(result_key(line)) in known
+
+    bad = index.scan(valid=lambda line: written(line) and is_result(line))
     # A torn tail is what a killed writer leaves; its prompt is not finished.
     if bad and not (len(bad) == 1 and not bad[0].endswith(b"\n")):
         message = (
@@ -87,7 +80,12 @@ def read_outcomes(folder: Path) -> list[Refinement | Failure]:
             "repair it"
         )
         raise ConfigurationError(message)
-    return sorted(map(outcome_of, good), key=lambda outcome: outcome.index)
+    return (outcome_of(json.loads(line)) for line in index.lines())
+
+
+def read_outcomes(folder: Path) -> list[Refinement | Failure]:
+    """Return all that a run directory holds; as ``iter_outcomes``, but at once."""
+    return list(iter_outcomes(folder))
 
 
 def outcome_of(record: Mapping[str, Any]) -> Refinement | Failure:

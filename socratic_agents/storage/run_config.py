@@ -12,20 +12,30 @@ from socratic_agents.config.fields import FIELDS, defaults_of
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.outcome import SCHEMA
 from socratic_agents.storage.files import quarantine_file, write_atomic
+from socratic_agents.storage.folder import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ("check_resumable", "decisive_settings", "read_config", "write_config")
-
-CONFIG = "config.json"
+__all__ = (
+    "CONFIG",
+    "OtherSettingsError",
+    "check_resumable",
+    "decisive_settings",
+    "read_config",
+    "write_config",
+)
 
 _FREE = Decides.COST | Decides.PLACE | Decides.PRIVACY
 PERFORMANCE_ONLY = frozenset(
     name for name, field in FIELDS.items() if not field.decides & ~_FREE
 )
 """Settings that do not decide what comes out; a run is resumed with others of them."""
+
+
+class OtherSettingsError(ConfigurationError):
+    """A run was started with other settings."""
 
 
 def write_config(
@@ -83,7 +93,7 @@ def check_resumable(
     """Refuse to resume a run with other settings than those it was started with.
 
     Raises:
-        ConfigurationError: If they differ; it lists the differences.
+        OtherSettingsError: If they differ; it lists the differences.
     """
     before = _decisive(config["settings"], config["templates"])
     now = _decisive(settings, templates)
@@ -99,7 +109,7 @@ def check_resumable(
             f"ones ({', '.join(changes)}); use the same, choose another folder, "
             "or use --continue-with to run the rest with these"
         )
-        raise ConfigurationError(message)
+        raise OtherSettingsError(message)
 
 
 def decisive_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

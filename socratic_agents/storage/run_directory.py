@@ -7,9 +7,10 @@ from user text.
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import json
 import os
+import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,21 +28,27 @@ from socratic_agents.storage.files import (
     wrap_os_errors,
     write_atomic,
 )
-from socratic_agents.storage.journal import FILE as JOURNAL
+from socratic_agents.storage.folder import (
+    CONFIG,
+    JOURNAL,
+    LOCK,
+    RESULTS,
+    check_own,
+    locked,
+)
 from socratic_agents.storage.journal import Journal
 from socratic_agents.storage.objects import OBJECTS, ImageStore
 from socratic_agents.storage.provenance import encode_png
-from socratic_agents.storage.results import RESULTS, read_results, result_key
+from socratic_agents.storage.result_index import ResultIndex, head_of
+from socratic_agents.storage.results import NOT_ONE, is_result, result_key
 from socratic_agents.storage.run_config import (
-    CONFIG,
     check_resumable,
-    decisive_settings,
     read_config,
     write_config,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Self
 
     from PIL.Image import Image
@@ -49,8 +56,6 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate, History
 
 __all__ = ("RunDirectory",)
-
-LOCK = "lock"
 
 OutcomeT = TypeVar("OutcomeT", bound=Refinement | Failure)
 
@@ -66,9 +71,11 @@ class RunDirectory:
         path: The folder; made if it is not there.
         settings: The resolved settings as JSON, secrets left out.
         templates: The hash of each role's template.
-        resume: Whether this is one run that can be resumed: finished prompts are found
-            whatever the settings were, and other settings are refused.
-        accept_changes: Whether other settings are accepted then, for the rest.
+        resume: Whether this is one run of many inputs that can be resumed: each place
+            has one input, and one whose place has changed keeps what it has. Without
+            it, an outcome whose place another prompt has gets the next one.
+        accept_changes: Whether other settings than those that it was started with are
+            accepted, for the rest.
         cache: A folder of cached calls that is shared with other runs.
         encode: Makes a PNG of an image, its prompt and its seed.
     """
@@ -90,7 +97,9 @@ class RunDirectory:
         self.images = ImageStore(self.journal.objects, encode)
         self._settings, self._templates = dict(settings), dict(templates or {})
         self._resume, self._accept_changes = resume, accept_changes
-        self._records: dict[str, dict[str, Any]] = {}
+        self._index = ResultIndex(self.path / RESULTS)
+        self._known_inputs = False
+        self._lock = threading.RLock()
         self._quarantined = 0
         self._stack = ExitStack()
 
@@ -102,19 +111,27 @@ class RunDirectory:
                 in it, it is of another version, or it was started with other settings.
         """
         with ExitStack() as stack, wrap_os_errors(self.path):
+            check_own(self.path)
             existed = self.path.exists()
             (self.path / OBJECTS).mkdir(parents=True, exist_ok=True)
-            self._lock(stack)
+            if not stack.enter_context(locked(self.path)):
+                message = (
+                    f"expected {self.path} to be free, but {self._writer()} is writing "
+                    "in it; wait for it, or choose another folder"
+                )
+                raise ConfigurationError(message)
             if not existed:
                 stack.callback(self._remove_if_empty)
             remove_partial_files(self.path, self.path / OBJECTS, self.path / QUARANTINE)
             self._quarantined = len(list_quarantine(self.path))
             config = read_config(self.path)
-            if config and self._resume and not self._accept_changes:
+            if config and not self._accept_changes:
                 check_resumable(self.path, config, self._settings, self._templates)
             known = (self.path / JOURNAL).exists()
+            self._index, self._known_inputs = ResultIndex(self.path / RESULTS), False
             stack.enter_context(self.journal)
             self._read(known=known)
+            stack.callback(self._write_if_stale)
             write_config(self.path, self._settings, self._templates)
             self._stack = stack.pop_all()
         return self
@@ -123,10 +140,36 @@ class RunDirectory:
         """Release the folder; one that was made for nothing is removed."""
         self._stack.close()
 
+    async def __aenter__(self) -> Self:
+        """Open it in a thread: reading a large run takes seconds."""
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Release it in a thread."""
+        await asyncio.to_thread(self.__exit__)
+
     @property
     def quarantined(self) -> int:
         """How many corrupt files were found since it was opened."""
         return len(list_quarantine(self.path)) - self._quarantined
+
+    def set_inputs(self, prompts: Iterable[str]) -> None:
+        """Tell what the inputs of the run are, so that changed ones are recognised.
+
+        What was done for a prompt that stands elsewhere now moves there, and what
+        belongs to no input any more leaves the results.
+
+        Args:
+            prompts: All of them, in their order.
+
+        Raises:
+            ConfigurationError: If the disk is full or the folder is not writable.
+        """
+        with self._lock, wrap_os_errors(self.path):
+            self._index.keep_only(prompts)
+            self._known_inputs = True
+            if self._index.stale:
+                self._write_all()
 
     def finished(self, index: int, user_prompt: str) -> Refinement | None:
         """Return the finished refinement of a prompt, if its images are valid.
@@ -134,17 +177,23 @@ class RunDirectory:
         Raises:
             ConfigurationError: If a corrupt image cannot be moved to quarantine.
         """
-        key = _resume_key(index, user_prompt, self._settings)
-        record = self._records.get(key)
-        if record is None and self._resume:
-            asked = {"index": index, "user_prompt": user_prompt}
-            same = (r for r in self._records.values() if asked.items() <= r.items())
-            record = next(same, None)
-        if record is None or record["status"] != "ok":
-            return None
-        if record["stop"] == StopReason.LLM_FAILED:
+        with self._lock:
+            if self._resume and not self._known_inputs:
+                self._index.claim(index, user_prompt)
+        refinement = self._intact(index, user_prompt)
+        if refinement is None or refinement.stop is StopReason.LLM_FAILED:
             return None  # like a failure: another try may go on
-        refinement = Refinement.from_json(record)
+        return refinement
+
+    def _intact(self, index: int, user_prompt: str) -> Refinement | None:
+        with self._lock:
+            line = self._index.read(index, user_prompt)
+        try:
+            refinement = Refinement.from_json(json.loads(line)) if line else None
+        except NOT_ONE:  # the disk has lost it since it was found
+            return None
+        if refinement is None:
+            return None
         kept = [*refinement.history.candidates]
         kept += [refinement.receipt.best_of_n] if refinement.receipt else []
         with wrap_os_errors(self.path):
@@ -154,21 +203,29 @@ class RunDirectory:
     def save(self, outcome: OutcomeT) -> OutcomeT:
         """Write the images of an outcome, then its line; return it with their paths.
 
+        It replaces what was saved for the same input before, except that a failure does
+        not replace a refinement. Blocks until it is on disk; any thread may
+        call it.
+
         Raises:
             ConfigurationError: If the disk is full or the folder is not writable.
         """
         with wrap_os_errors(self.path):
             outcome = self.with_paths(outcome)
-            record = {**outcome.to_json(), "settings": self._settings}
-            line, key = _line(record), _key(record)
+        with self._lock, wrap_os_errors(self.path):
+            prompt = outcome.user_prompt
+            if not self._resume:
+                place = self._index.free_place(outcome.index, prompt)
+                outcome = replace(outcome, index=place)
+            if isinstance(outcome, Failure) and self._intact(outcome.index, prompt):
+                return outcome
+            line = _line({**outcome.to_json(), "settings": self._settings})
             # The journal first: a line that it does not know counts as corrupt.
-            written = self.journal.put("result", result_key(line), {"index": key[:16]})
-            written.result()
-            known, self._records[key] = key in self._records, record
-            if known:
-                self._write_all()
-            else:
-                self._append(line)
+            self._tell_journal([line])
+            head = head_of(line)
+            self._index.add(head, self._append(line), len(line))
+            if self._resume:
+                self._index.evict(head.place, but=head.name)
         return outcome
 
     def with_paths(self, outcome: OutcomeT) -> OutcomeT:
@@ -185,7 +242,8 @@ class RunDirectory:
             outcome = replace(outcome, receipt=receipt)
         return outcome
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes) -> int:
+        """Append a line, and return where it begins."""
         failpoint("results:append")
         with (self.path / RESULTS).open("ab") as file:
             end = file.tell()
@@ -199,28 +257,27 @@ class RunDirectory:
                     os.ftruncate(file.fileno(), end)
                 raise
         failpoint("results:synced")
+        return end
+
+    def _tell_journal(self, lines: Iterable[bytes]) -> None:
+        """Let the journal know that lines are results, and wait until it does."""
+        written = [
+            self.journal.put("result", key, {})
+            for key in map(result_key, lines)
+            if key not in self.journal
+        ]
+        for one in written:
+            one.result()
 
     def _remove_if_empty(self) -> None:
         """Remove the folder if not one call was finished in it."""
-        if self._records or len(self.journal):
+        if len(self._index) or len(self.journal):
             return
         with suppress(OSError):
             for name in (CONFIG, JOURNAL, LOCK):
                 (self.path / name).unlink(missing_ok=True)
             for folder in (self.path / OBJECTS, self.path):
                 folder.rmdir()
-
-    def _lock(self, stack: ExitStack) -> None:
-        from filelock import FileLock, Timeout
-
-        try:
-            stack.enter_context(FileLock(self.path / LOCK, timeout=0))
-        except Timeout:
-            message = (
-                f"expected {self.path} to be free, but {self._writer()} is writing in "
-                "it; wait for it, or choose another folder"
-            )
-            raise ConfigurationError(message) from None
 
     def _writer(self) -> str:
         try:
@@ -229,18 +286,16 @@ class RunDirectory:
             return "another process"
 
     def _read(self, *, known: bool) -> None:
-        """Read what is finished; corrupt lines go to quarantine.
+        """Find what is finished; corrupt lines go to quarantine.
 
         Without a journal there is nothing to compare the lines with, and what is no
         result may be somebody else's.
         """
-        records, bad = read_results(
-            self.path,
-            written=lambda line: (
-                not known or self.journal.get(result_key(line)) is not None
-            ),
+        bad = self._index.scan(
+            valid=lambda line: (
+                result_key(line) in self.journal if known else is_result(line)
+            )
         )
-        self._records = {_key(record): record for record in records}
         if bad and not known and (len(bad) > 1 or bad[0].endswith(b"\n")):
             message = (
                 f"expected every line of {self.path / RESULTS} to be a result, got "
@@ -249,12 +304,10 @@ class RunDirectory:
             raise ConfigurationError(message)
         if bad:
             quarantine_bytes(self.path, RESULTS, b"".join(bad))
-        if bad or len(records) != len(self._records):
+        if self._index.stale:
             self._write_all()
-        if not known:
-            for key, record in self._records.items():
-                line = _line(record)
-                self.journal.put("result", result_key(line), {"index": key[:16]})
+        elif not known:
+            self._tell_journal(self._index.lines())
 
     def _with_paths(self, history: History) -> History:
         rounds = (
@@ -272,20 +325,16 @@ class RunDirectory:
         return replace(candidate, path=path)
 
     def _write_all(self) -> None:
-        lines = b"".join(map(_line, self._records.values()))
-        write_atomic(self.path / RESULTS, lines)
+        """Write the results anew: one line for each input, and no others."""
+        self._tell_journal(self._index.lines())
+        write_atomic(self.path / RESULTS, self._index.lines())
+        self._index.reload()
 
-
-def _key(record: Mapping[str, Any]) -> str:
-    return _resume_key(
-        record["index"], record["user_prompt"], record.get("settings", {})
-    )
-
-
-def _resume_key(index: int, user_prompt: str, settings: Mapping[str, Any]) -> str:
-    """Return what decides an outcome: input and settings, but not the speed."""
-    decisive = json.dumps([index, user_prompt, decisive_settings(settings)])
-    return hashlib.sha256(decisive.encode()).hexdigest()
+    def _write_if_stale(self) -> None:
+        # What cannot be written now stays as it is: the last line of an input counts.
+        with suppress(OSError, ConfigurationError):
+            if self._index.stale:
+                self._write_all()
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -95,14 +95,19 @@ def test_parts_of_a_killed_process_are_taken_away(tmp_path: Path) -> None:
     with RunDirectory(tmp_path, settings={}) as run:
         run.save(refinement())
     (tmp_path / "quarantine").mkdir()
-    kept = tmp_path / "objects" / "mine.part"
-    parts = [tmp_path / ".a.part", tmp_path / "objects" / ".b.part"]
-    parts += [tmp_path / "quarantine" / ".c.part"]
-    for path in (kept, *parts):
+    name = ".socratic-0123456789abcdef.part"
+    parts = [tmp_path / name, tmp_path / "objects" / name]
+    parts += [tmp_path / "quarantine" / name]
+    others = [
+        tmp_path / "objects" / "mine.part",
+        tmp_path / ".download.part",
+        tmp_path / ".socratic-mine.part",
+    ]
+    for path in (*others, *parts):
         path.write_bytes(b"half")
     with RunDirectory(tmp_path, settings={}) as run:
         assert not any(path.exists() for path in parts)
-        assert kept.exists()
+        assert all(path.exists() for path in others)
         assert run.finished(0, "a red ball") is not None
 
 
@@ -144,7 +149,7 @@ def test_a_file_is_complete_before_it_is_synced(
 
     def look(point: str) -> None:
         if point == "file:sync":
-            seen.extend(part.read_bytes() for part in tmp_path.glob(".*.part"))
+            seen.extend(part.read_bytes() for part in tmp_path.glob(".socratic-*.part"))
 
     monkeypatch.setattr(failpoints, "hook", look)
     write_atomic(tmp_path / "whole", b"every byte")

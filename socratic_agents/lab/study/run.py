@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -110,6 +111,7 @@ def refine_arm(
     texts = [(place, plan.prompts[place].row.text) for place in chosen]
     many = f" with seed {seed}" if len(plan.seeds) > 1 else ""
     with _directory(folder, arm, seed, settings) as run:
+        run.set_inputs(prompt.row.text for prompt in plan.prompts)
         pending = [(i, t) for i, t in texts if run.finished(i, t) is None]
         if not pending:
             by.report(f"{arm.name}{many}: finished before")
@@ -132,7 +134,8 @@ async def _refine(
 
     async with refiner, aclosing(refiner.refine_many(prompts())) as outcomes:
         async for outcome in outcomes:
-            run.save(replace(outcome, index=places[outcome.index]))
+            placed = replace(outcome, index=places[outcome.index])
+            await asyncio.to_thread(run.save, placed)
 
 
 def _directory(
