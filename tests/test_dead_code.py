@@ -33,6 +33,7 @@ ALLOWED = {
     "_Adapter.make_reflective_dataset": "gepa calls it",
     "Clip.similarity": "nobody yet",
     "RateLimiter.concurrency": "tests look at what it learned",
+    "CompletionModel._llm_type": "LangChain calls it",
     "Diffusion.arrays": "tests compare images before they become bytes",
     "PocketChatModel._identifying_params": "LangChain calls it",
     "PocketChatModel._llm_type": "LangChain calls it",

@@ -40,6 +40,10 @@ __all__ = (
     "vision_judge",
 )
 
+_YES_OR_NO = re.compile(
+    r"(?:\W*answer\b)?\W*(yes|no)\b(?!\W*(?:or\W+)?(?:yes|no)\b)(?![-'\u2019]\w)(.*)",
+    re.IGNORECASE | re.DOTALL,
+)
 _NUMBER = re.compile(r"\d+(\.\d+)?|\.\d+")
 
 
@@ -64,6 +68,25 @@ class Judgement(BaseModel):
     )
     satisfied: bool = Field(description="True only if nothing is missing.")
 
+    @classmethod
+    def from_text(cls, text: str) -> Judgement:
+        """Read a plain yes or no: the first word counts, and not one inside another.
+
+        Args:
+            text: The answer; what follows the word is the reason.
+
+        Raises:
+            ValueError: If the first word is neither, or both are offered.
+        """
+        found = _YES_OR_NO.match(text)
+        if found is None:
+            message = "expected yes or no as the first word"
+            raise ValueError(message)
+        word, rest = found[1].casefold(), printable_line(found[2]).strip(" ,.;:*-—")
+        return cls(
+            reason=rest or f"it says {word}", missing=[], satisfied=word == "yes"
+        )
+
 
 def caption_judge(
     llm: BaseChatModel, template: Template, *, retries: RetryPolicy | None = None
@@ -86,7 +109,7 @@ def caption_judge(
         TemplateError: If it is no judge's template, or one that shows the image.
     """
     template.expect("judge", lacks=("image",))
-    ask = StructuredCaller(llm, Judgement, retries=retries)
+    ask = StructuredCaller(llm, Judgement, retries=retries, stop=template.stop)
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent
@@ -128,7 +151,7 @@ def vision_judge(
         TemplateError: If it is no judge's template, or one that shows no image.
     """
     template.expect("judge", uses=("image",))
-    ask = StructuredCaller(llm, Judgement, retries=retries)
+    ask = StructuredCaller(llm, Judgement, retries=retries, stop=template.stop)
 
     async def judge(history: History) -> Verdict:
         incumbent = history.incumbent

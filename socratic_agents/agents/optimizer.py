@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -40,6 +41,9 @@ SOFTER = (
     "filter withheld"
 )
 """What is missing where nothing was let through."""
+_TAGS = re.compile(r"</?\w+>|```\w*")
+_AROUND = re.compile(r"""^\s*(?:\d+[.)]\s+|[-*•]\s+)?["'“]?|["'”]?\s*$""")
+"""What stands around a prompt in a line: a number or a bullet, and quotes."""
 WORDS_PER_TOKEN = 0.75
 """Of English prose, roughly; the generator's text encoder counts tokens."""
 
@@ -68,6 +72,23 @@ class Rewrites(BaseModel):
         return [
             one.get("prompt", one) if isinstance(one, dict) else one for one in prompts
         ]
+
+    @classmethod
+    def from_text(cls, text: str) -> Rewrites:
+        """Read prompts that are written one a line, as base models continue a record.
+
+        Args:
+            text: The lines; numbers, quotes and tags around them are no part of a prompt.
+
+        Raises:
+            ValueError: If there is no prompt.
+        """
+        lines = [_AROUND.sub("", line) for line in _TAGS.sub("\n", text).splitlines()]
+        said = [line for line in lines if re.search(r"\w", line) and line[-1] != ":"]
+        if not said:
+            message = "expected prompts, one a line"
+            raise ValueError(message)
+        return cls(prompts=said)
 
 
 def optimizer(
@@ -130,7 +151,13 @@ def optimizer(
         )
         raise TemplateError(message)
     retries = retries or RetryPolicy()
-    ask = StructuredCaller(llm, Rewrites, retries=retries, most={"prompts": prompts})
+    ask = StructuredCaller(
+        llm,
+        Rewrites,
+        retries=retries,
+        most={"prompts": prompts},
+        stop=template.stop,
+    )
 
     async def optimize(history: History) -> tuple[str, ...]:
         incumbent = history.incumbent

@@ -21,6 +21,7 @@ from socratic_agents.agents.spec import (
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.llm.template_files import find_template
+from socratic_agents.llm.templates import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -114,7 +115,34 @@ def find_templates(settings: Settings) -> dict[str, Template]:
     if roles.writes_checklist:
         names["checklist"] = settings.checklist_template
     order = ("judge", "optimizer", "selector", "checklist", "answerer", "guard")
-    return {role: find_template(role, names[role]) for role in order if role in names}
+    found = {role: find_template(role, names[role]) for role in order if role in names}
+    return _plain(settings, found) if _is_base_model(settings.llm) else found
+
+
+def _is_base_model(llm: Any) -> bool:
+    if isinstance(llm, str):
+        return False
+    from langchain_core.language_models import BaseLLM
+
+    return isinstance(llm, BaseLLM)
+
+
+def _plain(settings: Settings, templates: dict[str, Template]) -> dict[str, Template]:
+    """Return templates that a base model can continue; others give way to the shipped."""
+    for role, template in templates.items():
+        if template.stop is None and role not in PLAIN:
+            message = (
+                f"expected a chat model for the {role}, got {_shown(settings.llm)}, a "
+                "base model, which continues text and writes no JSON; choose a chat "
+                "model, or judge 'caption' or a score, selector 'clip' and no guard"
+            )
+            raise ConfigurationError(message)
+    return {
+        role: template
+        if template.stop is not None
+        else find_template(role, PLAIN[role])
+        for role, template in templates.items()
+    }
 
 
 def check_vision(

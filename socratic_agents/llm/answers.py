@@ -30,7 +30,14 @@ from socratic_agents.core.text import one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ("SHOWN", "UnreadableError", "fitting", "mistakes_in", "read_answer")
+__all__ = (
+    "SHOWN",
+    "UnreadableError",
+    "after_deliberation",
+    "fitting",
+    "mistakes_in",
+    "read_answer",
+)
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -96,20 +103,28 @@ def read_answer(
         message = "it is empty"
         raise UnreadableError(message)
     whole = _whole(text)
-    found = [whole] if whole is not None else list(_objects(_after_deliberation(text)))
+    found = [whole] if whole is not None else list(_objects(after_deliberation(text)))
     if not found:
         message = "it holds no JSON object in the form that was asked for"
         raise UnreadableError(message)
     return fitting([one for one in found if one != example] or found, answer)
 
 
-def _after_deliberation(text: str) -> str:
-    """Return what a model says once it has stopped to deliberate."""
+def after_deliberation(text: str, begins: str = "{") -> str:
+    """Return what a model says once it has stopped to deliberate.
+
+    Args:
+        text: All that it wrote.
+        begins: How an answer begins that may stand before a deliberation.
+
+    Raises:
+        UnreadableError: If it never stops.
+    """
     text = text[max((mark.end() for mark in _CLOSED.finditer(text)), default=0) :]
     opened = _OPENED.search(text)
     if opened is None:
         return text
-    if "{" not in text[: opened.start()]:
+    if begins not in text[: opened.start()] or not text[: opened.start()].strip():
         message = "it ends in the middle of its deliberation; think less"
         raise UnreadableError(message)
     return text[: opened.start()]

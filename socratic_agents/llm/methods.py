@@ -34,6 +34,7 @@ __all__ = (
     "IN_PROMPT",
     "METHODS",
     "MOST_DELIBERATION",
+    "PLAIN",
     "Reply",
     "Server",
     "StructuredMethod",
@@ -52,6 +53,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "words": {},
 }
 """The rungs, the strictest first, and what LangChain's clients call them."""
+PLAIN = "plain"
+"""Beside the rungs: the answer is plain text, and its form stands in the template."""
 IN_PROMPT = frozenset({"json_object", "words"})
 """The rungs on which the form stands in the prompt."""
 _CACHE_NAMES = {"json_schema": "schema", "words": "text"}
@@ -235,12 +238,13 @@ def open_method(
     Args:
         llm: Any LangChain chat model.
         answer: What is asked for.
-        name: A rung of ``METHODS``.
+        name: A rung of ``METHODS``, or ``PLAIN``.
         schema: What is sent of the answer's form; ``None``: all but sizes.
     """
     plain = without_sizes(answer.model_json_schema())
     schema = schema or plain
-    send: Any = llm.ainvoke if name == "words" else _bound(llm, schema, METHODS[name])
+    free = name in {PLAIN, "words"}
+    send: Any = llm.ainvoke if free else _bound(llm, schema, METHODS[name])
     if send is None and name == "json_schema":
         send = _bound(llm, schema, {})  # it chooses the method by itself
     if send is None:

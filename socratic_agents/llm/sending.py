@@ -15,7 +15,13 @@ from socratic_agents.llm.failures import (
     describe,
     failed_generation,
 )
-from socratic_agents.llm.methods import Reply, Server, StructuredMethod, read_reply
+from socratic_agents.llm.methods import (
+    PLAIN,
+    Reply,
+    Server,
+    StructuredMethod,
+    read_reply,
+)
 from socratic_agents.llm.refusals import Unsupported, context_limit, unsupported
 from socratic_agents.llm.usage import current_meter
 
@@ -69,7 +75,7 @@ async def _requested(request: Request, server: Server) -> AIMessage:
         limit = context_limit(problem)
         if limit is not None:
             raise ContextError(limit, problem) from problem
-        structured = request.method.name != "words"
+        structured = request.method.name not in {PLAIN, "words"}
         what = unsupported(
             problem,
             method=structured,

@@ -16,7 +16,13 @@ from pydantic import BaseModel
 
 from socratic_agents.core.errors import AnswerError, CallError
 from socratic_agents.core.text import printable_line
-from socratic_agents.llm.answers import SHOWN, UnreadableError, mistakes_in, read_answer
+from socratic_agents.llm.answers import (
+    SHOWN,
+    UnreadableError,
+    after_deliberation,
+    mistakes_in,
+    read_answer,
+)
 from socratic_agents.llm.cache import current_cache
 from socratic_agents.llm.context import (
     ContextFit,
@@ -28,6 +34,7 @@ from socratic_agents.llm.methods import (
     IN_PROMPT,
     METHODS,
     MOST_DELIBERATION,
+    PLAIN,
     Reply,
     Server,
     StructuredMethod,
@@ -85,6 +92,8 @@ class StructuredCaller(Generic[AnswerT]):
             what is wrong, and asked for again.
         retries: How often a failed request is sent again, and at what rate.
         most: List in the answer to how many items it holds at most.
+        stop: What ends an answer in plain text, which the answer's ``from_text`` reads;
+            ``None``: it is asked for JSON.
     """
 
     def __init__(
@@ -95,12 +104,14 @@ class StructuredCaller(Generic[AnswerT]):
         validation_retries: int = VALIDATION_RETRIES,
         retries: RetryPolicy | None = None,
         most: Mapping[str, int] | None = None,
+        stop: Sequence[str] | None = None,
     ) -> None:
         self._given, self._answer, self._most = llm, answer, most or {}
         self._validation_retries, self._retries = (
             validation_retries,
             retries or RetryPolicy(),
         )
+        self._stop = stop
         self._methods: dict[tuple[str, bool], StructuredMethod | None] = {}
         self._failures = 0
 
@@ -135,8 +146,8 @@ class StructuredCaller(Generic[AnswerT]):
         from langchain_core.messages import AIMessage, HumanMessage
 
         sent, left = Conversation(messages, shorter), self._validation_retries
-        if self._failures >= MOST_FAILURES:
-            left = 0  # it was never of any use
+        if self._failures >= MOST_FAILURES or self._continues:
+            left = 0  # it was never of any use, or the model knows no conversations
         before = ""
         while True:
             method, reply = await self._reply(sent)
@@ -184,7 +195,7 @@ class StructuredCaller(Generic[AnswerT]):
         """
         server, first = self._retries.server, None
         fit = ContextFit(sent, server, self._largest)
-        name = self._cached(sent) or server.rung
+        name = self._cached(sent) or self._names[0]
         while True:
             fit.shorten()
             method = self._method(name)
@@ -192,7 +203,7 @@ class StructuredCaller(Generic[AnswerT]):
                 name = below(name)
                 continue
             limit = fit.answer_limit() if self._limited(server) else None
-            options = answer_options(self._llm, limit)
+            options = answer_options(self._llm, limit) | self._ending
             request = Request(method, sent.messages, options, self._seconds)
             try:
                 reply = await send_request(request, self._retries)
@@ -201,12 +212,12 @@ class StructuredCaller(Generic[AnswerT]):
                 if isinstance(cause, UnsupportedError):
                     name = server.lack(cause.what, name)
                 elif isinstance(cause, ContextError):
-                    fit.tighten(cause, limited=bool(options))
+                    fit.tighten(cause, limited=limit is not None)
                 elif first is not None:
                     server.takes_limit = True
                     first.attempts += problem.attempts
                     raise first from first.__cause__
-                elif name != "words" and not server.proven and unexplained(cause):
+                elif self._may_be_the_method(name) and unexplained(cause):
                     # Whether the method was to blame, the words alone will show.
                     first, name = problem, "words"
                     server.takes_limit = False
@@ -223,7 +234,7 @@ class StructuredCaller(Generic[AnswerT]):
         """Return the validated answer, or raise what is wrong with it."""
         server = self._retries.server
         try:
-            answer = _read(reply, self._answer)
+            answer = _read(reply, self._answer, self._stop)
             if method in IN_PROMPT:
                 _expect_own(answer)
         except _Mistake:
@@ -250,15 +261,36 @@ class StructuredCaller(Generic[AnswerT]):
         cache, server = current_cache(), self._retries.server
         if cache is None:
             return None
-        names = [server.rung, *(name for name in METHODS if name != server.rung)]
         while True:
             asked = server.fit(sent.messages)
-            for name in names:
+            for name in self._names:
                 method = self._method(name)
                 if method and cache.knows(cache.key(method.cache_form, asked)):
                     return name
             if not cache.replay_only or not sent.shorten():
                 return None
+
+    @property
+    def _names(self) -> list[str]:
+        """The methods by which it may be asked, the one that is thought to hold first."""
+        if self._stop is not None:
+            return [PLAIN]
+        rung = self._retries.server.rung
+        return [rung, *(name for name in METHODS if name != rung)]
+
+    def _may_be_the_method(self, name: str) -> bool:
+        """Return whether a refusal without a cause may mean how it was asked."""
+        return name not in {PLAIN, "words"} and not self._retries.server.proven
+
+    @property
+    def _continues(self) -> bool:
+        """Whether it is a base model, of ``completion``, which is loaded with it alone."""
+        return type(self._given).__name__ == "CompletionModel"
+
+    @property
+    def _ending(self) -> dict[str, Any]:
+        """How a base model is told where to stop; chat models do by themselves."""
+        return {"stop": list(self._stop)} if self._continues and self._stop else {}
 
     # Built when first asked: a schema takes longer than all else that we do for a call.
 
@@ -307,11 +339,11 @@ class _Mistake(Exception):  # noqa: N818 - the model's, not ours
     """What is wrong with an answer, in words for the model that wrote it."""
 
 
-def _read(reply: Reply, answer: type[AnswerT]) -> AnswerT:
+def _read(reply: Reply, answer: type[AnswerT], stop: Sequence[str] | None) -> AnswerT:
     """Return the answer that a reply holds, or raise what is wrong with it."""
     if reply.refusal:
         raise refused(reply.refusal, reply.written)
-    if reply.finish in CUT:
+    if reply.finish in CUT and stop is None:
         message = "it was cut off at the length limit; be shorter"
         raise _Mistake(message)
     try:
@@ -322,8 +354,27 @@ def _read(reply: Reply, answer: type[AnswerT]) -> AnswerT:
             example=getattr(answer, "EXAMPLE", None),
         )
     except UnreadableError as problem:
+        if stop is not None:
+            plain: AnswerT = _from_text(reply, answer, stop)
+            return plain
         empty = not reply.written.strip()
         raise _Mistake((empty and reply.error) or str(problem)) from problem
+
+
+def _from_text(reply: Reply, answer: Any, stop: Sequence[str]) -> Any:
+    """Return the answer that plain text is, up to where it runs on or breaks off."""
+    try:
+        said = whole = after_deliberation(reply.text, "").strip()
+        if whole.startswith(("{", "[")):
+            message = "it is JSON that cannot be read; answer in plain text"
+            raise _Mistake(message)
+        for end in stop:
+            said = said.partition(end)[0]
+        if reply.finish in CUT and said == whole:
+            said = said.rpartition("\n")[0] or said
+        return answer.from_text(said)
+    except ValueError as problem:
+        raise _Mistake(mistakes_in(problem)) from problem
 
 
 def _expect_own(answer: BaseModel) -> None:

@@ -62,6 +62,8 @@ class _File(BaseModel):
     messages: list[_Message] = Field(min_length=1)
     examples: list[_Example] = Field(default_factory=list)
     choice: _Choice | None = None
+    answer: Literal["json", "text"] = "json"
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
 
 
 def find_template(role: str, name: str | Path) -> Template:
@@ -184,6 +186,7 @@ def _read(role: str, file: Path, without: Sequence[str] = ()) -> Template:
         messages=included(_texts(parsed), parsed.blocks),
         examples=tuple(example.model_dump() for example in parsed.examples),
         choice=(chosen.by, chosen.number) if (chosen := parsed.choice) else None,
+        stop=tuple(parsed.stop) if parsed.answer == "text" else None,
         blocks=parsed.blocks,
         sha256=hashlib.sha256(content).hexdigest(),
     )

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
         str | Mapping[str, str] | Sequence[str] | Sequence[Mapping[str, str]] | None
     )
 
-__all__ = ("OFFERS", "Template", "check_variables", "names_in")
+__all__ = ("OFFERS", "PLAIN", "Template", "check_variables", "names_in")
+
+PLAIN: Mapping[str, str] = MappingProxyType({"optimizer": "base_lm", "judge": "plain"})
+"""Role that can answer in plain text to the shipped template that asks for it."""
 
 _ATTEMPT = ("prompt", "caption", "score", "passed", "failed")
 
@@ -83,6 +86,9 @@ class Template:
     choice: tuple[str, int] | None = None
     """How some of the examples are chosen for a user prompt (``fixed``: the first,
     ``similar`` or ``mmr``), and how many; ``None`` shows all of them."""
+    stop: tuple[str, ...] | None = None
+    """What ends an answer in plain text, where it would run on; ``None``: the answer is
+    JSON."""
     blocks: Mapping[str, str] = field(default_factory=dict)
     """The named texts that its messages include; those left out are not there."""
     sha256: str
@@ -178,6 +184,12 @@ class Template:
 
 def check_variables(template: Template) -> None:
     """Hold a template to its own declarations and to what its role offers."""
+    if template.stop is not None and template.role not in PLAIN:
+        message = (
+            f"expected 'answer: json' for the {template.role}, got text; only "
+            f"{' and '.join(PLAIN)} answer in plain text"
+        )
+        raise TemplateError(message)
     offer, declared = OFFERS[template.role], set(template.variables)
     for name in template.variables:
         if name not in offer:

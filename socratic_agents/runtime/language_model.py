@@ -52,15 +52,19 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
     Raises:
         ConfigurationError: If it is of the wrong type, or cannot be opened.
     """
-    from langchain_core.language_models import BaseChatModel
+    from langchain_core.language_models import BaseChatModel, BaseLLM
 
     given = settings.llm
     if isinstance(given, BaseChatModel):
         return given
+    if isinstance(given, BaseLLM):
+        from socratic_agents.llm.completion import CompletionModel
+
+        return CompletionModel(llm=given)
     if not isinstance(given, str):
         message = (
             "expected llm to be 'pocket', a 'provider:model' name or a LangChain chat "
-            f"model, got {type(given).__name__}"
+            f"model or base model, got {type(given).__name__}"
         )
         raise ConfigurationError(message)
     if given == "pocket":
