@@ -9,6 +9,7 @@ Invariants, each a property test:
 from __future__ import annotations
 
 import json
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -277,6 +278,26 @@ def test_nobody_counts_twice(tmp_path: Path) -> None:
     (tmp_path / "two.json").unlink()
     assert 1 == len(read_responses([tmp_path], key=KEY))
     assert 1 == len(read_responses([tmp_path / "one.json"], key=KEY))
+
+
+def test_a_spoilt_file_takes_nobody_elses_answers(tmp_path: Path) -> None:
+    """Of a folder it is left out and told; named by itself it is refused."""
+    (tmp_path / "one.json").write_bytes(answered(KEY, prefer("ours")))
+    (tmp_path / "two.json").write_bytes(b"{")
+    os.mkfifo(tmp_path / "pipe.json")
+    lines: list[str] = []
+    people = read_responses([tmp_path], key=KEY, on_left_out=lines.append)
+    assert 1 == len(people)
+    assert ["got: expected a file, got a pipe", "cut off"] == [
+        next(
+            part
+            for part in ("got: expected a file, got a pipe", "cut off")
+            if part in line
+        )
+        for line in lines
+    ]
+    with pytest.raises(ConfigurationError, match="cut off"):
+        read_responses([tmp_path / "two.json"], key=KEY, on_left_out=lines.append)
 
 
 def test_nothing_is_not_enough(tmp_path: Path) -> None:

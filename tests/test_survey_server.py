@@ -6,7 +6,8 @@ import http.client
 import json
 import socket
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.survey import server as survey_server
 from socratic_agents.lab.survey.responses import LARGEST, read_responses
+from socratic_agents.lab.survey.results import survey_results
 from socratic_agents.lab.survey.server import SurveyServer
 from tests.surveys import answered, compared, planned, prefer
 
@@ -155,6 +157,178 @@ def test_a_flood_ends(
     with serving(key, tmp_path) as port:
         statuses = [ask(port, "POST", "/answers", s, JSON)[0] for s in sent]
     assert [201, 400, 201] == statuses
+
+
+def test_one_address_leaves_room_for_others(
+    key: SurveyKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who floods the server from one place fills half of it, and no more."""
+    monkeypatch.setattr(survey_server, "MOST", 6)
+    with SurveyServer("", key=key, folder=tmp_path) as server:
+        for rater in (1, 2, 3):
+            server.keep(answered(key, prefer("ours"), rater=rater), "10.0.0.1")
+        for rater in (4, 5):
+            with pytest.raises(ConfigurationError, match="at most 6 files"):
+                server.keep(answered(key, prefer("ours"), rater=rater), "10.0.0.1")
+        server.keep(answered(key, prefer("ours"), rater=9), "10.0.0.2")
+        server.keep(answered(key, prefer("ours"), rater=1), "10.0.0.1")
+
+
+HOSTS = {
+    "127.0.0.1:8000": True,
+    "192.168.0.7": True,
+    "[::1]:8000": True,
+    "LocalHost.:1": True,
+    "survey.example": True,
+    socket.gethostname(): True,
+    "evil.example": False,
+    "evil.example:8000": False,
+    "localhost.evil.example": False,
+    "127.0.0.1.evil.example": False,
+    "127.0.0.1@evil.example": False,
+    "": False,
+    "[": False,
+}
+
+
+@pytest.mark.parametrize(("host", "known"), HOSTS.items())
+def test_other_sites_names_are_not_answered(
+    host: str, known: bool, key: SurveyKey, tmp_path: Path
+) -> None:
+    """A name that a site lets lead here neither shows the page nor takes answers."""
+    sent = answered(key, prefer("ours"))
+    with SurveyServer("", key=key, folder=tmp_path, names=["Survey.example"]) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        port = server.server_address[1]
+        try:
+            shown = ask(port, "GET", "/", headers={"Host": host})[0]
+            kept = ask(port, "POST", "/answers", sent, {**JSON, "Host": host})[0]
+        finally:
+            server.shutdown()
+            thread.join()
+    assert ((200, 201) if known else (421, 421)) == (shown, kept)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:8000", 201),
+        ("https://127.0.0.1:8000", 201),
+        ("http://127.0.0.1:9000", 403),
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_other_pages_cannot_answer(
+    origin: str, status: int, key: SurveyKey, tmp_path: Path
+) -> None:
+    """Where a browser says whose page sends, it must be this one's."""
+    headers = {**JSON, "Host": "127.0.0.1:8000", "Origin": origin}
+    with serving(key, tmp_path) as port:
+        sent = answered(key, prefer("ours"))
+        assert status == ask(port, "POST", "/answers", sent, headers)[0]
+
+
+@pytest.mark.parametrize("spoilt", [b"{", b"", b"[1]"])
+def test_a_spoilt_file_locks_nobody_out(
+    spoilt: bytes, key: SurveyKey, tmp_path: Path
+) -> None:
+    """Who sends again over it is kept; what was there is put aside."""
+    lines: list[str] = []
+    sent = answered(key, prefer("ours"))
+    with serving(key, tmp_path, lines) as port:
+        assert 201 == ask(port, "POST", "/answers", sent, JSON)[0]
+        (file,) = (tmp_path / "answers").glob("*.json")
+        file.write_bytes(spoilt)
+        assert 201 == ask(port, "POST", "/answers", sent, JSON)[0]
+        assert sent == file.read_bytes()
+        file.unlink()
+        file.mkdir()
+        assert 201 == ask(port, "POST", "/answers", sent, JSON)[0]
+        assert sent == file.read_bytes()
+    assert 2 == len([*(tmp_path / "answers" / "quarantine").iterdir()])
+    assert 2 == sum("spoilt, moved to" in line for line in lines)
+
+
+@pytest.mark.parametrize("ms", [2**53 + 1, 10**400, -1])
+def test_no_answer_breaks_the_results(ms: int, key: SurveyKey, tmp_path: Path) -> None:
+    """A number that cannot be counted with is refused when it comes."""
+    with serving(key, tmp_path) as port:
+        sent = answered(key, prefer("ours"), ms=ms)
+        assert 400 == ask(port, "POST", "/answers", sent, JSON)[0]
+        longest = answered(key, prefer("ours"), ms=2**53)
+        assert 201 == ask(port, "POST", "/answers", longest, JSON)[0]
+    people = read_responses([tmp_path / "answers"], key=key)
+    assert 2**53 / 1000 == survey_results(key, people).people[0].seconds
+
+
+def test_what_cannot_be_written_is_told_to_both(key: SurveyKey, tmp_path: Path) -> None:
+    """The person keeps the answers and sends them later, without our folders' names."""
+    (tmp_path / "answers").write_text("in the way")
+    lines: list[str] = []
+    with serving(key, tmp_path, lines) as port:
+        sent = answered(key, prefer("ours"))
+        status, reply, _ = ask(port, "POST", "/answers", sent, JSON)
+    assert 507 == status
+    assert "send them again later" in json.loads(reply)["error"]
+    assert str(tmp_path) not in reply.decode()
+    assert str(tmp_path) in lines[-1]
+
+
+def test_a_closed_terminal_loses_no_answers(key: SurveyKey, tmp_path: Path) -> None:
+    """What is said about answers may go nowhere; they are kept all the same."""
+
+    def closed(_line: str) -> None:
+        raise BrokenPipeError
+
+    with SurveyServer("", key=key, folder=tmp_path, on_answers=closed) as server:
+        server.keep(answered(key, prefer("ours")))
+    assert 1 == len(read_responses([tmp_path / "answers"], key=key))
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"GET / HTTP/1.0\r\n", b"POST /answers HTTP/1.0\r\n"]
+)
+def test_a_slow_connection_has_an_end(
+    start: bytes, key: SurveyKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then keeps a connection no longer than its deadline."""
+    monkeypatch.setattr(survey_server, "DEADLINE", 0.5)
+    with (
+        serving(key, tmp_path) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=30) as slow,
+    ):
+        slow.sendall(start)
+        left, closed = time.monotonic() + 20, False
+        while not closed and time.monotonic() < left:
+            try:
+                slow.sendall(b"X")
+                slow.settimeout(0.05)
+                closed = not slow.recv(64)
+            except TimeoutError:
+                continue
+            except OSError:
+                closed = True
+    assert closed
+
+
+def test_connections_have_a_most(
+    key: SurveyKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds many open loses the oldest, and the next person is answered."""
+    monkeypatch.setattr(survey_server, "MOST_CONNECTIONS", 4)
+    before = threading.active_count()
+    with serving(key, tmp_path) as port, ExitStack() as stack:
+        held = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            for _ in range(12)
+        ]
+        assert 200 == ask(port, "GET", "/")[0]
+        assert b"" == held[0].recv(64)
+        while threading.active_count() > before + 6:  # it takes its time
+            time.sleep(0.01)
 
 
 def test_a_taken_port_is_told(key: SurveyKey, tmp_path: Path) -> None:

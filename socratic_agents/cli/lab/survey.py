@@ -65,6 +65,13 @@ def _survey(  # noqa: PLR0913 - an option each
     port: Annotated[
         int, typer.Option(metavar="N", help="Port to listen on; 0 is any free one.")
     ] = 8000,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another name under which people open it, such as a proxy's; repeatable.",
+        ),
+    ] = None,
 ) -> int:
     """Make a page that asks people which of two images is better."""
     page = folder / "survey.html" if out is None else out
@@ -74,7 +81,7 @@ def _survey(  # noqa: PLR0913 - an option each
     if not (serve and arms is None and page.exists()):
         _make(folder, arms or ARMS, page, pairs, repeats, catch, seed)
     if serve:
-        _serve(folder, page, host, port)
+        _serve(folder, page, host, port, name or ())
     return 0
 
 
@@ -110,7 +117,7 @@ def _results(
     from socratic_agents.lab.survey.tables import print_results
 
     opened = read_key(_key_beside(files) if key is None else key)
-    people = read_responses(files, key=opened)
+    people = read_responses(files, key=opened, on_left_out=_say)
     results = survey_results(opened, people, keep_careless=keep_careless, seed=seed)
     print_results(results, sys.stderr)
     if as_json:
@@ -164,7 +171,14 @@ def _tell_about(
     sys.stderr.write("".join(f"{sanitize_for_terminal(line)}\n" for line in lines))
 
 
-def _serve(folder: Path, page: Path, host: str, port: int) -> None:
+def _say(line: str) -> None:
+    sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
+    sys.stderr.flush()
+
+
+def _serve(
+    folder: Path, page: Path, host: str, port: int, names: Sequence[str]
+) -> None:
     """Show the page until somebody interrupts.
 
     Raises:
@@ -174,13 +188,20 @@ def _serve(folder: Path, page: Path, host: str, port: int) -> None:
     from socratic_agents.lab.survey.server import SurveyServer
 
     key = read_key(page.with_suffix(".key.json"))
+    try:
+        shown = page.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no UTF-8 text"
+        message = f"expected a survey's page at {page}, got: {reason}; make it again"
+        raise ConfigurationError(message) from error
     with SurveyServer(
-        page.read_text("utf-8"),
+        shown,
         key=key,
         folder=folder,
         host=host,
         port=port,
-        on_answers=lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201 - to stderr
+        names=names,
+        on_answers=_say,
     ) as server:
         sys.stderr.write(f"open {server.url} and stop with Ctrl+C\n")
         sys.stderr.write(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.llm.yaml_files import read_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from socratic_agents.lab.survey.design import SurveyKey
@@ -37,7 +38,7 @@ class Response(BaseModel):
     preference: Choice
     match: Choice
     plausibility: Choice
-    ms: int = Field(ge=0)
+    ms: int = Field(ge=0, le=2**53)
     """Milliseconds for which the pair was looked at."""
 
     def sign(self, question: str) -> int:
@@ -57,7 +58,7 @@ class Responses(BaseModel):
     study: str
     rater: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     """Made by chance in the browser; it says nothing of the person."""
-    total: int = Field(ge=1)
+    total: int = Field(ge=1, le=10**6)
     """How many pairs the person was to be shown."""
     answers: tuple[Response, ...]
     checksum: str
@@ -112,37 +113,56 @@ def parse_responses(data: bytes, *, key: SurveyKey, name: str) -> Responses:
     return answers
 
 
-def read_responses(paths: Iterable[Path], *, key: SurveyKey) -> tuple[Responses, ...]:
+def read_responses(
+    paths: Iterable[Path],
+    *,
+    key: SurveyKey,
+    on_left_out: Callable[[str], None] | None = None,
+) -> tuple[Responses, ...]:
     """Return the answers of all people; of a folder, all its ``.json`` files.
+
+    Args:
+        paths: Files and folders.
+        key: Of the survey that they must belong to.
+        on_left_out: Called with a line for each file of a folder that cannot be used:
+            one person's must not take all others' away. ``None`` refuses it.
 
     Raises:
         ConfigurationError: If a file cannot be read or used, or two are of one person.
     """
-    files = [
-        file
-        for path in paths
-        for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])
-    ]
     people: dict[str, Responses] = {}
     names: dict[str, Path] = {}
-    for file in files:
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            message = f"expected a file of answers at {file}, got: {error.strerror}"
-            raise ConfigurationError(message) from error
-        answers = parse_responses(data, key=key, name=str(file))
-        if answers.rater in people:
-            message = (
-                f"expected each person's answers once, got {names[answers.rater]} and "
-                f"{file} of the same person; leave one of them out"
-            )
-            raise ConfigurationError(message)
-        people[answers.rater], names[answers.rater] = answers, file
+    for path in paths:
+        folder = path.is_dir()
+        for file in sorted(path.glob("*.json")) if folder else [path]:
+            try:
+                answers = _read_one(file, key)
+            except ConfigurationError as error:
+                if not folder or on_left_out is None:
+                    raise
+                on_left_out(f"left out: {error}")
+                continue
+            if answers.rater in people:
+                message = (
+                    f"expected each person's answers once, got {names[answers.rater]} "
+                    f"and {file} of the same person; leave one of them out"
+                )
+                raise ConfigurationError(message)
+            people[answers.rater], names[answers.rater] = answers, file
     if not people:
         message = "expected at least one file of answers, got none; name one or more"
         raise ConfigurationError(message)
     return tuple(people.values())
+
+
+def _read_one(file: Path, key: SurveyKey) -> Responses:
+    try:
+        data = read_file(file, LARGEST)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"expected a file of answers at {file}, got: {reason}"
+        raise ConfigurationError(message) from error
+    return parse_responses(data, key=key, name=str(file))
 
 
 def _checksum(record: Any) -> str:
