@@ -201,7 +201,7 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._handler.hurry()
-        return self._handler.connection.recv_into(buffer)
+        return int(self._handler.connection.recv_into(buffer))
 
 
 class _Handler(BaseHTTPRequestHandler):
