@@ -68,7 +68,7 @@ class Painter:
         if self._broken in prompt.split():
             raise LookupError(prompt)
         self.painted[prompt, seed] += 1
-        colour = ("red", "green", "blue")[(seed + len(prompt)) % 3]
+        colour = ("red", "green", "blue")[(seed + len(prompt) + 1) % 3]
         # Each prompt has a place of its own, since images are told apart by pixels.
         place = hashlib.sha256(prompt.encode()).digest()
         thing = SceneObject(
