@@ -17,6 +17,7 @@ from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import whole_characters
+from socratic_agents.models.validation import on_white
 from socratic_agents.storage.safe_png import MAX_PIXELS
 
 __all__ = ("own_answer", "own_caption", "own_image", "own_score", "own_text")
@@ -131,7 +132,6 @@ def _examined(image: Image.Image) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Return an image's pixels in RGB, on white where it is transparent."""
     if image.mode == "F":
         import numpy as np
 
@@ -140,19 +140,7 @@ def _rgb(image: Image.Image) -> Image.Image:
                 Status.NUMERICAL_FAILURE,
                 "expected an image, but some of its numbers are not finite; try float32",
             )
-    if image.mode.startswith("I;16"):
-        # PIL would make everything above 255 white.
-        image = image.point(lambda level: level / 257, "L")
-    if image.has_transparency_data:
-        whole = image.convert("RGBA")
-        white = Image.new("RGBA", whole.size, "white")
-        rgb = Image.alpha_composite(white, whole).convert("RGB")
-        notes = {
-            name: one for name, one in image.info.items() if name != "transparency"
-        }
-        rgb.info = notes
-        return rgb
-    return image.convert("RGB")
+    return on_white(image)
 
 
 def _text(given: Any, who: str, status: Status) -> str:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status
+from socratic_agents.storage.safe_png import MAX_PIXELS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ("caption_fault", "decoded_image", "image_fault", "on_white")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-
-MAX_PIXELS = 2**26
-"""The largest image that is decoded: 8192x8192."""
 
 DARKEST = 1.5 / 255
 """An image without a brighter value is black, up to rounding."""
@@ -120,6 +118,8 @@ def on_white(image: Image.Image) -> Image.Image:
         whole = image.convert("RGBA")
         ground = Image.new("RGB", whole.size, "white")
         ground.paste(whole, mask=whole.getchannel("A"))
+        notes = image.info.items()
+        ground.info = {name: one for name, one in notes if name != "transparency"}
         return ground
     return image.convert("RGB")
 
