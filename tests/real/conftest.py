@@ -100,7 +100,6 @@ class RealModel:
         return {
             "llm": "openai:smollm2",
             "base_url": self.base_url,
-            "temperature": 0.0,
             "timeout": 300.0,
         }
 

@@ -26,7 +26,9 @@ def main(model: str) -> None:
     parameters.n_ctx, parameters.n_parallel = CONTEXT, 1
     parameters.n_predict = LONGEST
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
-    parameters.sampling.seed = 1
+    parameters.sampling.seed = 1  # each answer is the same every time
+    # Without it, a model as small as this goes round in circles.
+    parameters.sampling.penalty_repeat = 1.1
     parameters.verbosity, parameters.ui = -1, False
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)  # noqa: T201 - who started it reads that
