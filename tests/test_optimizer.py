@@ -215,6 +215,35 @@ async def test_a_prompt_is_one_clean_line() -> None:
     assert ("a dog [31min snow",) == got
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<history> a red dog",
+        "<prompt>a red dog</prompt>",
+        "<Example1> a red dog <examples>",
+    ],
+)
+async def test_marks_of_the_template_are_no_part_of_a_prompt(written: str) -> None:
+    """A small model copies them; the words between them are its prompt."""
+    llm = ScriptedChatModel(script=[said(written)])
+    assert ("a red dog",) == await optimizer(llm, DEFAULT)(history("a dog"))
+
+
+async def test_other_marks_stay() -> None:
+    """Image models have marks of their own."""
+    llm = ScriptedChatModel(script=[said("a dog <lora:oil:0.8> <b>")])
+    written = await optimizer(llm, DEFAULT)(history("a dog"))
+    assert ("a dog <lora:oil:0.8> <b>",) == written
+
+
+@pytest.mark.parametrize("same", ["a dog.", '"A dog"', " a dog , ", "<prompt>a dog"])
+async def test_another_full_stop_is_no_new_prompt(same: str) -> None:
+    """What only differs around the words is not drawn and paid for again."""
+    llm = ScriptedChatModel(script=[said(same, "a red dog")])
+    write = optimizer(llm, DEFAULT, prompts=2)
+    assert ("a red dog",) == await write(history("a dog", drawn("a dog")))
+
+
 async def test_nothing_new_is_a_mistake_that_is_shown() -> None:
     """The model is told why nothing of it can be used, and writes again."""
     llm = ScriptedChatModel(script=[said("a dog", ""), said(), said("a big dog")])

@@ -44,6 +44,12 @@ SOFTER = (
 _TAGS = re.compile(r"</?\w+>|```\w*")
 _AROUND = re.compile(r"""^\s*(?:\d+[.)]\s+|[-*•]\s+)?["'“]?|["'”]?\s*$""")
 """What stands around a prompt in a line: a number or a bullet, and quotes."""
+_MARK = re.compile(
+    r"</?(?:user_prompt|incumbent|history|attempt|example|missing|prompt|caption|score"
+    r"|passed|failed|number_of_prompts)s?\d*\s*/?>",
+    re.IGNORECASE,
+)
+"""The marks around blocks of the templates."""
 WORDS_PER_TOKEN = 0.75
 """Of English prose, roughly; the generator's text encoder counts tokens."""
 
@@ -259,24 +265,34 @@ def _fresh(
     prompts: Sequence[str], tried: Sequence[str], max_words: int | None
 ) -> tuple[str, ...]:
     """Return the prompts worth drawing, or raise why there are none."""
-    seen = {printable_line(prompt).casefold() for prompt in tried}
+    seen = {_bare(prompt).casefold() for prompt in tried}
     kept, faults = [], []
-    for prompt in map(printable_line, prompts):
+    for prompt in map(_unmarked, prompts):
         words = len(prompt.split())
         if not any(char.isalpha() for char in prompt):
             faults.append("a prompt has no words")
-        elif prompt.casefold() in seen:
+        elif _bare(prompt).casefold() in seen:
             faults.append(f"{prompt!r} was already tried")
         elif max_words is not None and words > max_words:
             faults.append(f"a prompt has {words} words, more than {max_words}")
         else:
             kept.append(prompt)
-            seen.add(prompt.casefold())
+            seen.add(_bare(prompt).casefold())
     if not kept:
         reasons = "; ".join(dict.fromkeys(faults)) or "the list of prompts is empty"
         message = f"prompts: expected at least one new prompt, got none ({reasons})"
         raise ValueError(message)
     return tuple(kept)
+
+
+def _unmarked(prompt: str) -> str:
+    """Return a prompt on one line, without the marks of blocks that weak models copy."""
+    return printable_line(_MARK.sub(" ", prompt))
+
+
+def _bare(prompt: str) -> str:
+    """Return a prompt without what stands around it and draws nothing else."""
+    return printable_line(prompt).strip(" .,;:!\"'")
 
 
 async def _chosen(
