@@ -20,6 +20,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from socratic_agents.config.settings import Settings
 from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.template_files import find_template
 from socratic_agents.llm.usage import UsageMeter, using_meter
 from socratic_agents.runtime.language_model import open_http_client, open_language_model
 from tests.role_calls import call_role
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
     from langchain_core.outputs import LLMResult
 
+LONGEST = 256
+"""Tokens of an answer at most; what our schemas allow is more than the time allows."""
 RECORDING = os.environ.get("REAL_RECORDING")
 """A file to which calls are added with what was written; see tests/test_real_answers.py."""
 
@@ -101,6 +104,7 @@ class RealModel:
             "llm": "openai:smollm2",
             "base_url": self.base_url,
             "timeout": 300.0,
+            "llm_max_tokens": LONGEST,
         }
 
     @asynccontextmanager
@@ -127,11 +131,14 @@ class RealModel:
             method: The strictest way to hold it to the form of the answer.
         """
         self._written.replies, meter = [], UsageMeter()
-        policy = RetryPolicy(attempts=2, server=Server(rung=method))
+        server = Server(rung=method, max_tokens=LONGEST)
+        policy = RetryPolicy(attempts=2, server=server)
         begun = time.perf_counter()
         async with self.open() as llm:
             with using_meter(meter):
                 said = await call_role(role, name, user_prompt, llm, retries=policy)
+        if find_template(role, name).stop is not None:
+            method = "text"  # whatever the server knows
         call = Call(
             role=role,
             template=name,

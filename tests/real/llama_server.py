@@ -9,8 +9,6 @@ import sys
 
 CONTEXT = 4096
 """Tokens of a request and its answer together."""
-LONGEST = 192
-"""Tokens of an answer at most, whatever is asked for; weak models do not end."""
 
 
 def main(model: str) -> None:
@@ -24,7 +22,6 @@ def main(model: str) -> None:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = model
     parameters.n_ctx, parameters.n_parallel = CONTEXT, 1
-    parameters.n_predict = LONGEST
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     parameters.sampling.seed = 1  # each answer is the same every time
     # Without it, a model as small as this goes round in circles.

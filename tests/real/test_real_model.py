@@ -22,8 +22,8 @@ from socratic_agents.agents.optimizer import OPTIMIZERS, Rewrites
 from socratic_agents.agents.selectors import SELECTORS, Choice, Preference
 from socratic_agents.cli.app import main
 from socratic_agents.llm.answers import read_answer
-from socratic_agents.llm.methods import open_method
-from tests.real.llama_server import LONGEST
+from socratic_agents.llm.methods import open_method, schema_of
+from tests.real.conftest import LONGEST
 from tests.role_calls import LOOKING, READING, expect_sound
 
 if TYPE_CHECKING:
@@ -63,10 +63,13 @@ async def test_every_schema_is_accepted(
 ) -> None:
     """The server knows all that our schemas use; what is complete can be read."""
     async with model.open() as llm:
-        method = open_method(llm, answer, "json_schema")
+        method = open_method(llm, answer, "json_schema", schema_of(answer, {}))
         assert method is not None
         try:
-            message = await method.send([HumanMessage("Answer in few words.")])
+            message = await method.send(
+                [HumanMessage("Answer in few words.")],
+                extra_body={"max_tokens": LONGEST},
+            )
         except LengthFinishReasonError:
             return  # the model came to no end
     assert isinstance(read_answer(message.text, answer), answer)
