@@ -11,6 +11,7 @@ import pytest
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.runtime.replay import Replayed, in_words, replay, settings_of
+from tests.loopback import Loopback, error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,3 +155,21 @@ def test_a_failure_is_told() -> None:
     """As an error of the prompt."""
     one = Replayed(index=0, user_prompt="a ball", before=None, error="no")
     assert ("incomplete", "no") == (one.to_json()["status"], one.to_json()["error"])
+
+
+def test_an_end_that_a_language_model_brought_comes_again(tmp_path: Path) -> None:
+    """What stopped halfway is decided as far as it goes, and says the same cause."""
+    (tmp_path / "in.txt").write_text(PROMPTS[0])
+    out = tmp_path / "OUT"
+    given = ["batch", str(tmp_path / "in.txt"), "--out", str(out), "--llm", "openai:a"]
+    given += ["--judge", "score:0.999", "--selector", "clip", "--guard", "none"]
+    with Loopback(error(401)) as server:
+        assert 1 == main([*given, "--base-url", server.base_url])
+    (before,) = lines(out / "results.jsonl")
+    (one,) = again(out, selector="first")
+    assert one.refinement is not None
+    assert ("llm_failed", before["llm_error"]) == (
+        one.refinement.stop,
+        one.refinement.llm_error,
+    )
+    assert "HTTP 401" in before["llm_error"]

@@ -26,6 +26,7 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.outcome import Failure, Receipt, Refinement, Usage
 from socratic_agents.report.html import Change, notebook_html, report_html, word_changes
+from socratic_agents.report.run_browser_rows import Row
 from tests.strategies import refinements
 
 EVIL = '<script>alert("x")</script>&{{ 7 * 7 }}'
@@ -252,6 +253,20 @@ def test_a_failed_choice_is_told() -> None:
     """Where the selector failed the page says that the incumbent was returned."""
     told = replace(refinement(), selection_error="no answer")
     assert "the incumbent was returned: no answer" in squeezed(report_html([told]))
+
+
+def test_a_language_model_that_failed_is_told() -> None:
+    """Page and list say why there was no more."""
+    told = replace(refinement(), llm_error="no route", stop=StopReason.LLM_FAILED)
+    page = squeezed(report_html([told]))
+    assert "the best until then was returned: no route" in page
+    assert "llm failed" in page
+    both = replace(told, selection_error="no answer")
+    assert (
+        "the language model failed: no route; no usable choice, so the incumbent was "
+        "returned: no answer"
+    ) == Row.of(both).error
+    assert Row.of(refinement()).error is None
 
 
 def test_images_are_read_where_they_lie() -> None:
