@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 __all__ = ("error_line", "one_line", "printable_line", "whole_characters", "words_of")
 
+PAGE = 10_000
+"""Characters of a page that are looked through for words."""
 ERROR_LIMIT = 300
 """Characters of somebody else's error that a message repeats."""
 
@@ -38,25 +42,50 @@ def printable_line(text: str) -> str:
     return one_line("".join(c for c in text if c.isprintable() or c.isspace()))
 
 
-def words_of(body: object) -> str:
+def words_of(body: object, *, anywhere: bool = False) -> str:
     """Return what a server says in the body of an error, on one line.
 
     Servers differ: OpenAI sends an object, Google a list of one, others a bare text,
     FastAPI a list with the places of the mistakes. What it was sent is left out where
-    it is repeated.
+    it is repeated, and of a page only what is to be read is left.
 
     Args:
         body: As JSON says it, or text.
+        anywhere: Whether any text will do, where none of the usual members is there.
     """
-    return one_line(". ".join(dict.fromkeys(_words(body, depth=4))))
+    words = _words(body, depth=4)
+    if anywhere and not words:
+        words = _any_words(body, depth=4)
+    return one_line(". ".join(dict.fromkeys(words)))
 
 
 _WORDS = ("msg", "message", "detail", "error", "errors", "error_description", "param")
+_SENT = frozenset({"input", "ctx", "messages", "prompt", "request", "headers"})
+"""Members that repeat what was sent."""
+_MARKUP = re.compile(
+    r"<(script|style)\b.*?</\1\s*>|<[^<>]*>", re.DOTALL | re.IGNORECASE
+)
+
+
+def _any_words(body: object, *, depth: int) -> list[str]:
+    """Return every text in a body, sentences only where there are some."""
+    members: list[object] = body[:10] if isinstance(body, list) else []
+    if isinstance(body, dict):
+        members = [value for key, value in body.items() if key not in _SENT][:10]
+    found = [word for one in members if depth for word in _texts(one, depth=depth - 1)]
+    return [word for word in found if " " in word] or found
+
+
+def _texts(body: object, *, depth: int) -> list[str]:
+    text = isinstance(body, str)
+    return _words(body, depth=1) if text else _any_words(body, depth=depth)
 
 
 def _words(body: object, *, depth: int) -> list[str]:
-    if isinstance(body, str) and body.strip():
-        return [body.strip().rstrip(".")]
+    if isinstance(body, str):
+        if body.lstrip().startswith("<"):
+            body = _MARKUP.sub(" ", body[:PAGE])
+        return [body.strip().rstrip(".")] if body.strip() else []
     if depth == 0:
         return []
     if isinstance(body, list | tuple):

@@ -128,13 +128,20 @@ def describe(problem: BaseException) -> str:
     up in logs and reports.
     """
     status = status_of(problem)
-    if status in ABOUT_KEYS:
-        return f"HTTP {status}"
-    text = words_of(body_of(problem)) or one_line(problem)
+    text = words_of(body_of(problem), anywhere=True) or one_line(problem)
     text = without_keys(keys_of(problem), text)
+    if status in ABOUT_KEYS and _OF_KEYS.search(text):
+        return f"HTTP {status}"
     text = text if len(text) <= LINE else f"{text[:LINE]}…"
     name = type(problem).__name__ if status is None else f"HTTP {status}"
     return f"{name} ({text})" if text else name
+
+
+_OF_KEYS = re.compile(
+    r"key|token|bearer|credential|secret|password|authori[sz]|authenticat|[*•…]|\.\.\.|x{4}",
+    re.IGNORECASE,
+)
+"""Words that may hold a key in a form that nobody would recognize."""
 
 
 def redact(problem: BaseException) -> None:
@@ -173,7 +180,7 @@ def advice(problem: BaseException) -> str:
 
 def _blind(problem: BaseException) -> bool:
     """Return whether a server says, by whatever status, that its model sees nothing."""
-    words = words_of(body_of(problem))
+    words = words_of(body_of(problem), anywhere=True)
     return status_of(problem) is not None and bool(_BLIND.search(words or str(problem)))
 
 

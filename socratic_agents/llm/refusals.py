@@ -123,7 +123,7 @@ def unsupported(
         return None
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return None
-    words = words_of(body_of(problem)) or str(problem)
+    words = words_of(body_of(problem), anywhere=True) or str(problem)
     if sizes and _SIZES.search(words):
         return Unsupported.SIZES
     if limit and _LIMIT.search(words):
@@ -143,7 +143,7 @@ def context_limit(problem: BaseException) -> int | None:
         problem: The client's exception; one of a model in this process counts too.
     """
     status = status_of(problem)
-    words = words_of(body_of(problem)) or str(problem)
+    words = words_of(body_of(problem), anywhere=True) or str(problem)
     error = error_of(problem)
     spent = status in ABOUT_KEYS or status == HTTPStatus.TOO_MANY_REQUESTS
     named = "context_length_exceeded" in set(codes_of(problem))
@@ -170,4 +170,6 @@ def unexplained(problem: BaseException | None) -> bool:
     """
     if problem is None or status_of(problem) not in _BAD_REQUEST:
         return False
-    return not _OTHER_CAUSE.search(words_of(body_of(problem)) or str(problem))
+    return not _OTHER_CAUSE.search(
+        words_of(body_of(problem), anywhere=True) or str(problem)
+    )

@@ -175,7 +175,8 @@ def refused_parameters(
         return set()
     body = body_of(error)
     code = error_of(error).get("code")
-    told = words_of([code if isinstance(code, str) else "", body]) or one_line(error)
+    told = words_of([code if isinstance(code, str) else "", body], anywhere=True)
+    told = told or one_line(error)
     told = _without_prompt(told, prompt)
     named = {getattr(error, "param", None), error_of(error).get("param")}
     sure = {
