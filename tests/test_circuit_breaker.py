@@ -155,3 +155,29 @@ async def test_a_failure_that_shows_nothing_changes_nothing() -> None:
     assert not send.breaker.open
     send.breaker.failed()
     assert send.breaker.open
+
+
+async def test_what_went_out_before_shows_nothing() -> None:
+    """A late answer or failure of an earlier request changes nothing of the waiting."""
+    breaker = CircuitBreaker(first_wait=1)
+    sent = breaker.openings
+    breaker.answered(sent)
+    for _ in range(40):
+        breaker.failed(sent)
+    assert breaker.open
+    breaker.answered(sent)
+    assert breaker.open, "it answered before it died"
+    slept = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    await breaker.pass_through(sleep)
+    assert [1] == slept, "forty failures at once are one"
+    breaker.abandoned(sent)
+    probe = asyncio.create_task(breaker.pass_through())
+    await asyncio.sleep(0)
+    assert not probe.done(), "there is a probe on its way"
+    breaker.answered(breaker.openings)
+    await probe
+    assert not breaker.open

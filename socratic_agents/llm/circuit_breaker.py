@@ -51,6 +51,8 @@ class CircuitBreaker:
     ) -> None:
         self.seconds = seconds
         self._first_wait, self._longest_wait = first_wait, longest_wait
+        self.openings = 0
+        """How often the server was taken to be down."""
         self._answered = False
         self._failures = 0
         self._waited = 0.0
@@ -91,19 +93,29 @@ class CircuitBreaker:
             finally:
                 self._probing = False
 
-    def answered(self) -> None:
-        """Note that the server answered, be it with an error."""
+    def answered(self, sent: int | None = None) -> None:
+        """Note that the server answered, be it with an error.
+
+        Args:
+            sent: ``openings`` when the request went out. What went out before the server
+                was taken to be down shows nothing of now, and so in the other methods.
+        """
+        if self._late(sent):
+            return
         if self.open:
             _log.warning("the language model's server answers again")
         self._answered, self._probing = True, False
         self._failures, self._waited, self._due = 0, 0.0, 0.0
 
-    def failed(self) -> None:
+    def failed(self, sent: int | None = None) -> None:
         """Note that a request did not reach the server."""
+        if self._late(sent):
+            return
         was_open = self.open
         self._failures += 1
         self._probing = False
         if self.open and not was_open:
+            self.openings += 1
             _log.warning(
                 "the language model's server cannot be reached; waiting up to %.0f s",
                 self.seconds,
@@ -113,6 +125,10 @@ class CircuitBreaker:
             wait = min(self._first_wait * 2 ** min(steps, 10), self._longest_wait)
             self._due = min(self._waited + wait, self.seconds)
 
-    def abandoned(self) -> None:
+    def abandoned(self, sent: int | None = None) -> None:
         """Note that a request ended without showing anything, as one cancelled does."""
-        self._probing = False
+        if not self._late(sent):
+            self._probing = False
+
+    def _late(self, sent: int | None) -> bool:
+        return self.open and sent is not None and sent < self.openings

@@ -124,17 +124,18 @@ class RetryPolicy:
 
     async def _noted(self, request: Callable[[], Awaitable[T]]) -> T:
         """Send a request, and note whether it reached the server."""
+        sent = self.breaker.openings
         try:
             result = await request()
         except BaseException as problem:
             if unreachable(problem):
-                self.breaker.failed()
+                self.breaker.failed(sent)
             elif not isinstance(problem, Exception) or _shows_nothing(problem):
-                self.breaker.abandoned()
+                self.breaker.abandoned(sent)
             else:
-                self.breaker.answered()
+                self.breaker.answered(sent)
             raise
-        self.breaker.answered()
+        self.breaker.answered(sent)
         return result
 
     def _worth_it(self, problem: BaseException) -> bool:
