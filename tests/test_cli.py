@@ -506,6 +506,50 @@ def test_batch_resumes(socratic: Callable[..., Run], folder: Path) -> None:
         assert sorted(first.lines, key=lambda one: one["index"]) == by_index
 
 
+def test_a_changed_file_is_recognised(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
+    """What is the same is kept under its new index, what is gone is nowhere."""
+    (folder / "in.txt").write_text("a cat\na dog\na cow\n")
+    socratic("batch", "in.txt", "--out", "OUT")
+    (folder / "in.txt").write_text("a fox\na cow\na cat\n")
+    again = socratic("batch", "in.txt", "--out", "OUT", "--json")
+    assert "2 of 3 were already finished" in again.err
+    told = {one["index"]: one["user_prompt"] for one in again.lines}
+    assert {0: "a fox", 1: "a cow", 2: "a cat"} == told
+    lines = (folder / "OUT" / "results.jsonl").read_text().splitlines()
+    kept = sorted((one["index"], one["user_prompt"]) for one in map(json.loads, lines))
+    assert sorted(told.items()) == kept
+    assert 0 == socratic("report", "OUT").code
+    assert "a dog" not in (folder / "OUT" / "report.html").read_text()
+
+
+def test_other_settings_of_a_named_folder_are_refused(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
+    """With what is different, unless one says that they may be."""
+    known = ("refine", "a cat", "--out", "OUT")
+    assert 0 == socratic(*known).code
+    refused = socratic(*known, "--seed", "9")
+    assert 2 == refused.code
+    assert "(seed: 0 -> 9)" in refused.err
+    assert 0 == socratic(*known, "--seed", "9", "--continue-with").code
+    assert 1 == (folder / "OUT" / "results.jsonl").read_text().count("\n")
+
+
+def test_a_folder_that_is_not_named_is_one_with_these_settings(
+    socratic: Callable[..., Run], folder: Path
+) -> None:
+    """Trying other settings needs no other option, and keeps what there was."""
+    for seed in ("0", "9", "0", "9"):
+        run = socratic("refine", "a cat", "--seed", seed)
+        assert 0 == run.code
+    assert "best image: socratic-run-2/objects/" in run.err
+    assert {"socratic-run", "socratic-run-2"} == {
+        path.name for path in folder.iterdir() if path.is_dir()
+    }
+
+
 def test_one_bad_line_fails_alone(socratic: Callable[..., Run], folder: Path) -> None:
     """A bad line is told with its place, the others are refined, and exit 1."""
     lines = [b"a cat", b"a\0b", b"x" * 100_000, b"\xff\xfe", b"a flower", b"a dog"]

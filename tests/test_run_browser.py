@@ -32,12 +32,12 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.outcome import Failure, Receipt, Refinement, Usage
 from socratic_agents.report.html import embedded_json, policy_hash
-from socratic_agents.report.run_browser import Row, browser_html, is_large, run_html
+from socratic_agents.report.run_browser import Row, browser_html, is_large, run_parts
 from socratic_agents.storage.objects import ObjectStore
 from tests.strategies import refinements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -64,6 +64,11 @@ IN_VIEW = """new Promise(done => {
   look();
 })"""
 """Waits until a whole row is in view."""
+
+
+def run_html(outcomes: Sequence[Refinement | Failure]) -> str:
+    """Return the page of a run at once."""
+    return "".join(run_parts(outcomes))
 
 
 def png(number: int) -> bytes:
@@ -190,6 +195,25 @@ def told(html: str) -> dict[str, Any]:
 
 
 # what is in the page
+
+
+def test_a_page_is_made_row_by_row() -> None:
+    """No more than one outcome is needed at a time, however many there are."""
+    read: list[int] = []
+
+    class Stored:
+        def __iter__(self) -> Iterator[Refinement | Failure]:
+            for index in range(3):
+                read.append(index)
+                yield outcome(index, PATHS)
+
+    parts = run_parts(Stored())
+    assert [0, 1, 2] == read, "for the totals and the metric"
+    next(parts)
+    assert [0, 1, 2] == read
+    for index in range(3):
+        assert f'"index":{index + 1},' in next(parts)
+        assert index == read[-1]
 
 
 def test_a_row_says_what_came_of_a_prompt() -> None:

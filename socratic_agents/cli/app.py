@@ -146,18 +146,20 @@ def _report(
 ) -> int:
     """Write a report of a run, one page that opens offline: DIR/report.html."""
     from socratic_agents.report.html import report_html
-    from socratic_agents.report.run_browser import is_large, run_html
+    from socratic_agents.report.run_browser import is_large, run_parts
     from socratic_agents.storage.files import write_files
     from socratic_agents.storage.objects import ObjectStore
-    from socratic_agents.storage.results import read_outcomes
+    from socratic_agents.storage.results import open_outcomes
 
-    outcomes = read_outcomes(directory)
+    outcomes = open_outcomes(directory)
     if is_large(directory, outcomes) if linked is None else linked:
-        html = run_html(outcomes)
+        parts = run_parts(outcomes)
     else:
-        html = report_html(outcomes, read=ObjectStore(directory).get)
+        html = report_html(list(outcomes), read=ObjectStore(directory).get)
+        parts = iter((html,))
     # Half a surrogate pair is no character; it is shown as a question mark.
-    write_files(directory, {"report.html": html.encode("utf-8", "replace")})
+    page_bytes = (part.encode("utf-8", "replace") for part in parts)
+    write_files(directory, {"report.html": page_bytes})
     page = directory.resolve() / "report.html"
     sys.stderr.write(f"report: {sanitize_for_terminal(str(page))}\n")
     return 0

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+from collections import Counter
 from functools import cache, partial
 from importlib import resources
 from statistics import fmean
@@ -16,13 +17,13 @@ from socratic_agents.report.view_models import Change, outcome_view, word_change
 from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from jinja2 import Template
     from PIL.Image import Image
 
     from socratic_agents.core.history import Candidate
-    from socratic_agents.core.outcome import Receipt, Refinement
+    from socratic_agents.core.outcome import Refinement
 
 __all__ = (
     "Change",
@@ -39,6 +40,8 @@ __all__ = (
 
 LARGEST = 640
 """Pixels of a side; a larger image is shown smaller, the file itself stays whole."""
+
+TOTALS = ("prompts", "done", "failed", "satisfied", "images", "llm_calls")
 
 SMALLEST = 0.0005
 """A difference below it would be rounded to 0.000."""
@@ -72,20 +75,31 @@ def notebook_html(refinement: Refinement) -> str:
     return page_template("notebook.html.j2").render(view=view)
 
 
-def run_totals(outcomes: Sequence[Refinement | Failure]) -> dict[str, Any]:
-    """Return what the head of a report says about all outcomes."""
-    done = [one for one in outcomes if not isinstance(one, Failure)]
-    usages = [one.usage for one in done]
+def run_totals(outcomes: Iterable[Refinement | Failure]) -> dict[str, Any]:
+    """Return what the head of a report says about all outcomes, each read once."""
+    totals: Counter[str] = Counter()
+    seconds, money = 0.0, list[float]()
+    receipts: list[tuple[str, float]] = []
+    for one in outcomes:
+        totals["prompts"] += 1
+        if isinstance(one, Failure):
+            totals["failed"] += 1
+            continue
+        usage = one.usage
+        totals["done"] += 1
+        totals["satisfied"] += one.stop == "satisfied"
+        totals["images"] += usage.images
+        totals["llm_calls"] += usage.llm_calls
+        seconds += usage.seconds
+        if usage.money is not None:
+            money.append(usage.money)
+        if one.receipt:
+            receipts.append((one.receipt.metric, one.receipt.gain))
     return {
-        "prompts": len(outcomes),
-        "failed": len(outcomes) - len(done),
-        "satisfied": sum(one.stop == "satisfied" for one in done),
-        "images": sum(usage.images for usage in usages),
-        "llm_calls": sum(usage.llm_calls for usage in usages),
-        "seconds": sum(usage.seconds for usage in usages),
-        "money": [usage.money for usage in usages if usage.money is not None],
-        "done": len(done),
-        "gains": _gains([one.receipt for one in done if one.receipt]),
+        **{name: totals[name] for name in TOTALS},
+        "seconds": seconds,
+        "money": money,
+        "gains": _gains(receipts),
     }
 
 
@@ -140,11 +154,11 @@ def data_uri(data: bytes, *, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _gains(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
+def _gains(receipts: Iterable[tuple[str, float]]) -> list[dict[str, Any]]:
     """Return the gains by metric, since different metrics have no mean."""
     gains: dict[str, list[float]] = {}
-    for receipt in receipts:
-        gains.setdefault(receipt.metric, []).append(receipt.gain)
+    for metric, gain in receipts:
+        gains.setdefault(metric, []).append(gain)
     return [
         {
             "metric": metric,

@@ -5,6 +5,7 @@ Only what is seen is loaded: rows as the page scrolls, details when they are ope
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,12 @@ from socratic_agents.report.html import (
 from socratic_agents.report.run_browser_rows import Row, object_path, row_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from socratic_agents.core.outcome import Refinement
 
-__all__ = ("Row", "browser_html", "is_large", "run_html")
+__all__ = ("Row", "browser_html", "browser_parts", "is_large", "run_parts")
 
 MOST_BYTES = 12_000_000
 """Of images; with more of them inside, a page takes long to open."""
@@ -32,19 +33,29 @@ MOST_BYTES = 12_000_000
 MOST_PROMPTS = 200
 """Shown in full, one beneath the other; nobody scrolls through more."""
 
+ROWS = "<rows>"
+"""Where the rows come; text is escaped, so that it cannot hold this mark."""
+
 STYLES = ("report.css", "browser.css")
 SCRIPTS = ("browser.js", "browser_list.js", "browser_details.js", "browser_moves.js")
 
 
-def browser_html(
-    rows: Sequence[Row],
+def browser_html(rows: Iterable[Row], **page: Any) -> str:
+    """Return a whole page at once; arguments as for ``browser_parts``."""
+    return "".join(browser_parts(rows, **page))
+
+
+def browser_parts(
+    rows: Iterable[Row],
     *,
     title: str,
     metric: str = "",
     intro: str = "",
     totals: Mapping[str, Any] | None = None,
-) -> str:
+) -> Iterator[str]:
     """Return a whole page: a list to sort, filter and search, and details on demand.
+
+    It comes in parts, each row when it is needed.
 
     Images are not inside: write the page where the rows' folders say it lies. The
     n-th row, from 1, is opened by the address ``#row-n``.
@@ -57,55 +68,64 @@ def browser_html(
             markupsafe, and carry no style or script of its own.
         totals: What ``run_totals`` returned, to be shown above the list.
     """
-    tables: dict[tuple[tuple[str, str], ...], int] = {}
-    row_data = [row_json(row, tables) for row in rows]
-    data = {"metric": metric, "rows": row_data, "settings": list(tables)}
     style = "".join(map(page_asset, STYLES))
     script = "".join(map(page_asset, SCRIPTS))
-    return page_template("browser.html.j2").render(
+    html = page_template("browser.html.j2").render(
         title=title,
         metric=metric,
         intro=intro,
         totals=totals,
-        data=embedded_json(data),
+        data=ROWS,
         style=style,
         style_hash=policy_hash(style),
         script=script,
         script_hash=policy_hash(script),
     )
+    head, tail = html.split(ROWS)
+    yield f'{head}{{"metric":{embedded_json(metric)},"rows":['
+    tables: dict[tuple[tuple[str, str], ...], int] = {}
+    for number, row in enumerate(rows):
+        yield f"{',' if number else ''}{embedded_json(row_json(row, tables))}"
+    yield f'],"settings":{embedded_json(list(tables))}}}{tail}'
 
 
-def run_html(outcomes: Sequence[Refinement | Failure]) -> str:
-    """Return the page of a run, to be written into its directory.
+def run_parts(outcomes: Iterable[Refinement | Failure]) -> Iterator[str]:
+    """Return the page of a run in parts, to be written into its directory.
 
     Args:
-        outcomes: What came of each prompt, in the order in which to show them.
+        outcomes: What came of each prompt, in the order in which to show them; they
+            are gone through twice.
     """
-    metrics = Counter(
-        next(iter(one.best.scores), "")
-        for one in outcomes
-        if not isinstance(one, Failure)
-    )
-    return browser_html(
-        list(map(Row.of, outcomes)),
+    metrics: Counter[str] = Counter()
+
+    def counted() -> Iterator[Refinement | Failure]:
+        for one in outcomes:
+            if not isinstance(one, Failure):
+                metrics[next(iter(one.best.scores), "")] += 1
+            yield one
+
+    totals = run_totals(counted())
+    return browser_parts(
+        map(Row.of, outcomes),
         title="Refinement report",
         intro="The images lie beside this page, in objects/: keep the two together. "
         "Gains are by the score that ranked the images, so they flatter.",
         metric=next((name for name, _ in metrics.most_common(1)), ""),
-        totals=run_totals(outcomes),
+        totals=totals,
     )
 
 
-def is_large(folder: Path, outcomes: Sequence[Refinement | Failure]) -> bool:
+def is_large(folder: Path, outcomes: Iterable[Refinement | Failure]) -> bool:
     """Return whether a run is too large for a page with all images inside.
 
     Args:
         folder: The run directory; images are measured, and not read.
         outcomes: What it holds.
     """
-    if len(outcomes) > MOST_PROMPTS:
+    first = list(itertools.islice(outcomes, MOST_PROMPTS + 1))
+    if len(first) > MOST_PROMPTS:
         return True
-    histories = [one.history for one in outcomes if one.history]
+    histories = [one.history for one in first if one.history]
     drawn = [candidate for history in histories for candidate in history.candidates]
     kept = {path for one in drawn if (path := object_path(one)) is not None}
     return sum(_size(folder / path) for path in kept) > MOST_BYTES

@@ -66,7 +66,7 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
             os.close(folder)
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, bytes | Iterable[bytes]]) -> None:
     """Write files into a folder, which is made if it is not there; each is atomic.
 
     Raises:

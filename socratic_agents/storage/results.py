@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.checklist import Checklist
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 __all__ = (
     "NOT_ONE",
     "RESULTS",
+    "Outcomes",
     "is_result",
-    "iter_outcomes",
+    "open_outcomes",
     "outcome_of",
     "read_outcomes",
     "result_key",
@@ -50,8 +52,24 @@ def is_result(line: bytes) -> bool:
     return True
 
 
-def iter_outcomes(folder: Path) -> Iterator[Refinement | Failure]:
-    """Return what a run directory holds one by one, in the order of its inputs.
+@dataclass(frozen=True)
+class Outcomes:
+    """What a run directory holds, in the order of its inputs.
+
+    Each is read when it is asked for, so that a large run needs little memory.
+    """
+
+    index: ResultIndex
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[Refinement | Failure]:
+        return (outcome_of(json.loads(line)) for line in self.index.lines())
+
+
+def open_outcomes(folder: Path) -> Outcomes:
+    """Return what a run directory holds, to be read one by one.
 
     Raises:
         ConfigurationError: If there are no results, or one is corrupt.
@@ -80,12 +98,12 @@ def iter_outcomes(folder: Path) -> Iterator[Refinement | Failure]:
             "repair it"
         )
         raise ConfigurationError(message)
-    return (outcome_of(json.loads(line)) for line in index.lines())
+    return Outcomes(index)
 
 
 def read_outcomes(folder: Path) -> list[Refinement | Failure]:
-    """Return all that a run directory holds; as ``iter_outcomes``, but at once."""
-    return list(iter_outcomes(folder))
+    """Return all that a run directory holds; as ``open_outcomes``, but at once."""
+    return list(open_outcomes(folder))
 
 
 def outcome_of(record: Mapping[str, Any]) -> Refinement | Failure:

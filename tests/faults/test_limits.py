@@ -230,7 +230,7 @@ def test_a_second_process_is_refused(bench: Bench, trial: int) -> None:
     (refused,) = [one for one in both if one.code == 2]
     assert f"error: expected {out} to be free, but " in refused.told
     assert len(PROMPTS) == len(left_in(out).results)
-    with RunDirectory(out, settings={}):
+    with RunDirectory(out, settings={}, accept_changes=True):
         ended = bench.run(out)
     assert 2 == ended.code
     assert f"to be free, but process {os.getpid()} is writing in it" in ended.told
