@@ -26,12 +26,21 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from pydantic import SecretStr
 
 from socratic_agents.core.errors import CandidateError, ClosedError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.models.images_api import ImagesAPI
+from socratic_agents.models.images_api_answers import NoImageError, first_image
+from socratic_agents.models.images_api_errors import (
+    cause_of,
+    is_refusal,
+    is_retryable,
+    refused_parameters,
+)
 from socratic_agents.network.rate_limit import RateLimiter
 from tests.loopback import Reply, error
 from tests.test_network import reply, serving
@@ -408,6 +417,64 @@ async def test_addresses_lead_where_they_say(
     ]
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "data",
+                    "error",
+                    "code",
+                    "message",
+                    "detail",
+                    "b64_json",
+                    "url",
+                    "param",
+                    "loc",
+                    "msg",
+                    "retry_after",
+                    "choices",
+                    "type",
+                    "revised_prompt",
+                    "x",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+class AnsweredError(Exception):
+    """What a client raises after an answer with some status and some body."""
+
+    def __init__(self, status: int, body: Any) -> None:
+        super().__init__("no")
+        self.status_code, self.body = status, body
+
+
+@given(JSON, st.sampled_from([200, 400, 401, 403, 422, 429, 500, 503]))
+def test_any_answer_is_an_image_or_says_what_it_is(body: Any, status: int) -> None:
+    """Whatever a server sends, reading it ends in an image or in one line (A1)."""
+    answered: Exception = AnsweredError(status, body)
+    try:
+        drawn = first_image(json.dumps(body).encode())
+        assert drawn.address or isinstance(drawn.content, bytes)
+    except NoImageError as problem:
+        answered = problem if status == 200 else answered
+    names = {"n", "size", "seed", "response_format"}
+    assert refused_parameters(answered, names, "a cat") <= names
+    assert is_refusal(answered, "a cat") in {True, False}
+    assert isinstance(is_retryable(answered), bool)
+    told = cause_of(answered, [KEY])
+    assert len(told) < 400
+    assert "\n" not in told
+
+
 def in_lines(data: bytes) -> str:
     return base64.encodebytes(data).decode()
 
@@ -647,8 +714,8 @@ async def test_an_error_of_any_size_and_depth_is_an_error(server: Server) -> Non
     assert len(str(got)) < 1000
 
     deep = '{"error": ' * 900 + '"no"' + "}" * 900
-    for given in (Reply(deep, status=400), Reply(deep)):
-        server.replies = [given]
+    for one in (Reply(deep, status=400), Reply(deep)):
+        server.replies = [one]
         assert Status.GENERATION_FAILED == (await failure(server)).status
 
 

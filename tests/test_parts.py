@@ -34,7 +34,7 @@ from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.scheduler.requests import current_session
 from tests import tiny_models
 from tests.loopback import Loopback, Reply, chat, error
-from tests.test_network import serving
+from tests.test_network import reply, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -213,6 +213,28 @@ async def test_image_settings_reach_the_server() -> None:
     assert expected == request.body.keys()
     assert ("auto", "high") == (request.body["size"], request.body["quality"])
     assert "300.0" == request.headers["x-stainless-read-timeout"]
+
+
+async def test_one_limit_is_for_all_who_ask_an_images_server() -> None:
+    """Two refiners, or two devices, do not get twice what an account may do."""
+    running, most = 0, 0
+    png = io.BytesIO()
+    Image.effect_noise((8, 8), 90).convert("RGB").save(png, "PNG")
+    data = [{"b64_json": base64.b64encode(png.getvalue()).decode()}]
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        running -= 1
+        reply(handler, json.dumps({"data": data}).encode())
+
+    with serving(answer) as url:
+        options = {"generator": url, "image_concurrency": 1, "rounds": 1}
+        async with _refiner(**options) as one, _refiner(**options) as other:
+            await asyncio.gather(*(each.refine("a cat") for each in (one, other) * 2))
+    assert 1 == most
 
 
 async def test_a_limit_of_seconds_ends_requests_to_an_images_server() -> None:

@@ -178,7 +178,8 @@ def refused_parameters(
     told = words_of([code if isinstance(code, str) else "", body], anywhere=True)
     told = told or one_line(error)
     told = _without_prompt(told, prompt)
-    named = {getattr(error, "param", None), error_of(error).get("param")}
+    given = (getattr(error, "param", None), error_of(error).get("param"))
+    named = {name for name in given if isinstance(name, str)}
     sure = {
         name
         for name in names
@@ -197,7 +198,7 @@ def refused_parameters(
         if name != "n"
         and re.search(rf"\b{name.replace('_', '[ _-]?')}s?\b", told, re.IGNORECASE)
     }
-    other = any(named) or re.search(r"body\.\w|['\"`]\w+['\"`]", told)
+    other = named or re.search(r"body\.\w|['\"`]\w+['\"`]", told)
     if spoken or other or not _SOMETHING.search(told):
         return spoken
     return set(_EXTRAS.intersection(names) or names)

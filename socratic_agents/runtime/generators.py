@@ -6,7 +6,7 @@ import asyncio
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.field import Group, Part
@@ -129,9 +129,7 @@ def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
         api_key=settings.api_key,
         negative_prompt=settings.negative_prompt,
         timeout=settings.image_timeout,
-        limiter=RateLimiter(
-            concurrency=settings.image_concurrency, rate=settings.image_rate
-        ),
+        limiter=_limiter(base_url, settings),
         on_lost=lambda: current_meter().add_images(),
         **given,
     )
@@ -144,6 +142,19 @@ def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
             raise CandidateError(GENERATE.failure, str(problem)) from None
 
     return OpenedGenerator(generate=generate, closers=(api.aclose,))
+
+
+def _limiter(base_url: str, settings: Settings) -> RateLimiter:
+    """Return the one limiter of an images server: its limits are an account's.
+
+    It is opened for each device, and by each refiner.
+    """
+    concurrency, rate = settings.image_concurrency, settings.image_rate
+    limiter = RateLimiter(concurrency=concurrency, rate=rate)
+    return _limiters.setdefault((base_url, concurrency, rate), limiter)
+
+
+_limiters = WeakValueDictionary[tuple[str, int, float | None], RateLimiter]()
 
 
 def model_source(name: str, part: ModelName) -> str:
