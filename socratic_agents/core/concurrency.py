@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import os
 from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+from socratic_agents.core.errors import ClosedError
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = (
+    "ProcessGuard",
     "drop",
     "each_result",
     "is_async",
@@ -30,6 +34,35 @@ __all__ = (
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
+
+
+class ProcessGuard:
+    """Knows in which process something with threads was opened.
+
+    A fork copies the thread that asks for it and none of the others: what is handed to
+    them in the child is never answered, and a lock that one held is never released.
+    """
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+
+    @property
+    def left(self) -> bool:
+        """Whether this is another process, a fork of the first one."""
+        return os.getpid() != self._process
+
+    def check(self, what: str) -> None:
+        """Refuse to use it in a fork.
+
+        Raises:
+            ClosedError: If this is one.
+        """
+        if self.left:
+            message = (
+                f"expected {what} in the process that opened it, got a fork of that, "
+                "which has none of its threads; open a new one there"
+            )
+            raise ClosedError(message)
 
 
 def is_async(given: object) -> bool:

@@ -132,8 +132,10 @@ class Refiner(RunnableRefiner):
 
         Raises:
             ConfigurationError: If something that the settings name cannot be opened.
-            ClosedError: If the refiner is closed.
+            ClosedError: If the refiner is closed, or was opened before a fork.
         """
+        if self._worker is not None:
+            self._worker.process.check("a refiner")
         with self._lock:
             if self._closed:
                 message = "expected an open refiner, got a closed one; make a new one"
@@ -160,6 +162,8 @@ class Refiner(RunnableRefiner):
 
     async def aclose(self) -> None:
         """Close everything; who still waits is answered with a ``ClosedError``."""
+        if self._worker is not None and self._worker.process.left:
+            return  # a fork has nothing to close
         with self._lock:
             self._closed = True
         if self._worker is not None:
@@ -174,10 +178,7 @@ class Refiner(RunnableRefiner):
             bridge.run(self.aclose())
 
     def statistics(self) -> Statistics | None:
-        """Return what the worker has done.
-
-        ``None`` before anything is opened, and where workers elsewhere do it.
-        """
+        """Return what the worker has done; ``None`` before it is there, or elsewhere."""
         if self._worker is None or self.settings.workers is not None:
             return None
         return self._worker.statistics()
@@ -390,8 +391,7 @@ def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
 def _check_deadline(deadline: float | None) -> None:
     if deadline is not None and not deadline > 0:
         message = (
-            f"expected a deadline of more than 0 seconds, got {deadline}; leave it out "
-            "for none"
+            f"expected more than 0 seconds, got {deadline}; leave the deadline out"
         )
         raise ConfigurationError(message)
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from socratic_agents.core.concurrency import ProcessGuard
 from socratic_agents.core.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class SyncBridge:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._process: ProcessGuard | None = None
+        """Where the loop runs, if it does."""
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +60,9 @@ class SyncBridge:
             raise
 
     def close(self) -> None:
-        """Cancel what still runs, and end the loop."""
+        """Cancel what still runs, and end the loop; in a fork there is none."""
+        if self._process is not None and self._process.left:
+            return
         with self._lock:
             self._closed = True
             loop, thread, self._loop = self._loop, self._thread, None
@@ -66,6 +71,8 @@ class SyncBridge:
             thread.join()
 
     def _open(self) -> asyncio.AbstractEventLoop:
+        if self._process is not None:
+            self._process.check("a refiner")
         with self._lock:
             if self._closed:
                 message = "expected an open refiner, got a closed one; make a new one"
@@ -77,6 +84,7 @@ class SyncBridge:
                 )
                 raise ClosedError(message)
             if self._loop is None:
+                self._process = ProcessGuard()
                 self._loop = asyncio.new_event_loop()
                 # A daemon, since nobody may be left to close the bridge.
                 self._thread = threading.Thread(

@@ -18,6 +18,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from socratic_agents.core.concurrency import ProcessGuard
 from socratic_agents.core.errors import ClosedError, StageTimeoutError
 from socratic_agents.scheduler.cost_model import CostModel
 from socratic_agents.scheduler.executor import BatchExecutor
@@ -82,12 +83,14 @@ class Worker:
             self._policy.return_wait_limit, pause=tuning.return_wait_pause
         )
         self._closed = False
+        self.process = ProcessGuard()
         self._ended = threading.Event()  # the thread has ended, or is stuck
         self._watched: object = None
         self._stuck: AnyStage | None = None
 
     def open(self) -> None:
         """Start the thread."""
+        self.process = ProcessGuard()
         self._stats.open(time.perf_counter())
         self._thread.start()
         atexit.register(self.close)
@@ -95,8 +98,11 @@ class Worker:
     def close(self) -> None:
         """Answer every waiter with an error, and wait for the running batch to end.
 
-        One that is stuck is not waited for. What calls cost is stored.
+        One that is stuck is not waited for. What calls cost is stored. In a fork of the
+        process there is nothing to close.
         """
+        if self.process.left:
+            return
         self._refuse()
         if self._thread.is_alive():
             self._ended.wait()
@@ -110,6 +116,8 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self.process.left:
+            return
         self._refuse()  # at once, however long the running batch still takes
         await asyncio.to_thread(self.close)
 
@@ -130,6 +138,7 @@ class Worker:
             BatchError: If the stage broke its contract.
             Exception: Whatever the stage raised or returned for this item.
         """
+        self.process.check("a worker")
         request, session = Request(item, stage), current_session.get()
         with self._changed:
             if self._closed or self._stuck:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from socratic_agents.core.concurrency import ProcessGuard
 from socratic_agents.core.errors import ClosedError
 from socratic_agents.storage.failpoints import failpoint
 
@@ -37,12 +38,14 @@ class GroupCommitLog:
         self._changed = threading.Condition()
         self._broken: BaseException | None = None
         self._closing = True
+        self._process = ProcessGuard()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self._file = stack.enter_context(self._path.open("ab", buffering=0))
             self._closing = False
+            self._process = ProcessGuard()
             writer = threading.Thread(
                 target=self._write, name="socratic-journal", daemon=True
             )
@@ -62,6 +65,7 @@ class GroupCommitLog:
             ClosedError: If the log is closed.
             BaseException: What an earlier write raised.
         """
+        self._process.check("a journal")
         written: Future[int] = Future()
         written.set_running_or_notify_cancel()  # from now on nobody can cancel it
         with self._changed:
@@ -72,6 +76,7 @@ class GroupCommitLog:
 
     def check(self) -> None:
         """Raise what ``append`` would raise."""
+        self._process.check("a journal")
         with self._changed:
             self._check()
 
@@ -88,6 +93,8 @@ class GroupCommitLog:
             raise self._broken
 
     def _stop(self, writer: threading.Thread) -> None:
+        if self._process.left:
+            return
         with self._changed:
             self._closing = True
             self._changed.notify()

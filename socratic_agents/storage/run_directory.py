@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from socratic_agents.core.concurrency import ProcessGuard
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import StopReason
 from socratic_agents.core.outcome import Failure, Refinement
@@ -101,6 +102,7 @@ class RunDirectory:
         self._known_inputs = False
         self._lock = threading.RLock()
         self._quarantined = 0
+        self._process = ProcessGuard()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -110,6 +112,7 @@ class RunDirectory:
             ConfigurationError: If it cannot be written, another process is writing
                 in it, it is of another version, or it was started with other settings.
         """
+        self._process = ProcessGuard()
         with ExitStack() as stack, wrap_os_errors(self.path):
             check_own(self.path)
             existed = self.path.exists()
@@ -138,7 +141,8 @@ class RunDirectory:
 
     def __exit__(self, *_: object) -> None:
         """Release the folder; one that was made for nothing is removed."""
-        self._stack.close()
+        if not self._process.left:  # a fork has nothing to release
+            self._stack.close()
 
     async def __aenter__(self) -> Self:
         """Open it in a thread: reading a large run takes seconds."""
@@ -209,7 +213,9 @@ class RunDirectory:
 
         Raises:
             ConfigurationError: If the disk is full or the folder is not writable.
+            ClosedError: If this is a fork of the process that opened it.
         """
+        self._process.check("a run directory")
         with wrap_os_errors(self.path):
             outcome = self.with_paths(outcome)
         with self._lock, wrap_os_errors(self.path):
