@@ -103,6 +103,19 @@ async def test_what_is_lost_twice_is_dropped() -> None:
     assert ["a dog, cold"] == shown(llm, 1)
 
 
+async def test_a_second_look_that_fails_spoils_no_first_one() -> None:
+    """What was found faithful is drawn; of what was repaired, nobody knows."""
+    first = checks(check(1, "in snow", mended="one dog in snow"), check(2))
+    prompts = ("one dog", "snow on a dog")
+    llm = ScriptedChatModel(script=[first, checks(), checks()])
+    assert prompts[1:] == await fidelity_guard(llm, GUARD)(PAST, prompts)
+
+    alone = checks(check(1, "in snow", mended="one dog in snow"))
+    llm = ScriptedChatModel(script=[alone, checks(), checks()])
+    with pytest.raises(AnswerError, match="one for each prompt"):
+        await fidelity_guard(llm, GUARD)(PAST, prompts[:1])
+
+
 async def test_what_becomes_the_same_is_drawn_once() -> None:
     """Two prompts may be mended to one."""
     mended = "a dog in deep snow"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.agents.spec import GuardSpec
 from socratic_agents.config.registry import Registry
+from socratic_agents.core.errors import AnswerError
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
@@ -66,7 +67,7 @@ def fidelity_guard(
     """Return the guard: history, new prompts -> those that are faithful.
 
     A prompt that lost something is repaired once and checked again; what is still
-    lost then is dropped. Without a checklist there is nothing to hold a prompt to, and
+    lost then, or cannot be checked, is dropped. Without a checklist there is nothing to hold a prompt to, and
     all pass.
 
     The template may use these variables: ``user_prompt``; ``requirements``, a list of
@@ -120,11 +121,18 @@ def fidelity_guard(
             for number, one in first.items()
             if one.lost and printable_line(one.mended)
         }
-        again = await check(history, tuple(repaired.values())) if repaired else {}
+        again: dict[int, _Check] = {}
+        if repaired:
+            try:
+                again = await check(history, tuple(repaired.values()))
+            except AnswerError:
+                if all(one.lost for one in first.values()):
+                    raise
+                # Of the repaired ones nobody knows; the others were found faithful.
         sound = {
             number: prompt
             for place, (number, prompt) in enumerate(repaired.items(), start=1)
-            if not again[place].lost
+            if place in again and not again[place].lost
         }
         kept = {
             number: sound.get(number, "") if first[number].lost else prompt
