@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.language_models import FakeListChatModel
 from PIL import Image
+from pydantic import PrivateAttr
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.runtime.cached_models import (
@@ -134,6 +135,41 @@ def test_objects_are_told_apart_by_what_they_hold(kind: str) -> None:
     assert known is not None
     assert known == object_identity(make("red"))
     assert known != object_identity(make("blue"))
+
+
+class Answering(FakeListChatModel):
+    """A chat model of one's own, with something of its own that is private."""
+
+    _mood: Any = PrivateAttr(default="calm")
+
+
+def test_what_a_chat_model_of_ones_own_keeps_private_counts() -> None:
+    """Plain values tell it apart; of others nobody can say anything."""
+
+    def model(mood: Any) -> Answering:
+        made = Answering(responses=["red"])
+        made._mood = mood
+        return made
+
+    known = object_identity(model("calm"))
+    assert known is not None
+    assert known == object_identity(model("calm"))
+    assert known != object_identity(model("wild"))
+    assert object_identity(model(object())) is None
+
+
+def test_a_chat_model_is_told_apart_by_its_code() -> None:
+    """Two classes of one name may answer differently."""
+
+    def make(said: str) -> Any:
+        class Local(FakeListChatModel):
+            def _call(self, *args: Any, **named: Any) -> str:
+                return said
+
+        return Local(responses=["red"])
+
+    assert object_identity(make("red")) == object_identity(make("red"))
+    assert object_identity(make("red")) != object_identity(make("blue"))
 
 
 def test_kinds_are_told_apart() -> None:

@@ -270,3 +270,32 @@ def test_a_config_is_ours_whatever_was_changed_in_it(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").unlink()
     with opened(tmp_path) as run:
         assert 1 == run.quarantined
+
+
+@pytest.mark.parametrize("name", ["results.jsonl", "objects"])
+def test_a_link_that_is_laid_meanwhile_is_not_followed(
+    tmp_path: Path, name: str
+) -> None:
+    """The result is refused, and what the link leads to stays as it is."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("theirs")
+    with opened(tmp_path / "run") as run:
+        target = outside / "file" if name == "results.jsonl" else outside
+        if name == "objects":
+            (run.path / name).rmdir()
+        (run.path / name).symlink_to(target)
+        with pytest.raises(ConfigurationError, match="expected to write in"):
+            run.save(refinement())
+    assert {"file": b"theirs"} == held(outside)
+
+
+def test_a_folder_that_is_replaced_is_not_written(tmp_path: Path) -> None:
+    """Another process may have locked the new one."""
+    with opened(tmp_path / "run") as run:
+        run.save(refinement())
+        (tmp_path / "run").rename(tmp_path / "old")
+        (tmp_path / "run").mkdir()
+        with pytest.raises(ConfigurationError, match="got another folder in its place"):
+            run.save(refinement("another"))
+    assert {} == held(tmp_path / "run")

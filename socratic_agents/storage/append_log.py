@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from socratic_agents.core.concurrency import ProcessGuard
 from socratic_agents.core.errors import ClosedError
 from socratic_agents.storage.failpoints import failpoint
+from socratic_agents.storage.files import open_append
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ class GroupCommitLog:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._file = stack.enter_context(self._path.open("ab", buffering=0))
+            self._file = stack.enter_context(open_append(self._path, buffering=0))
             self._closing = False
             self._process = ProcessGuard()
             writer = threading.Thread(

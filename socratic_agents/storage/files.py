@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.storage.failpoints import failpoint
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = (
     "QUARANTINE",
     "list_quarantine",
+    "open_append",
     "quarantine_bytes",
     "quarantine_file",
     "remove_partial_files",
@@ -64,6 +65,19 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def open_append(path: Path, *, buffering: int = -1) -> BinaryIO:
+    """Open a file to append to it; a link in its place is not followed.
+
+    Raises:
+        OSError: If it cannot be opened, or is a link.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return open(path, "ab", buffering, opener=opener)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | Iterable[bytes]]) -> None:

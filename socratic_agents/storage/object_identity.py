@@ -37,6 +37,9 @@ _NOT_DECISIVE = frozenset(
 """Fields of LangChain's models that do not decide what they answer."""
 
 
+_LIBRARIES = frozenset(("abc", "builtins", "pydantic", "typing"))
+
+
 class _UnidentifiedError(Exception):
     """Something holds what cannot be compared with an earlier run."""
 
@@ -157,7 +160,19 @@ def _pydantic(value: Any, seen: Seen) -> Any:
         for name, field in type(value).model_fields.items()
         if not (field.exclude or name in _NOT_DECISIVE or name.startswith("_"))
     }
-    return {"type": _name(type(value)), "fields": fields}
+    own = [one for one in type(value).__mro__ if not _is_library(one)]
+    private = (getattr(value, "__pydantic_private__", None) or {}) if own else {}
+    return {
+        "type": [_name(type(value)), *(_class(one, seen) for one in own)],
+        "fields": fields,
+        "private": _facts(dict(private), seen),
+    }
+
+
+def _is_library(given: type) -> bool:
+    """Return whether a class is known by its name: its code is not a user's own."""
+    package = given.__module__.partition(".")[0]
+    return package.startswith("langchain") or package in _LIBRARIES
 
 
 def _without_secrets(value: Any, seen: Seen) -> Any:

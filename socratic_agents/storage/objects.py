@@ -5,6 +5,7 @@ What is read back is compared with its name; what is corrupt goes to quarantine.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import threading
@@ -48,6 +49,8 @@ class ObjectStore:
         if self.get(path) is None:  # not there, or corrupt
             target = self._folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent.is_symlink():
+                raise OSError(errno.ELOOP, f"{OBJECTS} is a link to another folder")
             write_atomic(target, data)
         return path
 

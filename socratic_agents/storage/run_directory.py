@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import threading
+from collections import deque
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from socratic_agents.storage.failpoints import failpoint
 from socratic_agents.storage.files import (
     QUARANTINE,
     list_quarantine,
+    open_append,
     quarantine_bytes,
     remove_partial_files,
     wrap_os_errors,
@@ -50,6 +52,7 @@ from socratic_agents.storage.run_config import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from concurrent.futures import Future
     from typing import Self
 
     from PIL.Image import Image
@@ -57,6 +60,9 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate, History
 
 __all__ = ("RunDirectory",)
+
+MOST_WAITING = 1000
+"""Lines that are on their way to the journal at once, where many are written."""
 
 OutcomeT = TypeVar("OutcomeT", bound=Refinement | Failure)
 
@@ -100,6 +106,7 @@ class RunDirectory:
         self._resume, self._accept_changes = resume, accept_changes
         self._index = ResultIndex(self.path / RESULTS)
         self._known_inputs = False
+        self._place = (0, 0)
         self._lock = threading.RLock()
         self._quarantined = 0
         self._process = ProcessGuard()
@@ -130,6 +137,7 @@ class RunDirectory:
             config = read_config(self.path)
             if config and not self._accept_changes:
                 check_resumable(self.path, config, self._settings, self._templates)
+            self._place = _place_of(self.path)
             known = (self.path / JOURNAL).exists()
             self._index, self._known_inputs = ResultIndex(self.path / RESULTS), False
             stack.enter_context(self.journal)
@@ -217,6 +225,12 @@ class RunDirectory:
         """
         self._process.check("a run directory")
         with wrap_os_errors(self.path):
+            if self._place != _place_of(self.path):
+                message = (
+                    f"expected {self.path} to stay where it is while it is written, "
+                    "got another folder in its place; run the same command again"
+                )
+                raise ConfigurationError(message)
             outcome = self.with_paths(outcome)
         with self._lock, wrap_os_errors(self.path):
             prompt = outcome.user_prompt
@@ -251,7 +265,7 @@ class RunDirectory:
     def _append(self, line: bytes) -> int:
         """Append a line, and return where it begins."""
         failpoint("results:append")
-        with (self.path / RESULTS).open("ab") as file:
+        with open_append(self.path / RESULTS) as file:
             end = file.tell()
             try:
                 file.write(line)
@@ -267,11 +281,12 @@ class RunDirectory:
 
     def _tell_journal(self, lines: Iterable[bytes]) -> None:
         """Let the journal know that lines are results, and wait until it does."""
-        written = [
-            self.journal.put("result", key, {})
-            for key in map(result_key, lines)
-            if key not in self.journal
-        ]
+        written: deque[Future[int]] = deque()
+        for key in map(result_key, lines):
+            if key not in self.journal:
+                written.append(self.journal.put("result", key, {}))
+            if len(written) == MOST_WAITING:
+                written.popleft().result()
         for one in written:
             one.result()
 
@@ -341,6 +356,11 @@ class RunDirectory:
         with suppress(OSError, ConfigurationError):
             if self._index.stale:
                 self._write_all()
+
+
+def _place_of(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
