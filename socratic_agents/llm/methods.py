@@ -43,6 +43,7 @@ __all__ = (
     "open_method",
     "read_reply",
     "schema_of",
+    "untitled",
     "without_sizes",
 )
 
@@ -207,6 +208,21 @@ def without_sizes(schema: Any) -> Any:
     )
 
 
+def untitled(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema without the titles of its parts, which repeat their names."""
+
+    def bare(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {
+                key: bare(value)
+                for key, value in part.items()
+                if key != "title" or not isinstance(value, str)
+            }
+        return [bare(one) for one in part] if isinstance(part, list) else part
+
+    return {key: bare(value) for key, value in schema.items()}
+
+
 def largest_answer(schema: Mapping[str, Any]) -> int:
     """Return the tokens of the largest answer that fits a schema, roughly."""
     return int(_characters(schema, schema.get("$defs", {})) / CHARACTERS_PER_TOKEN)
@@ -242,7 +258,7 @@ def open_method(
         schema: What is sent of the answer's form; ``None``: all but sizes.
     """
     plain = without_sizes(answer.model_json_schema())
-    schema = schema or plain
+    schema = untitled(schema or plain)
     free = name in {PLAIN, "words"}
     send: Any = llm.ainvoke if free else _bound(llm, schema, METHODS[name])
     if send is None and name == "json_schema":
@@ -304,25 +320,21 @@ def _with_form(send: Send, answer: type[BaseModel]) -> Send:
 
 def _form(answer: type[BaseModel]) -> str:
     """Return the form of an answer in words, with an example where there is one."""
-    schema = without_sizes(answer.model_json_schema())
+    schema = untitled(without_sizes(answer.model_json_schema()))
+    schema = {key: value for key, value in schema.items() if key != "title"}
     example = getattr(answer, "EXAMPLE", None)
     shown = f"\nFor example:\n{json.dumps(example)}" if example else ""
     return (
         "Answer with one JSON object and nothing else, no words around it. "
-        f"It must fit this JSON schema:\n{json.dumps(_bare(schema))}{shown}"
+        f"It must fit this JSON schema:\n{json.dumps(_open(schema))}{shown}"
     )
 
 
-def _bare(schema: Any) -> Any:
-    """Return a schema without what tells a model nothing."""
+def _open(schema: Any) -> Any:
+    """Return a schema without what only a server that enforces it must know."""
     if isinstance(schema, dict):
-        return {
-            key: _bare(value)
-            for key, value in schema.items()
-            if not (key == "title" and isinstance(value, str))
-            and key != "additionalProperties"
-        }
-    return [_bare(one) for one in schema] if isinstance(schema, list) else schema
+        return {k: _open(v) for k, v in schema.items() if k != "additionalProperties"}
+    return [_open(one) for one in schema] if isinstance(schema, list) else schema
 
 
 def read_reply(raw: AIMessage) -> Reply:
