@@ -25,7 +25,7 @@ from socratic_agents.core.history import Status
 from socratic_agents.models.captioning import HEARD, Captioner, _decision
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.validation import caption_fault
-from tests import tiny_models
+from tests import tiny_captioners, tiny_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -528,7 +528,7 @@ def test_images_are_resized_where_the_model_is(tmp_path: Path, backend: str) -> 
     captioner = Captioner.load(
         str(tiny_models.tiny_blip2(tmp_path)), device="cpu", max_new_tokens=5
     )
-    processor, told = captioner._processor, list[dict[str, Any]]()
+    processor, told = captioner._talk._processor, list[dict[str, Any]]()
 
     class Watched:
         tokenizer = processor.tokenizer
@@ -538,7 +538,7 @@ def test_images_are_resized_where_the_model_is(tmp_path: Path, backend: str) -> 
             told.append(options)
             return processor(**options)
 
-    captioner._processor = Watched()
+    captioner._talk._processor = Watched()
     captioner.answer([(image(0), "is there a red circle")])
 
     expected = {"torchvision": torch.device("cpu"), "pil": None}[backend]
@@ -608,3 +608,81 @@ def test_hub_model_that_cannot_be_had_is_one_line(revision: str | None) -> None:
     """Offline, a name that is not cached is an error with the library's reason."""
     with pytest.raises(LoadError, match="expected an image-text-to-text model"):
         Captioner.load("nobody/no-such-model", device="cpu", revision=revision)
+
+
+@pytest.mark.parametrize("family", tiny_captioners.CAPTIONERS)
+def test_every_family_captions_and_answers(family: str) -> None:
+    """In a batch as alone, whatever the lengths of the questions."""
+    eyes = Captioner(*tiny_captioners.CAPTIONERS[family](), max_new_tokens=5)
+    images = [image(seed) for seed in range(3)]
+    asked = list(zip(images, QUESTIONS, strict=True))
+
+    captions = [str(one) for one in eyes.caption(images)]
+    assert [str(eyes.caption([one])[0]) for one in images] == captions
+    answers = eyes.answer(asked)
+    assert [eyes.answer([one])[0] for one in asked] == answers
+    assert not any("question" in answer and ":" in answer for answer in answers)
+    for one, pair in zip(eyes.decide(asked), asked, strict=True):
+        (alone,) = eyes.decide([pair])
+        assert alone.said is one.said
+        if alone.probability is not None:
+            assert alone.probability == pytest.approx(one.probability, abs=1e-4)
+    # What may not be filled up is as wide as it is long.
+    widths = {eyes.width(question) % 16 for question in QUESTIONS}
+    assert (widths == {0}) == (family == "instruct-blip")
+
+
+class Thinker(Looker):
+    """Stands in for a processor whose words have marks of a deliberation."""
+
+    def __init__(self, template: str, *, special: bool = False) -> None:
+        super().__init__(template)
+        self.tokenizer.add_tokens(["<think>", "</think>"], special_tokens=special)
+        self.options: list[dict[str, Any]] = []
+
+    def apply_chat_template(
+        self, conversations: list[list[dict[str, Any]]], **options: Any
+    ) -> Inputs:
+        self.options.append(options)
+        inputs = super().apply_chat_template(conversations)
+        if str(self.chat_template).endswith("<think>"):
+            (mark,) = self.tokenizer("<think>", add_special_tokens=False).input_ids
+            column = torch.full((len(conversations), 1), mark)
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], column], 1)
+        return inputs
+
+
+@pytest.mark.parametrize("special", [False, True], ids=["words", "special tokens"])
+@pytest.mark.parametrize(
+    ("template", "said", "caption"),
+    [
+        ("talk", "a red circle", "a red circle"),
+        ("talk <think>", "is there a photo ? </think> a red circle", "a red circle"),
+        ("talk", "<think> is it red </think> a red circle", "a red circle"),
+        ("talk <think>", "is it red ? there is a", None),
+        ("talk", "<think> is it red ? there is a", None),
+    ],
+)
+def test_deliberation_is_no_caption(
+    template: str, said: str, caption: str | None, special: bool
+) -> None:
+    """What comes after it is; where it has no end, there is none."""
+    looker = Thinker(template, special=special)
+    speaker = Speaker({0: (said, said)})
+    speaker.tokenizer = looker.tokenizer
+    (got,) = Captioner(speaker, looker).caption([flat(0)])
+    if caption is None:
+        assert isinstance(got, CandidateError)
+        assert Status.CAPTION_FAILED is got.status
+    else:
+        assert caption == got
+
+
+def test_who_thinks_on_request_only_is_not_asked_to() -> None:
+    """The option is given where the template has one."""
+    for template, told in (("talk", None), ("{% if enable_thinking %}", False)):
+        looker = Thinker(template)
+        speaker = Speaker({0: ("a red circle",)})
+        speaker.tokenizer = looker.tokenizer
+        Captioner(speaker, looker).caption([flat(0)])
+        assert told is looker.options[0].get("enable_thinking")

@@ -30,10 +30,12 @@ from socratic_agents.core.history import Status
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import local_folder, quiet
-from socratic_agents.models.pipelines import place
+from socratic_agents.models.noise import scheduler_noise
+from socratic_agents.models.pipelines import only_variant, place
 from socratic_agents.models.validation import image_fault
 from socratic_agents.scheduler.worker import Stage, Worker
-from tests import tiny_models
+from tests import tiny_captioners, tiny_models
+from tests.loopback import Loopback, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -688,3 +690,105 @@ def test_silence_ends_with_the_last_who_wants_it() -> None:
             )
         assert not log.is_progress_bar_enabled()
     assert before == (log.get_verbosity(), log.is_progress_bar_enabled())
+
+
+class Multimodal(Painter):
+    """Has a processor of images and texts for a tokenizer, as FLUX.2 has."""
+
+    def __init__(self) -> None:
+        super().__init__(noise())
+        self.tokenizer = tiny_captioners.pixtral_processor()
+
+
+def test_a_prompt_is_never_opened(tmp_path: Path) -> None:
+    """Neither as an address nor as a file; and its tokens are counted."""
+    secret = tmp_path / "secret.png"
+    Image.new("RGB", (8, 8), "red").save(secret)
+    with Loopback(lambda _: Reply()) as server:
+        prompts = [f"{server.base_url}/secret.png", str(secret), "a red circle"]
+        for prompt in prompts:
+            (drawn,) = Diffusion(Multimodal())([(prompt, 1)])
+            assert isinstance(drawn, Image.Image)
+        assert [] == server.requests
+    pipeline = Multimodal()
+    pipeline.tokenizer.tokenizer.model_max_length = 3
+    (drawn,) = Diffusion(pipeline)([("a red circle", 1)])
+    assert isinstance(drawn, Image.Image)
+    assert {"truncated_tokens": 1} == drawn.info
+
+
+def test_what_cannot_be_counted_is_drawn() -> None:
+    """An image is not lost over the number of its prompt's tokens."""
+
+    def refuse(**_: Any) -> Any:
+        raise LookupError
+
+    pipeline = Painter(noise())
+    pipeline.tokenizer = refuse  # type: ignore[attr-defined]
+    refuse.model_max_length = 2  # type: ignore[attr-defined]
+    (drawn,) = Diffusion(pipeline)([("a red circle", 1)])
+    assert isinstance(drawn, Image.Image)
+
+
+def _restless(step: Any) -> Any:
+    """Return a scheduler's step that adds noise of nobody's."""
+
+    def noisy(output: Any, timestep: Any, sample: Any, **options: Any) -> Any:
+        sample = sample + 0.5 * torch.randn_like(sample)
+        return step(output, timestep, sample, **options)
+
+    return noisy
+
+
+@pytest.mark.parametrize("whose", ["the scheduler's", "the process's"])
+def test_noise_of_every_step_comes_from_the_seed(whose: str) -> None:
+    """FLUX does not tell its scheduler of the generators; others ask nobody."""
+    import diffusers
+
+    pipeline = tiny_models.PIPELINES["flux"]()
+    if whose == "the scheduler's":
+        pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+            stochastic_sampling=True
+        )
+    else:
+        pipeline.scheduler.step = _restless(pipeline.scheduler.step)
+    draw = Diffusion(pipeline, **SMALL, max_sequence_length=16)
+    state = torch.get_rng_state()
+    together = stacked(draw.arrays(REQUESTS))
+    again = stacked(draw.arrays(REQUESTS))
+    alone = stacked([draw.arrays([request])[0] for request in REQUESTS])
+    assert np.abs(together - again).max() <= 1e-4
+    assert np.abs(together - alone).max() <= 1e-4
+    assert not np.allclose(together[0], together[2], atol=0.01)
+    if whose == "the scheduler's":
+        assert state.equal(torch.get_rng_state())
+
+
+def test_a_brownian_tree_grows_from_each_seed() -> None:
+    """And a scheduler is left as it was."""
+    scheduler = SimpleNamespace(noise_sampler_seed=None, step=lambda: None)
+    step = scheduler.step
+    seeds = [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+    with scheduler_noise(SimpleNamespace(scheduler=scheduler), seeds):
+        assert [3, 4] == scheduler.noise_sampler_seed
+        scheduler.step()
+    assert step is scheduler.step
+
+
+def test_only_variants_are_found(tmp_path: Path) -> None:
+    """A folder with fp16 weights alone opens; another variant is named."""
+    with quiet():
+        tiny_models.PIPELINES["sd15"]().save_pretrained(tmp_path, variant="fp16")
+    for variant in (None, "fp16"):
+        draw = Diffusion.load(str(tmp_path), device="cpu", variant=variant, **SMALL)
+        assert isinstance(draw([("a red circle", 1)])[0], Image.Image)
+    with pytest.raises(LoadError):
+        Diffusion.load(str(tmp_path), device="cpu", variant="bf16")
+
+
+def test_plain_weights_come_first(copy: Path) -> None:
+    """Where there are both, nobody asked for the variant."""
+    weights = next((copy / "unet").glob("*.safetensors"))
+    shutil.copy(weights, weights.with_name(f"{weights.stem}.fp16.safetensors"))
+    assert only_variant(copy) is None
+    assert isinstance(Diffusion.load(str(copy), device="cpu", **SMALL), Diffusion)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.checklist import Answer, YesNo, read_answer
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
+from socratic_agents.models.captioner_processor import ProcessorTalk
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import (
     check_folder,
@@ -49,8 +50,11 @@ SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 """Other decoding for captions of no use: it seeks further and shuns repetition."""
 
 
-WIDTH = 16
-"""Tokens of a question are filled up to a multiple of so many."""
+SHORT = "A short image description:"
+"""What InstructBLIP is told when it shall caption; its Q-Former wants words.
+
+Source: W. Dai et al., InstructBLIP (NeurIPS 2023), appendix, among the templates.
+"""
 
 
 class Captioner:
@@ -83,9 +87,11 @@ class Captioner:
         max_new_tokens: int = 60,
     ) -> None:
         self._model = model.eval()
-        self._processor = processor
-        self._chats = getattr(processor, "chat_template", None) is not None
-        self._instruction = instruction if self._chats else ""
+        self._talk = ProcessorTalk(model, processor)
+        self._chats = self._talk.chats
+        # Its own words matter to its Q-Former, and it repeats none of them.
+        reads = getattr(processor, "qformer_tokenizer", None) is not None
+        self._instruction = instruction if self._chats else SHORT if reads else ""
         default = CHAT_QUESTION if self._chats else BLIP_2_QUESTION
         self._question_format = default if question_format is None else question_format
         if "{question}" not in self._question_format:
@@ -95,12 +101,6 @@ class Captioner:
             )
             raise ConfigurationError(message)
         self._max_new_tokens = max_new_tokens
-        language = getattr(model.config, "text_config", model.config)
-        encodes = getattr(language, "is_encoder_decoder", False)
-        processor.tokenizer.padding_side = "right" if encodes else "left"
-        if getattr(processor, "num_query_tokens", 0) is None:
-            # Old BLIP-2 checkpoints do not say it, and questions would fail.
-            processor.num_query_tokens = model.config.num_query_tokens
 
     @classmethod
     def load(
@@ -185,7 +185,13 @@ class Captioner:
             Answers without the prompt; an empty one means that there was none.
         """
         texts = [self._asked(question) for _, question in questions]
-        return self._generate([image for image, _ in questions], texts, {})
+        said = [""] * len(texts)
+        for places in self._talk.alike(texts):
+            images = [questions[place][0] for place in places]
+            some = self._generate(images, [texts[place] for place in places], {})
+            for place, text in zip(places, some, strict=True):
+                said[place] = text
+        return said
 
     def decide(self, questions: Sequence[tuple[Image, str]]) -> list[Answer]:
         """Answer a question about each image by yes, no or unknown, in order.
@@ -204,12 +210,13 @@ class Captioner:
             self._asked(held.replace("{question}", question))
             for _, question in questions
         ]
-        images = [image for image, _ in questions]
-        said, shares = self._decisions(images, texts)
-        return [
-            _decision(text, yes, no)
-            for text, (yes, no) in zip(said, shares, strict=True)
-        ]
+        found: dict[int, Answer] = {}
+        for places in self._talk.alike(texts):
+            images = [questions[place][0] for place in places]
+            said, shares = self._decisions(images, [texts[place] for place in places])
+            for place, text, (yes, no) in zip(places, said, shares, strict=True):
+                found[place] = _decision(text, yes, no)
+        return [found[place] for place in range(len(texts))]
 
     def fit(self, pairs: Sequence[tuple[str, Image]]) -> list[float]:
         """Return how surely each image shows its text: P(yes), in [0, 1].
@@ -238,8 +245,7 @@ class Captioner:
         Args:
             question: As it is asked of an image.
         """
-        tokens = len(self._processor.tokenizer(self._asked(question)).input_ids)
-        return tokens if self._chats else -(-tokens // WIDTH) * WIDTH
+        return self._talk.width(self._asked(question))
 
     def _asked(self, question: str) -> str:
         return self._question_format.replace("{question}", " ".join(question.split()))
@@ -252,28 +258,18 @@ class Captioner:
             return [], []
         told = {"return_dict_in_generate": True, "output_logits": True}
         output, prompt = self._run(images, texts, {"max_new_tokens": 4, **told})
-        said = self._said(output.sequences, prompt)
+        said = self._talk.said(output.sequences, prompt)
         shares = output.logits[0].float().softmax(-1)
-        yes, no = (self._tokens(word) for word in ("yes", "no"))
+        yes, no = (self._talk.tokens(word) for word in ("yes", "no"))
         if not yes or not no:
             return said, [(0.0, 0.0)] * len(said)
         pairs = zip(shares[:, yes].sum(-1), shares[:, no].sum(-1), strict=True)
         return said, [(float(a), float(b)) for a, b in pairs]
 
-    def _tokens(self, word: str) -> list[int]:
-        """Return the tokens that are this one word, in any case and spacing."""
-        tokenizer, found = self._processor.tokenizer, set[int]()
-        for form in (word, word.capitalize(), word.upper()):
-            for text in (form, f" {form}"):
-                ids = tokenizer(text, add_special_tokens=False).input_ids
-                if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
-                    found.add(ids[0])
-        return sorted(found)
-
     def _captions(
         self, images: Sequence[Image], decoding: Mapping[str, Any]
     ) -> list[str]:
-        texts = [self._instruction] * len(images) if self._chats else None
+        texts = [self._instruction] * len(images) if self._instruction else None
         return self._generate(images, texts, decoding)
 
     def _generate(
@@ -286,7 +282,7 @@ class Captioner:
         if not images:
             return []
         tokens, prompt = self._run(images, texts, decoding)
-        return self._said(tokens, prompt)
+        return self._talk.said(tokens, prompt)
 
     def _run(
         self,
@@ -296,58 +292,20 @@ class Captioner:
     ) -> tuple[Any, Any]:
         """Return what the model gives back, and the tokens of its prompts."""
         with quiet():
-            inputs = self._inputs([image.convert("RGB") for image in images], texts)
+            inputs = self._talk.inputs(
+                [image.convert("RGB") for image in images], texts
+            )
             output = self._model.generate(
                 **inputs.to(self._model.device, self._model.dtype),
                 do_sample=False,
-                pad_token_id=self._processor.tokenizer.pad_token_id,
+                **self._talk.padding,
                 **{
                     "max_new_tokens": self._max_new_tokens,
                     "num_beams": 1,
                     **decoding,
                 },
             )
-        return output, inputs.get("input_ids")
-
-    def _said(self, tokens: Any, prompt: Any) -> list[str]:
-        if prompt is not None:
-            # Decoders repeat the prompt before their answer; encoder-decoders do not.
-            length = prompt.shape[1]
-            if tokens[:, :length].tolist() == prompt.tolist():
-                tokens = tokens[:, length:]
-        said = self._processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [" ".join(text.split()) for text in said]
-
-    def _inputs(self, images: list[Image], texts: Sequence[str] | None) -> Any:
-        if not self._chats:
-            told: dict[str, Any] = {}
-            if texts is not None:
-                told = {"text": [*texts], "padding": True, "pad_to_multiple_of": WIDTH}
-            look = getattr(self._processor, "image_processor", None)
-            if getattr(look, "backend", None) == "torchvision":
-                # Images are resized where the model is, and not in this thread.
-                told["device"] = self._model.device
-            return self._processor(images=images, return_tensors="pt", **told)
-        conversations = [
-            [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "image", "image": image},
-                        {"type": "text", "text": text},
-                    ],
-                }
-            ]
-            for image, text in zip(images, texts or (), strict=True)
-        ]
-        return self._processor.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            padding=True,
-        )
+        return output, self._talk.prompt(inputs)
 
 
 def _decision(text: str, yes: float, no: float) -> Answer:

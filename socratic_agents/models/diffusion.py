@@ -25,15 +25,23 @@ from socratic_agents.models.loading import (
     local_folder,
     quiet,
 )
+from socratic_agents.models.noise import (
+    Noise,
+    noise_states,
+    scheduler_noise,
+    seeded_noise,
+)
 from socratic_agents.models.pipelines import (
     INDEX,
     check_no_code,
     check_offload,
     checked_call,
     named_parameters,
+    only_variant,
     open_pipeline,
     place,
     quantization_config,
+    token_count,
     token_limits,
 )
 from socratic_agents.models.step_batching.hooks import check_caches
@@ -88,6 +96,7 @@ class Diffusion:
             pipeline = accelerate(pipeline, acceleration)
         self._bucketed = acceleration is not None and acceleration.compile is not None
         self._pipeline = pipeline
+        self._noise = Noise.SEEDED
         # Tensors stay on the device; where there is no such processor, "pt" may be
         # numbers of another range.
         processor = getattr(pipeline, "image_processor", None)
@@ -101,6 +110,7 @@ class Diffusion:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
+        variant: str | None = None,
         offload: str | None = None,
         quantization: Mapping[str, Any] | Any | None = None,
         acceleration: Acceleration | None = None,
@@ -113,6 +123,8 @@ class Diffusion:
             device: Where to draw; ``None`` takes the best of this machine.
             dtype: Number format of the weights; ``None`` takes what suits the device.
             revision: The hub's branch, tag or commit.
+            variant: Which of several files of weights, such as ``"fp16"``; ``None``
+                takes the plain ones, or of a folder the only ones there are.
             offload: ``"model"``, ``"sequential"`` or ``"group"`` keeps weights in
                 main memory while they are not used; each saves more and is slower.
             quantization: A diffusers ``PipelineQuantizationConfig``, or its
@@ -136,8 +148,11 @@ class Diffusion:
         if folder is not None:
             check_folder(folder, INDEX)
             check_no_code(folder)
+            variant = variant or only_variant(folder)
         elif revision is not None:
             options["revision"] = revision
+        if variant is not None:
+            options["variant"] = variant
         if quantization is not None:
             options["quantization_config"] = quantization_config(quantization)
         with quiet(), load_errors("a text-to-image model", name):
@@ -158,6 +173,7 @@ class Diffusion:
         """
         other = copy.copy(self)
         other._pipeline = pipeline  # noqa: SLF001 - it is one of us
+        other._noise = Noise.SHARED  # noqa: SLF001 - as above
         return other
 
     def decode_in_tiles(self) -> None:
@@ -231,6 +247,8 @@ class Diffusion:
         """Return ``(height, width, 3)`` of float32 in [0, 1] where it was drawn."""
         if not requests:
             return []
+        if self._noise is Noise.PROCESS and len(requests) > 1:
+            return [pixels for one in requests for pixels in self._pixels([one])]
         try:
             output = self._draw(requests)
         except Exception as error:
@@ -244,6 +262,8 @@ class Diffusion:
             )
             # Without the traceback, whose frames would keep the batch in memory.
             return [CandidateError(Status.GENERATION_FAILED, message)]
+        if output is None:
+            return self._pixels(requests)
         images = list(output.images)
         if self._bucketed and len(images) == bucket_size(len(requests)):
             images = images[: len(requests)]
@@ -271,14 +291,29 @@ class Diffusion:
         """
         with quiet():
             cut = [
-                0
-                if limit is None
-                else max(0, len(tokenizer(prompt, verbose=False).input_ids) - limit)
+                0 if limit is None else max(0, token_count(tokenizer, prompt) - limit)
                 for tokenizer, limit in self._encoders
             ]
         return min(cut, default=0)
 
     def _draw(self, requests: Sequence[tuple[str, int]]) -> Any:
+        """Return what the pipeline returned; ``None`` if it must be drawn again.
+
+        A pipeline that draws from the process's own source of noise is drawn with one
+        image at a time from then on, with that source seeded, too.
+        """
+        if self._noise is Noise.PROCESS:
+            with seeded_noise(requests[0][1]):
+                return self._called(requests)
+        device = getattr(self._pipeline, "device", None)
+        before = noise_states(device)
+        output = self._called(requests)
+        if self._noise is Noise.SEEDED and noise_states(device) != before:
+            self._noise = Noise.PROCESS
+            return None
+        return output
+
+    def _called(self, requests: Sequence[tuple[str, int]]) -> Any:
         import torch
 
         if self._bucketed:
@@ -290,13 +325,12 @@ class Diffusion:
             else value
             for name, value in self._call.items()
         }
-        with quiet():
+        seeded = [torch.Generator("cpu").manual_seed(seed) for _, seed in requests]
+        with quiet(), scheduler_noise(self._pipeline, seeded):
             return self._pipeline(
                 # A fresh list: some pipelines (Z-Image) write into it.
                 prompt=[prompt for prompt, _ in requests],
-                generator=[
-                    torch.Generator("cpu").manual_seed(seed) for _, seed in requests
-                ],
+                generator=seeded,
                 output_type=self._output,
                 **call,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ __all__ = (
     "check_offload",
     "checked_call",
     "named_parameters",
+    "only_variant",
     "open_pipeline",
     "place",
     "quantization_config",
+    "token_count",
     "token_limits",
 )
 
@@ -119,6 +122,8 @@ def token_limits(
         tokenizer = getattr(pipeline, name, None)
         if tokenizer is None:
             continue
+        # What is called a tokenizer may be a processor of images and texts.
+        tokenizer = getattr(tokenizer, "tokenizer", None) or tokenizer
         own = getattr(tokenizer, "model_max_length", None)
         # Tokenizers without a limit say so with a huge number.
         limit = own if isinstance(own, int) and own < 1_000_000 else None  # noqa: PLR2004 - explained above
@@ -128,6 +133,37 @@ def token_limits(
             )
         encoders.append((tokenizer, limit))
     return encoders
+
+
+def token_count(tokenizer: Callable[..., Any], prompt: str) -> int:
+    """Return how many tokens a prompt has; 0 where that cannot be counted.
+
+    By name: the first argument of a processor is images, and it opens a text that
+    looks like an address or a path.
+    """
+    try:
+        return len(tokenizer(text=prompt, verbose=False).input_ids)
+    except Exception:  # noqa: BLE001 - the image is drawn, and is worth more
+        return 0
+
+
+def only_variant(folder: Path) -> str | None:
+    """Return the variant of a folder's weights, if some part has no other ones.
+
+    Args:
+        folder: Of a pipeline, saved with ``variant="fp16"`` for example.
+    """
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        names = [path.name for path in part.glob("*.safetensors")]
+        # unet/diffusion_pytorch_model.fp16.safetensors, or .fp16-00001-of-00002
+        found = [_VARIANT.fullmatch(name) for name in names]
+        variants = {match[1] for match in found if match}
+        if names and all(found) and len(variants) == 1:
+            return variants.pop()
+    return None
+
+
+_VARIANT = re.compile(r"[^.]+\.([^.-]+)(-\d+-of-\d+)?\.safetensors")
 
 
 def check_offload(offload: str | None, device: torch.device) -> None:
