@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from langchain_openai import ChatOpenAI
 
-from socratic_agents import Failure, Refinement, Refiner, Settings, refine_sync
+from socratic_agents import (
+    Failure,
+    Refinement,
+    Refiner,
+    Settings,
+    image_tools,
+    refine_sync,
+)
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import (
     AnswerError,
@@ -180,6 +187,13 @@ class TestSetting:
         assert "llm_failed" == outcome.stop
         assert outcome.receipt is not None
 
+    async def test_an_agent_is_told(self) -> None:
+        """The tool that refines says why there is no more."""
+        async with Refiner(**(FAKES | {"optimizer": gone})) as refiner:
+            (tool,) = [t for t in image_tools(refiner) if t.name == "refine_prompt"]
+            said = await tool.ainvoke({"prompt": "a cat"})
+        assert f"llm_failed. The language model failed: {GONE}" in str(said)
+
     async def test_one_image_at_least(self) -> None:
         """Black images alone are an error of their own or the model's, never a result."""
 
@@ -298,6 +312,7 @@ class TestBatch:
         assert 60 == len(_kept(tmp_path))
         outages = [r for r in caplog.records if "cannot be reached" in r.message]
         assert 1 == len(outages)
+        assert 1 == err.count("the language model's server cannot be reached")
         assert "failed" not in err
 
     def test_a_server_that_stays_away_ends_the_run_with_one_line(

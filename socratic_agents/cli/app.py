@@ -6,10 +6,11 @@ prompts failed, 2 wrong usage or configuration, 130 interrupted, 143 terminated.
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 import warnings
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,7 +30,7 @@ from socratic_agents.core.prompts import sanitize_for_terminal
 from socratic_agents.runtime.interrupts import InterruptHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.refiner import Refiner
@@ -69,7 +70,7 @@ def main(
     interruption = InterruptHandler(_say)
     context = Context(open_refiner or _open_refiner, interruption)
     try:
-        with interruption.handling():
+        with interruption.handling(), _heard():
             code: int | None = app(
                 given, prog_name="socratic", standalone_mode=False, obj=context
             )
@@ -86,6 +87,25 @@ def main(
         message = f"interrupted; run the same command again to resume: {again}"
         return _failed(message, interruption.code or INTERRUPTED)
     return code or 0
+
+
+class _Lines(logging.Handler):
+    """Prints what the library warns of, each on one line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning."""
+        _say(record.getMessage())
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Print our own warnings, while those of other libraries are silenced."""
+    log, handler = logging.getLogger("socratic_agents"), _Lines(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _say(line: str) -> None:

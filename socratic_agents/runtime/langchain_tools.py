@@ -212,6 +212,8 @@ class RefinePrompt(_ImageTool):
             f"{best.caption or 'no caption'}. Ended after "
             f"{refinement.usage.images} images: {refinement.stop}."
         )
+        if refinement.llm_error:
+            text += f" The language model failed: {refinement.llm_error}"
         return text, block
 
 
