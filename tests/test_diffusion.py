@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import (
     BatchError,
     CandidateError,
@@ -33,6 +34,7 @@ from socratic_agents.models.loading import local_folder, quiet
 from socratic_agents.models.noise import scheduler_noise
 from socratic_agents.models.pipelines import only_variant, place
 from socratic_agents.models.validation import image_fault
+from socratic_agents.runtime.generators import open_generator
 from socratic_agents.scheduler.worker import Stage, Worker
 from tests import tiny_captioners, tiny_models
 from tests.loopback import Loopback, Reply
@@ -784,6 +786,9 @@ def test_only_variants_are_found(tmp_path: Path) -> None:
         assert isinstance(draw([("a red circle", 1)])[0], Image.Image)
     with pytest.raises(LoadError):
         Diffusion.load(str(tmp_path), device="cpu", variant="bf16")
+    settings = Settings(generator=str(tmp_path), device="cpu", variant="bf16")
+    with pytest.raises(LoadError, match="bf16"):
+        open_generator(settings, Worker())
 
 
 def test_plain_weights_come_first(copy: Path) -> None:

@@ -199,6 +199,14 @@ CALL_FIELDS: tuple[Field, ...] = (
         unset="nothing",
     ),
     _hardware(
+        "variant",
+        "Which of several files of the generator's weights, such as fp16.",
+        decides=IMAGE | COST,
+        of=GENERATOR,
+        unset="the plain ones, or of a folder the only ones",
+        at_opening=True,
+    ),
+    _hardware(
         "quantization",
         "Of the generator's weights, through bitsandbytes: 4bit, or 8bit.",
         decides=IMAGE | COST,

@@ -153,6 +153,7 @@ class Settings(BaseSettings):
     device: str | None = _setting("device")
     dtype: Literal["float32", "float16", "bfloat16"] | None = _setting("dtype")
     offload: Literal["model", "sequential", "group"] | None = _setting("offload")
+    variant: str | None = _setting("variant")
     quantization: Literal["4bit", "8bit"] | None = _setting("quantization")
     batching: Literal["request", "step"] = _setting("batching")
     channels_last: bool = _setting("channels_last")

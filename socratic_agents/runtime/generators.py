@@ -228,6 +228,7 @@ def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
         model_source(given, "generator"),
         device=settings.device,
         dtype=settings.dtype,
+        variant=settings.variant,
         offload=settings.offload,
         quantization=bits
         and {

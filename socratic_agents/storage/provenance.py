@@ -79,6 +79,7 @@ class Provenance:
     width: _Size | None = None
     height: _Size | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    variant: _Name | None = None
     quantization: Literal["4bit", "8bit"] | None = None
     batching: Literal["request", "step"] = "request"
     channels_last: bool = False
