@@ -239,7 +239,7 @@ class TestLoops:
         }
         async with _instant(**own, rounds=4) as refiner:
             alive = []
-            for count in (100, 2500):
+            for count in (500, 2500):
                 async for outcome in refiner.refine_many(_prompts(count)):
                     assert not isinstance(outcome, Failure)
                 del outcome
