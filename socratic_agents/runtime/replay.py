@@ -109,9 +109,10 @@ def settings_of(folder: Path) -> Settings:
         ConfigurationError: If it is no run, or its settings cannot be read.
     """
     try:
-        config = json.loads((folder / CONFIG).read_bytes())
+        file = folder / CONFIG
+        config = json.loads(file.read_bytes() if file.is_file() else b"")
         return Settings(**config["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as problem:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         message = (
             f"expected the folder of a run with {CONFIG}, got {folder} "
             f"({' '.join(str(problem).split())[:200]}); make one with 'socratic batch'"

@@ -65,7 +65,10 @@ class ObjectStore:
         if named is None:
             return None
         try:
-            data = (self._folder / path).read_bytes()
+            file = self._folder / path
+            if not file.is_file():  # a pipe would never end
+                return None
+            data = file.read_bytes()
         except OSError:
             return None
         return data if hashlib.sha256(data).hexdigest() == named[1] else None

@@ -69,7 +69,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     try:
         config: dict[str, Any] = json.loads(path.read_bytes())
         intact = config.pop("sha256") == _hash(config)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         intact = False
     if not intact:
         quarantine_file(folder, path)

@@ -113,7 +113,7 @@ class StudyFolder:
             came = f"version {data['schema']}"
         except OSError:
             came = "none"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             came = f"a {MANIFEST} that is damaged"
         message = (
             f"expected a folder of 'socratic lab run', got {came} in {self.path}; "
@@ -140,7 +140,7 @@ class StudyFolder:
             if data["results"] != self._hash(arm, seed):
                 return {}
             return {one["metric"]: Scores.from_json(one) for one in data["scores"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
     def keep_scores(self, arm: str, seed: int, scores: Mapping[str, Scores]) -> None:

@@ -92,7 +92,7 @@ def _compared(folder: Path) -> dict[str, dict[PromptKey, ShownImage | None]]:
     try:
         lines = (folder / TRIALS).read_bytes().splitlines()
         metric = json.loads((folder / FIGURES).read_bytes())["metric"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         message = (
             f"expected a folder with {TRIALS} and {FIGURES}, got {folder}; make one with "
             "'socratic lab compare --out', or name folders of batches as name=DIR"
@@ -103,7 +103,7 @@ def _compared(folder: Path) -> dict[str, dict[PromptKey, ShownImage | None]]:
         try:
             trial = json.loads(line)
             arm, row = str(trial["arm"]), _trial(folder, str(metric), trial)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             message = (
                 f"expected line {number} of {folder / TRIALS} to be a trial, got "
                 "something else; restore the file, or run the comparison again"
