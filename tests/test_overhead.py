@@ -226,7 +226,7 @@ class TestLoops:
 
     @pytest.mark.slow
     async def test_what_is_done_is_let_go(self) -> None:
-        """After ten thousand rounds there are no more objects than after a few hundred.
+        """After thousands of rounds there are no more objects than after a few hundred.
 
         Counted, since how much memory a process holds depends on what ran before.
         """
@@ -239,11 +239,12 @@ class TestLoops:
         }
         async with _instant(**own, rounds=4) as refiner:
             alive = []
-            for count in (500, 2500):
+            for count in (500, 1500, 1500):
                 async for outcome in refiner.refine_many(_prompts(count)):
                     assert not isinstance(outcome, Failure)
                 del outcome
                 gc.collect()
                 alive.append(len(gc.get_objects()))
-        before, after = alive
-        assert after - before < 2000
+        # Something may be made once, on the way; what is kept grows every time.
+        grown = [after - before for before, after in itertools.pairwise(alive)]
+        assert min(grown) < 2000

@@ -128,7 +128,9 @@ def describe(problem: BaseException) -> str:
     up in logs and reports.
     """
     status = status_of(problem)
-    text = words_of(body_of(problem), anywhere=True) or one_line(problem)
+    # A completion that was withheld is a body too, but no complaint.
+    said = words_of(body_of(problem), anywhere=status is not None)
+    text = said or one_line(problem)
     text = without_keys(keys_of(problem), text)
     if status in ABOUT_KEYS and _OF_KEYS.search(text):
         return f"HTTP {status}"

@@ -7,7 +7,9 @@ learned from what a server says, and from what it does.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.llm.refusals import Unsupported
@@ -186,6 +188,12 @@ def below(name: str) -> str:
     return rungs[rungs.index(name) + 1]
 
 
+@cache
+def _json_schema(answer: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of an answer; it takes longer than all else of a call."""
+    return answer.model_json_schema()
+
+
 def schema_of(answer: Any, most: Mapping[str, int]) -> dict[str, Any]:
     """Return the JSON schema of an answer, sizes included.
 
@@ -193,7 +201,7 @@ def schema_of(answer: Any, most: Mapping[str, int]) -> dict[str, Any]:
         answer: A pydantic model.
         most: List in it to how many items it holds at most.
     """
-    schema: dict[str, Any] = answer.model_json_schema()
+    schema = deepcopy(_json_schema(answer))
     for name, number in most.items():
         schema["properties"][name]["maxItems"] = number
     return schema
@@ -257,7 +265,7 @@ def open_method(
         name: A rung of ``METHODS``, or ``PLAIN``.
         schema: What is sent of the answer's form; ``None``: all but sizes.
     """
-    plain = without_sizes(answer.model_json_schema())
+    plain = without_sizes(_json_schema(answer))
     schema = untitled(schema or plain)
     free = name in {PLAIN, "words"}
     send: Any = llm.ainvoke if free else _bound(llm, schema, METHODS[name])
@@ -320,7 +328,7 @@ def _with_form(send: Send, answer: type[BaseModel]) -> Send:
 
 def _form(answer: type[BaseModel]) -> str:
     """Return the form of an answer in words, with an example where there is one."""
-    schema = untitled(without_sizes(answer.model_json_schema()))
+    schema = untitled(without_sizes(_json_schema(answer)))
     schema = {key: value for key, value in schema.items() if key != "title"}
     example = getattr(answer, "EXAMPLE", None)
     shown = f"\nFor example:\n{json.dumps(example)}" if example else ""
