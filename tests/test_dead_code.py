@@ -2,12 +2,14 @@
 
 A use is an import of the name, a mention of it in its own module, or an attribute of
 that name anywhere; a function's own body does not count. A decorator that registers
-what it decorates (a command, a validator) is a use as well.
+what it decorates (a command, a validator) is a use as well, and so is a class from
+elsewhere whose method is overridden.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -21,31 +23,13 @@ if TYPE_CHECKING:
 
 ALLOWED = {
     "app.main": "the console script of pyproject.toml",
-    "_ProfileSource.get_field_value": "pydantic-settings calls it",
-    "Settings.settings_customise_sources": "pydantic-settings calls it",
     "Refinement._repr_html_": "notebooks call it",
     "distribution.evaluate_set": "public: docs/metrics.md shows it",
-    "SurveyServer.handle_error": "http.server calls it",
-    "SurveyServer.process_request": "socketserver calls it",
-    "SurveyServer.shutdown_request": "socketserver calls it",
-    "_Reader.readable": "io.BufferedReader calls it",
-    "_Reader.readinto": "io.BufferedReader calls it",
-    "_Handler.setup": "socketserver calls it",
-    "_Loader.compose_node": "yaml calls it",
-    "_Loader.construct_object": "yaml calls it",
-    "_Loader.flatten_mapping": "yaml calls it",
-    "_Lines.emit": "logging calls it",
     "_Handler.do_GET": "http.server calls it",
     "_Handler.do_POST": "http.server calls it",
-    "_Handler.log_message": "http.server calls it",
     "_Adapter.evaluate": "gepa calls it",
     "_Adapter.make_reflective_dataset": "gepa calls it",
-    "Clip.similarity": "nobody yet",
-    "CompletionModel._llm_type": "LangChain calls it",
     "Diffusion.arrays": "tests compare images before they become bytes",
-    "PocketChatModel._identifying_params": "LangChain calls it",
-    "PocketChatModel.bind_tools": "LangChain calls it",
-    "RunnableRefiner.OutputType": "LangChain calls it",
 }
 """``module.name`` or ``Class.name``, and who uses it."""
 
@@ -202,8 +186,18 @@ def _unused() -> Iterator[str]:
                 or (one.module, one.name) in _imported_names()
                 or one.name in public
             )
-        if not used:
+        if not used and not (one.owner and _overrides(one)):
             yield str(one)
+
+
+def _overrides(one: Definition) -> bool:
+    """Whether a method stands in for one of a class from elsewhere, which calls it."""
+    owner = getattr(importlib.import_module(one.module), one.owner, None)
+    return any(
+        hasattr(base, one.name)
+        for base in getattr(owner, "__mro__", ())
+        if not base.__module__.startswith(FOLDER.name)
+    )
 
 
 def _short(name: str) -> str:

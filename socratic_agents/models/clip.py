@@ -186,18 +186,6 @@ class Clip:
         images = self._images([image for _, image in pairs])
         return [float(score) for score in clip_scores(texts, images, w=self._w)]
 
-    def similarity(self, pairs: Sequence[tuple[Image, Image]]) -> list[float]:
-        """Return how alike the images of each pair are, in [-1, 1].
-
-        Args:
-            pairs: Images of any mode and size.
-        """
-        if not pairs:
-            return []
-        first = self._images([image for image, _ in pairs])
-        second = self._images([image for _, image in pairs])
-        return [float(cosine) for cosine in cosines(first, second).clip(-1.0, 1.0)]
-
     def _images(self, images: Sequence[Image]) -> NDArray[Any]:
         import open_clip
         import torch
