@@ -31,7 +31,7 @@ class Server:
             if not self.up:
                 self.lost += 1
                 message = "connection refused"
-                raise ConnectionError(message)
+                raise ConnectionRefusedError(message)
             self.asked += 1
             return "fine"
         finally:
@@ -99,7 +99,7 @@ async def test_a_server_that_stays_away_ends_all_that_wait() -> None:
     )
     assert [ServerDownError] * 5 == [type(error) for error in errors]
     assert str(errors[0]) == (
-        "expected an answer of the language model, got ConnectionError (connection "
+        "expected an answer of the language model, got ConnectionRefusedError (connection "
         "refused) for 60 s; start the server, and run the same command again"
     )
     lost = server.lost

@@ -46,7 +46,7 @@ _POLICY = frozenset({"content_policy_violation", "content_filter"})
 # Known by name: importing their modules would load a whole client for a comparison.
 _REFUSALS = frozenset({"OpenAIRefusalError", "ContentFilterFinishReasonError"})
 _MISTAKES = frozenset({"LengthFinishReasonError", "OutputParserException"})
-_NO_CONNECTION = frozenset({"APIConnectionError", "ConnectError", "NetworkError"})
+_NO_CONNECTION = frozenset({"ConnectError"})
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 _UNREADABLE = frozenset({"json_validate_failed"})
 """How a server says that it could not hold the model to the schema."""
@@ -104,10 +104,19 @@ def classify(problem: BaseException) -> FailureKind:
 
 
 def unreachable(problem: BaseException) -> bool:
-    """Return whether a request found no server at its address."""
-    names = {cls.__name__ for cls in type(problem).__mro__}
-    lost = isinstance(problem, ConnectionError) or bool(names & _NO_CONNECTION)
-    return lost and not timed_out(problem)
+    """Return whether a request found no server at its address.
+
+    One that hangs up has been found: it may do so because of this one request.
+    """
+    left: BaseException | None = problem
+    for _ in range(8):  # clients wrap each other's errors
+        if left is None:
+            return False
+        names = {cls.__name__ for cls in type(left).__mro__}
+        if isinstance(left, ConnectionRefusedError) or names & _NO_CONNECTION:
+            return not timed_out(problem)
+        left = left.__cause__ or left.__context__
+    return False
 
 
 def timed_out(problem: BaseException) -> bool:

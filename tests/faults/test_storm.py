@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import threading
 from collections import Counter
 from functools import partial
@@ -58,6 +59,10 @@ def share(*facts: object) -> float:
     return int.from_bytes(digest[:4], "big") / 2**32
 
 
+JUDGEMENT = re.compile(r'\\*"satisfied\\*": \{')
+"""Its field in a schema, be it sent apart, as a tool or in words."""
+
+
 class Storm:
     """A language model behind a bad line."""
 
@@ -93,10 +98,13 @@ class Storm:
             if chance < portion:
                 return kind, reply
             chance -= portion
-        return "good", chat(json.dumps(self._answer(body, question)))
+        answer = json.dumps(self._answer(question))
+        return "good", (
+            chat(None, arguments=answer) if "tools" in body else chat(answer)
+        )
 
-    def _answer(self, body: dict[str, Any], question: str) -> dict[str, Any]:
-        if body["response_format"]["json_schema"]["name"] == "Judgement":
+    def _answer(self, question: str) -> dict[str, Any]:
+        if JUDGEMENT.search(question):
             satisfied = share("judge", question) < 0.2
             missing = [] if satisfied else ["a hat"]
             return {"reason": "so", "missing": missing, "satisfied": satisfied}
