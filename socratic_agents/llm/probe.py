@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.llm.answers import UnreadableError, read_answer
-from socratic_agents.llm.failures import (
-    FailureKind,
-    advice,
-    classify,
-    describe,
-    redact,
-    timed_out,
-    unreachable,
-)
+from socratic_agents.llm.failures import FailureKind, advice, classify, describe, redact
 from socratic_agents.llm.methods import METHODS, Reply, open_method, read_reply
 from socratic_agents.llm.retry import single_attempt
 from socratic_agents.llm.structured import CUT
@@ -111,6 +103,11 @@ async def probe_methods(llm: BaseChatModel) -> AsyncIterator[Probe]:
             return
 
 
+def _lost(problem: Exception) -> bool:
+    """Return whether no answer came at all, whatever was asked for."""
+    return status_of(problem) is None and classify(problem) is FailureKind.RETRY
+
+
 async def _probed(method: StructuredMethod, messages: list[BaseMessage]) -> Probe:
     began, detail, reply = time.perf_counter(), "", None
     with using_meter() as meter:
@@ -125,9 +122,7 @@ async def _probed(method: StructuredMethod, messages: list[BaseMessage]) -> Prob
                     detail=describe(problem),
                     seconds=time.perf_counter() - began,
                     advice=advice(problem),
-                    ends=unreachable(problem)
-                    or timed_out(problem)
-                    or status_of(problem) in ABOUT_KEYS,
+                    ends=status_of(problem) in ABOUT_KEYS or _lost(problem),
                 )
             detail = describe(problem)
     return Probe(

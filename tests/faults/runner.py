@@ -109,7 +109,10 @@ def _forked(trial: dict[str, Any]) -> int:
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         told = {"hits": hits, "modules": sorted(sys.modules)}
-        Path(trial["facts"]).write_text(json.dumps(told))
+        # Whole or not at all: a kill may come at any time.
+        whole = Path(f"{trial['facts']}.whole")
+        whole.write_text(json.dumps(told))
+        whole.replace(trial["facts"])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -189,6 +192,10 @@ def _import_what_was_needed(facts: Path) -> None:
             if name not in sys.modules:
                 with suppress(ImportError):
                     importlib.import_module(name)
+    # An import may start a thread that ends by itself; a fork would not take it along.
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(LIMIT)
     assert 1 == threading.active_count(), "a fork takes no other thread with it"
 
 

@@ -148,7 +148,9 @@ class Bench:
         assert self._process.stdout is not None
         self._process.stdin.write(f"{json.dumps(asked)}\n")
         self._process.stdin.flush()
-        ended = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        assert line, f"the warm process ended with {self._process.wait()}"
+        ended = json.loads(line)
         facts = Path(files["facts"])
         return Ended(
             **ended,
