@@ -17,7 +17,7 @@ from pathlib import Path
 warnings.simplefilter("ignore")  # of newer Pythons, that threads and forks go ill together
 from socratic_agents import Refiner
 from socratic_agents.core.errors import ClosedError
-from socratic_agents.runtime.run_setup import open_run_directory
+from socratic_agents.runtime.build import open_run_directory
 from tests.test_forks import objects
 
 how, folder = sys.argv[1], Path(sys.argv[2])

@@ -33,9 +33,9 @@ from socratic_agents.models.output_checks import (
     own_score,
     own_text,
 )
+from socratic_agents.runtime.build import open_run_directory
 from socratic_agents.runtime.image_models import CALL_KINDS, as_candidate_errors
 from socratic_agents.runtime.refiner import Refiner
-from socratic_agents.runtime.run_setup import open_run_directory
 from socratic_agents.scheduler.stage import Stage
 from socratic_agents.scheduler.worker import Worker
 from socratic_agents.storage.provenance import read_provenance

@@ -147,7 +147,7 @@ def _batch(
     overrides: dict[str, Any],
 ) -> int:
     """Refine many prompts; the same command again resumes."""
-    from socratic_agents.runtime.run_setup import open_run_directory
+    from socratic_agents.runtime.build import open_run_directory
 
     lines = read_prompts(file)
     settings = _settings(overrides)
@@ -218,7 +218,7 @@ def _opened(
     out: Path | None, settings: Settings, **options: Any
 ) -> Iterator[RunDirectory]:
     """Open a run directory; where none is named, one that has these settings."""
-    from socratic_agents.runtime.run_setup import open_run_directory
+    from socratic_agents.runtime.build import open_run_directory
     from socratic_agents.storage.run_config import OtherSettingsError
 
     for number in itertools.count(1):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from socratic_agents.agents.answer_checks import held_to_its_role
 from socratic_agents.agents.checklist_writer import checklist_writer
-from socratic_agents.agents.registry import check_vision, find_roles
+from socratic_agents.agents.registry import check_vision, find_roles, find_templates
 from socratic_agents.agents.spec import AgentSpec, BuildContext
 from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
@@ -25,12 +25,16 @@ from socratic_agents.runtime.language_model import (
 )
 from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.runtime.remote_models import open_replicas
+from socratic_agents.storage.provenance import encode_png, provenance_of
+from socratic_agents.storage.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
     from typing import Any
 
     from langchain_core.language_models import BaseChatModel
+    from PIL.Image import Image
 
     from socratic_agents.agents.registry import Roles
     from socratic_agents.agents.spec import Guard
@@ -40,9 +44,8 @@ if TYPE_CHECKING:
     from socratic_agents.runtime.image_models import ImageModels
     from socratic_agents.scheduler.cost_model import CostModel
     from socratic_agents.scheduler.worker import Worker
-    from socratic_agents.storage.run_directory import RunDirectory
 
-__all__ = ("Opened", "build_agents", "check_keys", "open_all")
+__all__ = ("Opened", "build_agents", "check_keys", "open_all", "open_run_directory")
 
 Agent = TypeVar("Agent")
 
@@ -228,3 +231,39 @@ def _assess(settings: Settings, roles: Roles, models: ImageModels) -> Any:
         return scores | checked if roles.selector.needs_scorer else checked | scores
 
     return assess
+
+
+def open_run_directory(
+    path: Path,
+    settings: Settings,
+    *,
+    shown: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> RunDirectory:
+    """Return the directory of a run, whose images tell what they were made from.
+
+    Args:
+        path: The folder; made when it is opened, if it is not there.
+        settings: What the run refines with.
+        shown: What is kept of the settings; ``None``: all that may be shown.
+        options: As for ``RunDirectory``.
+
+    Raises:
+        TemplateError: If a template cannot be found or read.
+    """
+    found = find_templates(settings)
+    templates = {role: {"sha256": one.sha256} for role, one in found.items()}
+
+    def encode(image: Image, prompt: str, seed: int) -> bytes:
+        source = None
+        if settings.metadata:
+            source = provenance_of(settings, templates, prompt=prompt, seed=seed)
+        return encode_png(image, source)
+
+    return RunDirectory(
+        path,
+        settings=settings.public() if shown is None else shown,
+        templates={role: template.sha256 for role, template in found.items()},
+        encode=encode,
+        **options,
+    )

@@ -17,7 +17,7 @@ from socratic_agents.lab.metrics.models import MetricModels
 from socratic_agents.lab.metrics.open import open_metrics
 from socratic_agents.lab.study.folder import StudyFolder, manifest_of, public_settings
 from socratic_agents.lab.study.trajectory import subjects_of
-from socratic_agents.runtime.run_setup import open_run_directory
+from socratic_agents.runtime.build import open_run_directory
 from socratic_agents.scheduler.worker import Worker
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.safe_png import decode_png
