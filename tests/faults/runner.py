@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import threading
@@ -136,24 +137,22 @@ def _run(trial: dict[str, Any]) -> dict[str, Any]:
     child = _forked(trial)
     while "signal" in trial and not _heeds(child):
         time.sleep(0.0005)
-    begun = time.monotonic()
-    kill = begun + trial.get("after", LIMIT)
-    end, sent, code = begun + LIMIT, 0.0, None
-    while code is None:
-        now = time.monotonic()
-        if "signal" in trial and not sent and now >= kill:
+    begun, sent = time.monotonic(), 0.0
+    ends = os.pidfd_open(child)  # readable when it is over
+    try:
+        if "signal" in trial and not select.select([ends], [], [], trial["after"])[0]:
             os.kill(child, trial["signal"])
-            sent = now
-        if now >= end:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return {"code": HANGS, "seconds": now - begun, "ended": now - sent}
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-        else:
-            time.sleep(0.001)
+            sent = time.monotonic()
+        over, _, _ = select.select([ends], [], [], LIMIT)
+    finally:
+        os.close(ends)
+    if not over:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
     now = time.monotonic()
+    if not over:
+        return {"code": HANGS, "seconds": now - begun, "ended": now - sent}
+    code = os.waitstatus_to_exitcode(status)
     code = 128 - code if code < 0 else code
     return {
         "code": code,
