@@ -73,6 +73,8 @@ def _own_settings(
     for name in list(os.environ):
         if name.startswith(("SOCRATIC_", "OPENAI_")):
             monkeypatch.delenv(name)
+    # Fakes that draw are judged by pocket models; tests/test_mixing.py goes without.
+    monkeypatch.setenv("SOCRATIC_ALLOW_POCKET", "1")
     cache = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("SOCRATIC_CACHE", str(cache))
 

@@ -27,6 +27,7 @@ RECIPES = dict(
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder that Python finds packages in, and work in it."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("SOCRATIC_ALLOW_POCKET")  # as of who copies it
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

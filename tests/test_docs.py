@@ -81,6 +81,7 @@ def _current(page: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty working directory."""
+    monkeypatch.delenv("SOCRATIC_ALLOW_POCKET")  # as of who copies it
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -181,7 +181,7 @@ def test_what_may_change_when_a_run_is_resumed() -> None:
     """Where it runs and who may see it, but nothing that decides what comes out."""
     expected = {"device", "in_flight", "llm_concurrency", "llm_rate", "metadata"}
     expected |= {"offload", "patience", "timeout", "workers", "api_key", "llm_failure"}
-    expected |= {"image_concurrency", "image_rate", "image_timeout"}
+    expected |= {"allow_pocket", "image_concurrency", "image_rate", "image_timeout"}
     assert expected == PERFORMANCE_ONLY
 
 

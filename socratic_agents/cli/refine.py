@@ -338,8 +338,11 @@ def _settings(overrides: dict[str, Any]) -> Settings:
 
 def _print_estimate(settings: Settings, *, prompts: int, as_json: bool) -> int:
     """Print what so many prompts may cost at most; nothing is opened."""
+    from socratic_agents.agents.registry import find_roles
+    from socratic_agents.pocket.mixing import check_mixing
     from socratic_agents.runtime.cost_estimate import worst_case
 
+    check_mixing(settings, speaks=find_roles(settings).needs_llm)
     estimate = worst_case(settings)
     for line in estimate.lines(prompts):
         sys.stderr.write(f"{sanitize_for_terminal(line)}\n")

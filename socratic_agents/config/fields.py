@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ("FIELDS", "deciding", "defaults_of")
 
-IMAGE, _, CAPTION, SCORE, ANSWER, COST, _, SEARCH, PRIVACY = Decides
+IMAGE, _, CAPTION, SCORE, ANSWER, COST, PLACE, SEARCH, PRIVACY = Decides
 GENERATOR, CAPTIONER, SCORER, LLM = Part
 
 _search = partial(Field, group=Group.SEARCH, decides=SEARCH)
@@ -61,6 +61,14 @@ _ALL: tuple[Field, ...] = (
         "Python also a LangChain chat model.",
         decides=ANSWER | COST | PRIVACY,
         of=LLM,
+    ),
+    Field(
+        "allow_pocket",
+        "Let pocket models judge what another generator draws, which they cannot: for "
+        "tests and experiments.",
+        group=Group.MODELS,
+        decides=PLACE,
+        default=False,
     ),
     _search(
         "preset",

@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     captioner: Any = _setting("captioner")
     scorer: Any = _setting("scorer")
     llm: Any = _setting("llm")
+    allow_pocket: bool = _setting("allow_pocket")
     judge: Any = _setting("judge")
     selector: Any = _setting("selector")
     optimizer: Any = _setting("optimizer")

@@ -16,6 +16,7 @@ from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.loop import Agents
 from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.pocket.mixing import check_mixing
 from socratic_agents.runtime.cached_models import with_journal
 from socratic_agents.runtime.generators import OPENAI, images_server
 from socratic_agents.runtime.language_model import (
@@ -45,7 +46,14 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.cost_model import CostModel
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("Opened", "build_agents", "check_keys", "open_all", "open_run_directory")
+__all__ = (
+    "Opened",
+    "build_agents",
+    "check_keys",
+    "check_models",
+    "open_all",
+    "open_run_directory",
+)
 
 Agent = TypeVar("Agent")
 
@@ -61,6 +69,21 @@ class Opened:
     """How requests to the language model are repeated, and at what rate."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
     """To be awaited when they are not needed any more."""
+
+
+def check_models(settings: Settings, *, speaks: bool) -> None:
+    """Check what can be known of the models together before anything is loaded.
+
+    Args:
+        settings: What is to be opened.
+        speaks: Whether a language model will be asked anything.
+
+    Raises:
+        ConfigurationError: If a key is missing, or pocket models would have to judge
+            what another generator draws.
+    """
+    check_mixing(settings, speaks=speaks)
+    check_keys(settings, speaks=speaks)
 
 
 def check_keys(settings: Settings, *, speaks: bool) -> None:

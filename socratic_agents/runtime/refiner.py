@@ -27,7 +27,7 @@ from socratic_agents.core.search import seed_bank
 from socratic_agents.core.text import error_line
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.runtime.build import check_keys, open_all
+from socratic_agents.runtime.build import check_models, open_all
 from socratic_agents.runtime.cached_models import (
     language_model_identity,
     tell_unidentified,
@@ -69,8 +69,8 @@ class Refiner(RunnableRefiner):
         overrides: Settings by name; they win.
 
     Raises:
-        ConfigurationError: If a setting cannot be used, a template is not found, or a
-            key is missing; nothing is loaded before.
+        ConfigurationError: If a setting cannot be used, a template or key is missing,
+            or pocket models would judge other images; nothing is loaded before.
     """
 
     def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
@@ -81,7 +81,7 @@ class Refiner(RunnableRefiner):
         self.settings = settings
         self._search = find_search(settings)
         self._templates = find_templates(settings)
-        check_keys(settings, speaks=find_roles(settings).needs_llm)
+        check_models(settings, speaks=find_roles(settings).needs_llm)
         self._lock = threading.Lock()
         self._bridge = SyncBridge()
         self._worker: Worker | None = None

@@ -21,7 +21,7 @@ from socratic_agents.lab.compare.result import ArmResult, Comparison, Step, Tria
 from socratic_agents.lab.compare.shared_calls import WORK, SharedCalls
 from socratic_agents.lab.metrics.open import open_metric
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.runtime.build import build_agents, check_keys, open_all
+from socratic_agents.runtime.build import build_agents, check_models, open_all
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ async def compare(  # noqa: PLR0913 - a study has many parts
     wanted = find_templates(base)
     for one in prepared:
         wanted = {**one.templates, **wanted}
-    check_keys(settings, speaks=bool(wanted))
+    check_models(settings, speaks=bool(wanted))
     async with Worker() as worker:
         opened = await worker.call(partial(open_all, base, wanted, worker))
         try:

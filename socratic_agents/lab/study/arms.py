@@ -13,7 +13,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.compare.arms import ARMS, unchanged
 from socratic_agents.lab.study.spec import MOST_IMAGES
 from socratic_agents.lab.study.template_variants import read_bank, variant
-from socratic_agents.runtime.build import check_keys
+from socratic_agents.runtime.build import check_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +86,7 @@ def plan_arm(
         )
         with tempfile.TemporaryDirectory() as place:  # a trial: is the template good?
             speaks = bool(find_templates(arm.ready(Path(place))))
-        check_keys(settings, speaks=speaks)
+        check_models(settings, speaks=speaks)
     except ConfigurationError as problem:
         message = f"{problem} (in the arm {name!r})"
         raise ConfigurationError(message) from problem
