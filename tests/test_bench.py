@@ -169,7 +169,7 @@ def test_figures_are_kept_where_nothing_can_be_drawn(
     printed = capsys.readouterr()
     kept = (tmp_path / "bench.json").read_text("utf-8")
     assert json.loads(printed.out) == json.loads(kept)
-    assert "expected matplotlib to draw plots, found none" in printed.err
+    assert "expected matplotlib to draw plots, got none" in printed.err
 
 
 def test_an_unwritable_folder_is_told_before_the_work(

@@ -26,6 +26,7 @@ from socratic_agents.cli.refine import register as register_refine
 from socratic_agents.cli.replay import register as register_replay
 from socratic_agents.cli.show import register as register_show
 from socratic_agents.core.errors import ConfigurationError, SocraticError
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.core.prompts import sanitize_for_terminal
 from socratic_agents.runtime.interrupts import InterruptHandler
 
@@ -70,7 +71,7 @@ def main(
     interruption = InterruptHandler(_say)
     context = Context(open_refiner or _open_refiner, interruption)
     try:
-        with interruption.handling(), _heard():
+        with interruption.handling(), _heard(), needs_extra("for this command"):
             code: int | None = app(
                 given, prog_name="socratic", standalone_mode=False, obj=context
             )

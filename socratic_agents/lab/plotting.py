@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,14 +37,8 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     Raises:
         ConfigurationError: If matplotlib is not installed.
     """
-    try:
+    with needs_extra("to draw plots"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        message = (
-            "expected matplotlib to draw plots, found none; run "
-            "pip install 'socratic-agents[lab]'"
-        )
-        raise ConfigurationError(message) from error
     return Figure(figsize=(width, height), facecolor="white", **options)
 
 

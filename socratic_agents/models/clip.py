@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from socratic_agents.core.errors import ConfigurationError, LoadError
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.loading import check_folder, load_errors, quiet
 
@@ -131,7 +132,8 @@ class Clip:
             raise ConfigurationError(message)
         folder = Path(name).expanduser()
         with quiet():
-            import open_clip
+            with needs_extra("to open a CLIP model"):
+                import open_clip
 
             arguments: dict[str, Any] = {}
             if name and folder.is_dir():

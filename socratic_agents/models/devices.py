@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import needs_extra
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ("choose_device", "choose_dtype", "free_memory")
+__all__ = ("choose_device", "choose_dtype", "device_type", "free_memory")
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -23,7 +25,8 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     Raises:
         ConfigurationError: If this machine has no such device.
     """
-    import torch
+    with needs_extra("to run models on this machine"):
+        import torch
 
     present = ["cpu"]
     if torch.backends.mps.is_available():
@@ -79,11 +82,31 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     return torch.float32
 
 
+def device_type(device: str | None) -> str:
+    """Return what kind of device models run on: ``cuda``, ``mps`` or ``cpu``.
+
+    Where torch is not installed it is the CPU: no model of this package runs, and
+    what others bring does not say where it does.
+
+    Args:
+        device: As for ``choose_device``.
+
+    Raises:
+        ConfigurationError: If this machine has no such device.
+    """
+    try:
+        import torch  # noqa: F401 - only whether it is there
+    except ImportError:
+        return "cpu"
+    return choose_device(device).type
+
+
 def free_memory() -> None:
     """Free what nobody needs any more, and what the allocators only keep."""
-    import torch
-
     gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return  # nobody has allocated anything
     for kind in (torch.cuda, torch.mps):
         if kind.is_available():
             kind.empty_cache()

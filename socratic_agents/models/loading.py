@@ -12,6 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import LoadError
+from socratic_agents.core.extras import install_line, needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,10 +124,13 @@ def load_errors(what: str, name: str) -> Iterator[None]:
     except Exception as error:  # the libraries raise a dozen unrelated classes
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines)[:300]
+        missing = install_line(error) if isinstance(error, ImportError) else None
+        remedy = (
+            f"run {missing}" if missing else "check the name, the files and the network"
+        )
         message = (
             f"expected {what}, got {name!r}, which cannot be opened "
-            f"({type(error).__name__}: {reason}); check the name, the files and the "
-            "network"
+            f"({type(error).__name__}: {reason}); {remedy}"
         )
         raise LoadError(message) from error
 
@@ -141,12 +145,13 @@ class _Silence:
 
     def begin(self) -> None:
         """Silence the libraries, unless somebody did already."""
-        from diffusers.utils import logging as diffusers_log
-        from huggingface_hub.utils.tqdm import (
-            are_progress_bars_disabled,
-            enable_progress_bars,
-        )
-        from transformers.utils import logging as transformers_log
+        with needs_extra("to run models on this machine"):
+            from diffusers.utils import logging as diffusers_log
+            from huggingface_hub.utils.tqdm import (
+                are_progress_bars_disabled,
+                enable_progress_bars,
+            )
+            from transformers.utils import logging as transformers_log
 
         with self._lock:
             self._wanted += 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.pocket.scene import (
     PALETTE,
     RADII,
@@ -47,6 +47,7 @@ def read_scene(image: Image.Image) -> Scene:
         The background and every object of at least ``SMALLEST`` pixels, from left
         to right. A shape that resembles none is called ``unknown``.
     """
+    ndimage = _ndimage()
     image = image.convert("RGB")
     if image.size != (SIDE, SIDE):
         image = image.resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -68,8 +69,16 @@ def read_scene(image: Image.Image) -> Scene:
     )
 
 
+def _ndimage() -> Any:
+    """Return scipy's functions of images; loaded here, since it takes a while."""
+    with needs_extra("to read what an image shows"):
+        from scipy import ndimage
+    return ndimage
+
+
 def _objects(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> list[SceneObject]:
     """Read what is in one piece: one object, or two that touch."""
+    ndimage = _ndimage()
     whole = _object(pixels, mask)
     if whole.shape in SHAPES:
         return [whole]
@@ -91,7 +100,7 @@ def _object(pixels: NDArray[np.float32], mask: NDArray[np.bool_]) -> SceneObject
     rows, columns = np.nonzero(mask)
     y = (rows.min() + rows.max() + 1) / 2
     x = (columns.min() + columns.max() + 1) / 2
-    inner = ndimage.binary_erosion(mask)
+    inner = _ndimage().binary_erosion(mask)
     core = inner if inner.any() else mask
     stamps, names = _stamps()
     window = _window(mask, round(x), round(y))

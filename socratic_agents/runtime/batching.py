@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from PIL import Image
@@ -18,8 +18,6 @@ from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
-
-    import torch
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.image_models import CallKind, ModelName
@@ -138,11 +136,11 @@ def stage_options(
         worker: Runs it, and knows which sizes were measured.
         stage: What the stage is called.
     """
-    from socratic_agents.models.devices import choose_device, free_memory
+    from socratic_agents.models.devices import device_type, free_memory
 
-    device = choose_device(settings.device)
-    model = _identity(part, settings, device)
-    if device.type != "cpu":
+    device = device_type(settings.device)
+    model = _identity(part, settings)
+    if device != "cpu":
         most = 1 if settings.strict else BATCHES[part]
     elif getattr(settings, part) == "pocket" and not settings.strict:
         most = POCKET_BATCH
@@ -164,7 +162,7 @@ def stage_options(
     }
 
 
-def _identity(part: ModelName, settings: Settings, device: torch.device) -> str | None:
+def _identity(part: ModelName, settings: Settings) -> str | None:
     """Return what calls cost the same for; ``None`` for objects, which have no name."""
     given = getattr(settings, part)
     if not isinstance(given, str):
@@ -177,15 +175,28 @@ def _identity(part: ModelName, settings: Settings, device: torch.device) -> str 
         for name, value in values.items()
         if value
     ]
-    versions = [f"{name} {version(name)}" for name in LIBRARIES[part]]
+    versions = filter(None, map(_version, LIBRARIES[part]))
     revision = REVISIONS.get(given, "")[:8]
-    where = _device_name(device)
+    where = _device_name(settings.device)
     return ", ".join(filter(None, (given, revision, *described, where, *versions)))
 
 
-def _device_name(device: torch.device) -> str:
-    import torch
+def _version(name: str) -> str | None:
+    """Return a library with its version; ``None`` if it is not installed."""
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return None
 
+
+def _device_name(name: str | None) -> str:
+    from socratic_agents.models.devices import choose_device
+
+    try:
+        import torch
+    except ImportError:  # a model of another package, which needs none
+        return f"cpu {platform.machine()}, {os.cpu_count()} cores"
+    device = choose_device(name)
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"

@@ -18,6 +18,7 @@ from socratic_agents.cli.lab.study import register as register_studies
 from socratic_agents.cli.lab.survey import register as register_survey
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import require
 from socratic_agents.core.prompts import read_prompts, sanitize_for_terminal
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def _run(
         from socratic_agents.pocket.threads import prefer_one_thread
 
         prefer_one_thread()
+    if out is not None:
+        require("matplotlib", purpose="to draw the plots")
     from socratic_agents.lab.compare.run import compare
     from socratic_agents.lab.compare.tables import print_table
     from socratic_agents.storage.objects import write_image

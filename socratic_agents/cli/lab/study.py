@@ -14,6 +14,7 @@ from socratic_agents.cli.lab.tuning import AsJson, surroundings, tell
 from socratic_agents.cli.lab.tuning import register as register_templates
 from socratic_agents.cli.options import with_settings
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,6 +100,7 @@ def _report(
 
 
 def _go(ctx: typer.Context, plan: StudyPlan, folder: Path) -> None:
+    require("scipy", "matplotlib", purpose="to report a study")
     from socratic_agents.lab.study.run import run_study
 
     run_study(plan, folder, by=surroundings(ctx))

@@ -13,6 +13,7 @@ from socratic_agents.agents.registry import check_vision, find_roles, find_templ
 from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST
 from socratic_agents.core.errors import SocraticError
+from socratic_agents.core.extras import require
 from socratic_agents.core.history import History
 from socratic_agents.core.loop import Limits, refine_prompt
 from socratic_agents.core.text import error_line
@@ -86,8 +87,9 @@ async def compare(  # noqa: PLR0913 - a study has many parts
 
     Raises:
         ConfigurationError: If an arm is unknown, or an arm selects with the metric, or
-            something cannot be opened; nothing is drawn before.
+            something cannot be opened or imported; nothing is drawn before.
     """
+    require("scipy", purpose="for intervals")
     policies = find_arms(arms, images=images)
     prepared = [
         _prepare(name, policy, settings, images, given or {})

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.scheduler.cost_model import cache_file
 
 if TYPE_CHECKING:
@@ -52,14 +53,11 @@ def fetch(source: Source, folder: Path) -> Path:
         ConfigurationError: If it cannot be had, or is another than was published.
     """
     kept = folder / source.revision / source.name
+    get = _from_hub if source.hub else _from_web
     try:
-        return _from_hub(source, kept) if source.hub else _from_web(source, kept)
-    except ImportError as error:
-        message = (
-            f"expected {error.name} to download {source.url}, got none; install "
-            "'socratic-agents[lab]', or give the file with --file"
-        )
-        raise ConfigurationError(message) from error
+        return get(source, kept)
+    except ConfigurationError:
+        raise
     except (OSError, ValueError) as error:
         lines = " ".join(str(error).split())[:200]
         message = (
@@ -71,7 +69,8 @@ def fetch(source: Source, folder: Path) -> Path:
 
 
 def _from_web(source: Source, kept: Path) -> Path:
-    import pooch
+    with needs_extra(f"to download {source.url}"):
+        import pooch
 
     pooch.get_logger().setLevel(logging.WARNING)
     if not kept.exists():
@@ -88,8 +87,9 @@ def _from_web(source: Source, kept: Path) -> Path:
 
 
 def _from_hub(source: Source, kept: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub import logging as hub_log
+    with needs_extra(f"to download {source.url}"):
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub import logging as hub_log
 
     if not kept.exists():
         _tell(source)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -277,15 +278,9 @@ def _json(text: str, place: str) -> Any:
 
 
 def _parquet(piece: SetFile, columns: Sequence[str] | None) -> Iterator[Record]:
-    try:
+    with needs_extra(f"to read {piece.name!r}"):
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        message = (
-            f"expected pyarrow to read {piece.name!r}, got none; install "
-            "'socratic-agents[lab]'"
-        )
-        raise ConfigurationError(message) from error
     try:
         file = ParquetFile(BytesIO(piece.data))
         there = file.schema_arrow.names

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.lab.metrics.metric import Measure, MetricSpec, Need
 
 if TYPE_CHECKING:
@@ -27,14 +27,8 @@ def caption_similarity(models: MetricModels) -> Measure:
     Source: M. Popović, "chrF: character n-gram F-score for automatic MT evaluation"
     (WMT 2015); by sacrebleu, whose signature is in the record.
     """
-    try:
+    with needs_extra("for the metric 'caption_similarity'"):
         chrf = import_module("sacrebleu.metrics.chrf").CHRF()
-    except ImportError as problem:
-        message = (
-            "expected sacrebleu for the metric 'caption_similarity', got none; install "
-            "'socratic-agents[lab]', or leave the metric out"
-        )
-        raise ConfigurationError(message) from problem
 
     async def measure(subject: Subject) -> float:
         caption = subject.candidate.caption or ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.lab.metrics.metric import (
     SEEN,
     Measure,
@@ -48,7 +49,8 @@ def sharpness(models: MetricModels) -> Measure:
     Source: J. Pech-Pacheco et al., "Diatom autofocusing in brightfield microscopy"
     (ICPR 2000).
     """
-    from scipy.ndimage import laplace
+    with needs_extra("for the metric 'sharpness'"):
+        from scipy.ndimage import laplace
 
     def read(pair: tuple[str, Image]) -> float:
         return float(laplace(_luma(pair[1])).var())

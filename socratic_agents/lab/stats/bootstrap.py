@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
+from socratic_agents.core.extras import needs_extra
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -194,7 +196,9 @@ def _equal(values: Sequence[float]) -> bool:
 
 def _bca(values: Sequence[float], seed: int, resamples: int) -> tuple[float, float]:
     import numpy as np
-    from scipy.stats import bootstrap
+
+    with needs_extra("for intervals"):
+        from scipy.stats import bootstrap
 
     interval = bootstrap(
         (np.asarray(values, dtype=float),),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from socratic_agents.core.extras import needs_extra
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -55,7 +57,9 @@ def sign_flip_test(
     be zero", 2010.
     """
     import numpy as np
-    from scipy.stats import permutation_test
+
+    with needs_extra("for tests"):
+        from scipy.stats import permutation_test
 
     values = np.asarray(differences, dtype=np.float64)
     if not np.isfinite(values).all():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from socratic_agents.core.extras import needs_extra
+
 __all__ = ("Proportion", "proportion")
 
 
@@ -32,7 +34,8 @@ def proportion(count: int, n: int, *, excluded: int = 0) -> Proportion:
     Source: Wilson, "Probable inference, the law of succession, and statistical
     inference", Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    from scipy.stats import binomtest
+    with needs_extra("for intervals"):
+        from scipy.stats import binomtest
 
     share = low = high = None
     if n:

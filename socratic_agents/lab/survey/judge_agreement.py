@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.lab.stats.proportions import proportion
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def _in_words(judge: JudgeAgreement) -> str:
 
 def _auc(leads: Sequence[float]) -> float:
     """Return the area under the curve; each pair counts in both orders."""
-    from scipy.stats import rankdata
+    with needs_extra("for statistics"):
+        from scipy.stats import rankdata
 
     n = len(leads)
     ranks = rankdata([*leads, *(-lead for lead in leads)])

@@ -7,7 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import ConfigurationError, TemplateError
+from socratic_agents.core.errors import TemplateError
+from socratic_agents.core.extras import needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,14 +70,8 @@ def search(
     Raises:
         ConfigurationError: If gepa is not installed.
     """
-    try:
+    with needs_extra("to evolve templates"):
         from gepa.api import optimize
-    except ImportError as error:
-        message = (
-            "expected gepa to evolve templates, found none; run "
-            "pip install 'socratic-agents[gepa]'"
-        )
-        raise ConfigurationError(message) from error
     adapter: Any = _Adapter(run)
 
     def ask(prompt: Any) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.workers import RAY
 from socratic_agents.core.errors import ConfigurationError, StageTimeoutError
+from socratic_agents.core.extras import needs_extra
 from socratic_agents.scheduler.remote.cluster import Cluster, ReplicaActor
 from socratic_agents.scheduler.remote.replica import Replica
 
@@ -33,14 +34,8 @@ class RayCluster(Cluster):
     """
 
     def __init__(self, workers: RayWorkers) -> None:
-        try:
+        with needs_extra(f"for workers {workers.address!r}"):
             import ray
-        except ImportError as problem:
-            message = (
-                f"expected Ray for workers {workers.address!r}, got none; "
-                "install it with: pip install 'socratic-agents[ray]'"
-            )
-            raise ConfigurationError(message) from problem
         self._ray, self._workers = ray, workers
         self.lost_errors = (
             ray.exceptions.RayActorError,

@@ -1,0 +1,92 @@
+"""Extras: packages that a plain installation leaves out, and what to do without one."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from socratic_agents.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("install_line", "needs_extra", "require")
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "local": (
+        *("accelerate", "diffusers", "gguf", "open_clip", "peft", "protobuf"),
+        *("safetensors", "sentencepiece", "tokenizers", "torch", "torchvision"),
+        "transformers",
+    ),
+    "lab": ("huggingface_hub", "matplotlib", "pooch", "pyarrow", "sacrebleu", "scipy"),
+    "quantization": ("bitsandbytes",),
+    "gepa": ("gepa",),
+    "ray": ("ray",),
+}
+"""Each extra with the modules that it brings."""
+
+_HOMES = {module: extra for extra, modules in EXTRAS.items() for module in modules}
+
+
+def install_line(error: ImportError) -> str | None:
+    """Return the command that installs what an import missed.
+
+    Args:
+        error: Of the import. Libraries that look for another one themselves name it
+            in the text alone.
+
+    Returns:
+        ``None`` if no extra of this package brings it.
+    """
+    missed = _missed(error)
+    return missed and f"pip install 'socratic-agents[{_HOMES[missed]}]'"
+
+
+@contextmanager
+def needs_extra(purpose: str) -> Iterator[None]:
+    """Turn the failed import of what an extra brings into one line.
+
+    Args:
+        purpose: What it is for, such as ``"to draw plots"``.
+
+    Raises:
+        ConfigurationError: If an import failed of what an extra brings.
+    """
+    try:
+        yield
+    except ImportError as error:
+        missed = _missed(error)
+        if missed is None:
+            raise
+        # One that is there and broken says itself what is wrong with it.
+        found = (
+            "none"
+            if isinstance(error, ModuleNotFoundError)
+            else " ".join(str(error).split())[:200]
+        )
+        message = f"expected {missed} {purpose}, got {found}; run {install_line(error)}"
+        raise ConfigurationError(message) from error
+
+
+def require(*modules: str, purpose: str) -> None:
+    """Import what will be needed at the end of long work, before it begins.
+
+    Args:
+        modules: Of extras.
+        purpose: As for ``needs_extra``.
+
+    Raises:
+        ConfigurationError: If one cannot be imported.
+    """
+    with needs_extra(purpose):
+        for module in modules:
+            import_module(module)
+
+
+def _missed(error: ImportError) -> str | None:
+    """Return the module of an extra that an import missed."""
+    named = (error.name or "").partition(".")[0]
+    words = re.findall(r"\w+", str(error).lower())
+    return next((word for word in (named, *words) if word in _HOMES), None)
