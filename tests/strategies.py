@@ -22,6 +22,7 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.loop import Agents, Event, Limits, refine_prompt
 from socratic_agents.core.outcome import Receipt, Refinement, Usage
+from socratic_agents.core.spread import SeedSpread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -97,6 +98,13 @@ def histories_of(checklist: Checklist | None) -> st.SearchStrategy[History]:
 
 
 histories = (st.none() | checklists()).flatmap(histories_of)
+spreads = st.none() | st.builds(
+    SeedSpread,
+    pixels=st.floats(0, 1),
+    scores=st.none() | st.floats(0, 1),
+    prompts=st.integers(1, 9),
+    images=st.integers(2, 99),
+)
 receipts = st.builds(
     Receipt,
     images=st.integers(1, 100),
@@ -105,6 +113,7 @@ receipts = st.builds(
     independent=st.booleans(),
     returned=numbers,
     compared=numbers,
+    seed_spread=spreads,
 )
 usages = st.builds(
     Usage,
@@ -133,6 +142,7 @@ def refinements(draw: st.DrawFn) -> Refinement:
         settings=draw(named),
         templates=draw(st.dictionaries(texts, named, max_size=3)),
         receipt=draw(st.none() | receipts),
+        seed_spread=draw(spreads),
         index=draw(st.integers(0, 1000)),
     )
 

@@ -43,7 +43,7 @@ UPWARD = {("socratic_agents.core.outcome", "socratic_agents.report.html")}
 """Imports that run upward all the same: a refinement shows itself in a notebook."""
 
 LOOP_NEEDS = {"checklist", "concurrency", "errors", "history", "outage", "outcome"}
-LOOP_NEEDS |= {"search"}
+LOOP_NEEDS |= {"search", "spread"}
 """All of the package ``core`` that the loop may know; of other packages, nothing."""
 
 MOST_MODULES = 20

@@ -244,6 +244,15 @@ async def test_another_full_stop_is_no_new_prompt(same: str) -> None:
     assert ("a red dog",) == await write(history("a dog", drawn("a dog")))
 
 
+async def test_who_repeats_a_prompt_is_asked_for_a_paraphrase() -> None:
+    """Before anybody else writes one."""
+    llm = ScriptedChatModel(script=[said("a dog"), said("the picture of a dog")])
+    write = optimizer(llm, DEFAULT)
+    past = history("a dog", drawn("a dog"))
+    assert ("the picture of a dog",) == await write(past)
+    assert "say the best prompt in other words" in llm.last_question
+
+
 async def test_nothing_new_is_a_mistake_that_is_shown() -> None:
     """The model is told why nothing of it can be used, and writes again."""
     llm = ScriptedChatModel(script=[said("a dog", ""), said(), said("a big dog")])

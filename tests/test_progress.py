@@ -48,7 +48,7 @@ def test_a_line_says_why_a_round_is_not_judged() -> None:
             history = replace(HISTORY, rounds=ROUNDS[:number])
             progress.observe(0, Event(EventKind.JUDGED, history))
     poem = "not judged (the model answered with a poem)"
-    fallback = "no rewrite, fresh noise instead (it wrote nothing)"
+    fallback = "no rewrite, the best prompt again (it wrote nothing)"
     assert text.getvalue().splitlines() == [
         f"[1] round 1, image 1: {poem}",
         f"[1] round 2, image 2: {poem}; {fallback}",
@@ -85,7 +85,7 @@ def test_the_summary_says_each_cause_once() -> None:
     assert first.startswith("[1] llm failed, 0 images")
     assert [
         "[1] rounds 1, 2: not judged (the model answered with a poem)",
-        "[1] rounds 2, 3: no rewrite, fresh noise instead (it wrote nothing)",
+        "[1] rounds 2, 3: no rewrite, the best prompt again (it wrote nothing)",
         "[1] ended with the best so far: no route",
         "[1] the best by score, not by the selector: no choice",
     ] == others

@@ -50,6 +50,7 @@ _MARK = re.compile(
     re.IGNORECASE,
 )
 """The marks around blocks of the templates."""
+TRIED = "was already tried"
 WORDS_PER_TOKEN = 0.75
 """Of English prose, roughly; the generator's text encoder counts tokens."""
 
@@ -272,7 +273,7 @@ def _fresh(
         if not any(char.isalpha() for char in prompt):
             faults.append("a prompt has no words")
         elif _bare(prompt).casefold() in seen:
-            faults.append(f"{prompt!r} was already tried")
+            faults.append(f"{prompt!r} {TRIED}")
         elif max_words is not None and words > max_words:
             faults.append(f"a prompt has {words} words, more than {max_words}")
         else:
@@ -281,6 +282,8 @@ def _fresh(
     if not kept:
         reasons = "; ".join(dict.fromkeys(faults)) or "the list of prompts is empty"
         message = f"prompts: expected at least one new prompt, got none ({reasons})"
+        if any(fault.endswith(TRIED) for fault in faults):
+            message += "; say the best prompt in other words, with all that it asks for"
         raise ValueError(message)
     return tuple(kept)
 

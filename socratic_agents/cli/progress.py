@@ -139,7 +139,7 @@ def _troubles(round_: Round) -> Iterator[str]:
     if verdict is None or not verdict.judged:
         yield f"not judged ({verdict.reason})" if verdict else "not judged"
     if round_.error:
-        yield f"no rewrite, fresh noise instead ({round_.error})"
+        yield f"no rewrite, the best prompt again ({round_.error})"
 
 
 def _summary(refinement: Refinement) -> Iterator[str]:
@@ -153,5 +153,11 @@ def _summary(refinement: Refinement) -> Iterator[str]:
         yield f"{many} {', '.join(map(str, numbers))}: {trouble}"
     if refinement.llm_error:
         yield f"ended with the best so far: {refinement.llm_error}"
+    spread = refinement.seed_spread
+    if spread and spread.little:
+        yield (
+            "the seed hardly changes the image (two of one prompt differ by "
+            f"{spread.pixels:.3f} of 1), so a few seeds of a prompt bring little"
+        )
     if refinement.selection_error:
         yield f"the best by score, not by the selector: {refinement.selection_error}"

@@ -29,6 +29,7 @@ from socratic_agents.core.history import Candidate, History, Round, StopReason, 
 from socratic_agents.core.outage import Outage
 from socratic_agents.core.outcome import Refinement, Usage
 from socratic_agents.core.search import Plan
+from socratic_agents.core.spread import measure_spread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -359,6 +360,7 @@ async def chosen(
         stop=stop,
         selection_error=error,
         usage=Usage(images=len(candidates)),
+        seed_spread=measure_spread(candidates),
     )
 
 

@@ -13,6 +13,7 @@ from socratic_agents.core.history import (
     Round,
     StopReason,
 )
+from socratic_agents.core.spread import SeedSpread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,6 +71,8 @@ class Receipt:
     """What the refinement's best image scores."""
     compared: float
     """What ``best_of_n`` scores."""
+    seed_spread: SeedSpread | None = None
+    """How much the images of one prompt differ, those of the refinement included."""
 
     @property
     def gain(self) -> float:
@@ -86,6 +89,7 @@ class Receipt:
             "returned": self.returned,
             "compared": self.compared,
             "gain": self.gain,
+            **_told(self.seed_spread),
         }
 
     @classmethod
@@ -98,6 +102,7 @@ class Receipt:
             independent=data["independent"],
             returned=data["returned"],
             compared=data["compared"],
+            seed_spread=_spread(data),
         )
 
 
@@ -119,6 +124,8 @@ class Refinement:
     """Role to name and sha256 of the template that was used."""
     receipt: Receipt | None = None
     """The comparison with best-of-N at equal cost, if it was asked for."""
+    seed_spread: SeedSpread | None = None
+    """How much the images of one prompt differ; ``None``: none was drawn twice."""
     index: int = 0
     """The input's place when many prompts are refined."""
 
@@ -155,7 +162,8 @@ class Refinement:
             "selection_error": self.selection_error,
             "settings": dict(self.settings),
             "templates": dict(self.templates),
-            # Only where ``stop`` says so.
+            # Only where there is something to tell.
+            **({"statistics": told} if (told := _told(self.seed_spread)) else {}),
             **({"llm_error": self.llm_error} if self.llm_error else {}),
         }
 
@@ -176,6 +184,7 @@ class Refinement:
             usage=Usage(**data["usage"]),
             selection_error=data.get("selection_error"),
             llm_error=data.get("llm_error"),
+            seed_spread=_spread(data.get("statistics", {})),
             settings=dict(data["settings"]),
             templates=dict(data["templates"]),
             index=data["index"],
@@ -215,3 +224,12 @@ class Failure:
             "rounds": [round_.to_json() for round_ in rounds],
             "checklist": checklist and checklist.to_json(),
         }
+
+
+def _told(spread: SeedSpread | None) -> dict[str, Any]:
+    return {"seed_spread": spread.to_json()} if spread else {}
+
+
+def _spread(data: Mapping[str, Any]) -> SeedSpread | None:
+    told = data.get("seed_spread")
+    return told and SeedSpread.from_json(told)

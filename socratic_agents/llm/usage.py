@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from socratic_agents.core.budget import MOST, Budget
 from socratic_agents.core.errors import BudgetError
+from socratic_agents.core.outcome import Usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -69,6 +70,21 @@ class UsageMeter:
             self.images,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
+        )
+
+    def usage(self, images: int) -> Usage:
+        """Return what was spent until now, as a refinement tells it.
+
+        Args:
+            images: Of the refinement; what else was drawn beside it is counted here, too.
+        """
+        return Usage(
+            images=images,
+            llm_calls=self.llm_calls,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            money=self.money,
+            seconds=self.seconds,
         )
 
     def add_call(self) -> None:

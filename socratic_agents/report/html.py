@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.outcome import Failure
+from socratic_agents.core.spread import mean_spread
 from socratic_agents.report.view_models import Change, outcome_view, word_changes
 from socratic_agents.storage.safe_png import decode_png
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.history import Candidate
     from socratic_agents.core.outcome import Refinement
+    from socratic_agents.core.spread import SeedSpread
 
 __all__ = (
     "Change",
@@ -80,6 +82,7 @@ def run_totals(outcomes: Iterable[Refinement | Failure]) -> dict[str, Any]:
     totals: Counter[str] = Counter()
     seconds, money = 0.0, list[float]()
     receipts: list[tuple[str, float]] = []
+    spreads: list[SeedSpread | None] = []
     for one in outcomes:
         totals["prompts"] += 1
         if isinstance(one, Failure):
@@ -93,6 +96,7 @@ def run_totals(outcomes: Iterable[Refinement | Failure]) -> dict[str, Any]:
         seconds += usage.seconds
         if usage.money is not None:
             money.append(usage.money)
+        spreads.append(one.seed_spread)
         if one.receipt:
             receipts.append((one.receipt.metric, one.receipt.gain))
     return {
@@ -100,6 +104,7 @@ def run_totals(outcomes: Iterable[Refinement | Failure]) -> dict[str, Any]:
         "seconds": seconds,
         "money": money,
         "gains": _gains(receipts),
+        "seed_spread": mean_spread(spreads),
     }
 
 

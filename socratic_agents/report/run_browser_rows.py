@@ -179,6 +179,8 @@ def _costs(refinement: Refinement) -> Iterator[str]:
     if usage.money is not None:
         yield f"cost {usage.money:.6g}"
     yield f"{usage.seconds:.1f} s"
+    if refinement.seed_spread:
+        yield f"seed spread {refinement.seed_spread.pixels:.3f}"
 
 
 def _settings(refinement: Refinement) -> Iterator[tuple[str, Any]]:

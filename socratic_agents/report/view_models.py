@@ -85,6 +85,7 @@ def outcome_view(
     return shown | {
         "stop": outcome.stop.value,
         "usage": outcome.usage,
+        "seed_spread": outcome.seed_spread,
         "selection_error": outcome.selection_error,
         "llm_error": outcome.llm_error,
         "receipt": receipt_view(outcome.receipt, checklist, image_src),

@@ -12,6 +12,7 @@ from socratic_agents.core.checklist import Checklist
 from socratic_agents.core.errors import NothingDrawnError
 from socratic_agents.core.loop import NO_LIMITS, refine_prompt
 from socratic_agents.core.outcome import Receipt
+from socratic_agents.core.spread import measure_spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,6 +98,9 @@ async def draw_receipt(
         or not (fallen_back or _selects_by_score(settings, metric)),
         returned=returned,
         compared=compared,
+        seed_spread=measure_spread(
+            (*refinement.history.candidates, *drawn.history.candidates)
+        ),
     )
 
 

@@ -24,6 +24,7 @@ from socratic_agents.core.loop import NO_LIMITS, Limits, refine_prompt
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.search import seed_bank
+from socratic_agents.core.spread import mean_spread
 from socratic_agents.core.text import error_line
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.usage import UsageMeter, using_meter
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.core.errors import CallError
     from socratic_agents.core.loop import Agents, Event
-    from socratic_agents.core.outcome import Usage
+    from socratic_agents.core.spread import SeedSpread
     from socratic_agents.runtime.build import Opened
     from socratic_agents.scheduler.worker import Statistics
     from socratic_agents.storage.run_directory import RunDirectory
@@ -90,6 +91,7 @@ class Refiner(RunnableRefiner):
         self._cost_model = CostModel(cache_file())
         self._directory: RunDirectory | None = None
         self._response_cache: ResponseCache | None = None
+        self._seed_spread: SeedSpread | None = None
         self._run = UsageMeter(budget=settings.run_budget, prices=settings.prices)
 
     async def __aenter__(self) -> Self:
@@ -181,7 +183,7 @@ class Refiner(RunnableRefiner):
         """Return what the worker has done; ``None`` before it is there, or elsewhere."""
         if self._worker is None or self.settings.workers is not None:
             return None
-        return self._worker.statistics()
+        return replace(self._worker.statistics(), seed_spread=self._seed_spread)
 
     def admission(self) -> int:
         """Return how many prompts are refined at the same time, for now."""
@@ -280,7 +282,8 @@ class Refiner(RunnableRefiner):
                 limits=limits,
                 on_event=on_event or _unobserved,
             )
-            refinement = replace(refinement, usage=_usage(refinement, meter))
+            images = refinement.usage.images
+            refinement = replace(refinement, usage=meter.usage(images))
             receipt = None
             if settings.receipt:
                 receipt = await draw_receipt(
@@ -290,9 +293,12 @@ class Refiner(RunnableRefiner):
                     seeds=seed_bank(settings.seed),
                     limits=replace(limits, max_images=None, spent=NO_LIMITS.spent),
                 )
+        spread = (receipt and receipt.seed_spread) or refinement.seed_spread
+        self._seed_spread = mean_spread((self._seed_spread, spread))
         return replace(
             refinement,
             receipt=receipt,
+            seed_spread=spread,
             settings=settings.public(),
             templates={
                 role: {"name": template.name, "sha256": template.sha256}
@@ -375,17 +381,6 @@ class Refiner(RunnableRefiner):
     def wait(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Return what a coroutine returns, for those who cannot await it."""
         return self._bridge.run(coroutine)
-
-
-def _usage(refinement: Refinement, meter: UsageMeter) -> Usage:
-    return replace(
-        refinement.usage,
-        llm_calls=meter.llm_calls,
-        input_tokens=meter.input_tokens,
-        output_tokens=meter.output_tokens,
-        money=meter.money,
-        seconds=meter.seconds,
-    )
 
 
 def _check_deadline(deadline: float | None) -> None:

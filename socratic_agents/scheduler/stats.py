@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from socratic_agents.core.spread import SeedSpread
+
 __all__ = ("StageStatistics", "Statistics", "StatsRecorder")
 
 
@@ -39,6 +41,9 @@ class Statistics:
     """Items that are queued."""
     stages: Mapping[str, StageStatistics]
     """The same by the name of the stage."""
+    seed_spread: SeedSpread | None = None
+    """How much images of one prompt differ from seed to seed, where prompts were drawn
+    more than once; a refiner knows it, a worker does not."""
 
 
 class StatsRecorder:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
 from socratic_agents.agents.registry import find_roles
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.search import Search
 
-__all__ = ("SEARCHES", "SearchSpec", "find_search", "speculates")
+__all__ = ("SEARCHES", "SearchSpec", "find_search", "is_distilled", "speculates")
+
+_DISTILLED = re.compile(
+    r"turbo|schnell|lightning|sprint|hyper-?sd|distill|\blcm|klein(?!.*base)",
+    re.IGNORECASE,
+)
+"""What names of models that draw in a few steps have in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,7 @@ def _build(kind: type[RoundSearch], settings: Settings) -> Search:
         seeds=partial(seed_bank, settings.seed),
         seeds_per_prompt=settings.seeds_per_prompt,
         speculate=speculates(settings),
+        distilled=is_distilled(settings),
     )
 
 
@@ -72,6 +81,12 @@ def find_search(settings: Settings) -> Search:
         return cast("Search", settings.search)
     name = settings.search or ("classic" if settings.fresh_noise else "default")
     return SEARCHES.find(name).build(settings)
+
+
+def is_distilled(settings: Settings) -> bool:
+    """Return whether the generator's name says that it draws in a few steps."""
+    given = settings.generator
+    return isinstance(given, str) and bool(_DISTILLED.search(PurePath(given).name))
 
 
 def speculates(settings: Settings) -> bool:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
+from socratic_agents.agents.paraphrase import paraphrases
 from socratic_agents.core.concurrency import drop
 from socratic_agents.core.errors import AnswerError, BudgetError
 from socratic_agents.core.history import Status, StopReason, Verdict
 from socratic_agents.core.search import Draw, Plan, Session
+from socratic_agents.core.spread import measure_spread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,7 +33,8 @@ class RoundSearch(ABC):
     """Draws the user prompt, and then round by round what the optimizer writes.
 
     A black or withheld image gets one more in its round, from other noise. Where the
-    optimizer has no answer, the best prompt so far is drawn from fresh noise.
+    optimizer has no answer, the best prompt so far is drawn from fresh noise; or in
+    other words, where other noise hardly makes a difference.
     """
 
     rounds: int
@@ -43,6 +46,9 @@ class RoundSearch(ABC):
     speculate: bool = False
     """Let the optimizer write while the judge still thinks; what it wrote is dropped
     if the judge is satisfied."""
+    distilled: bool = False
+    """Whether the generator is known to draw nearly the same from every seed; else, that
+    is seen as soon as a prompt was drawn twice."""
 
     @abstractmethod
     def first_seed(self, history: History, bank: Iterator[int]) -> int:
@@ -85,10 +91,7 @@ class _RoundSession(Session):
         except BudgetError:
             return StopReason.BUDGET_SPENT
         except AnswerError as problem:
-            # Without a rewrite, fresh noise is still worth its image.
-            best = history.incumbent
-            prompt = best.prompt if best else history.user_prompt
-            return self._fresh(prompt, count, error=str(problem))
+            return self._without_rewrite(history, count, error=str(problem))
         finally:
             await self.forget()
         return Plan(attempts=tuple(Draw(*pair) for pair in product(prompts, noise)))
@@ -113,6 +116,17 @@ class _RoundSession(Session):
 
     def _last(self, history: History) -> bool:
         return len(history.rounds) >= self._search.rounds
+
+    def _without_rewrite(self, history: History, count: int, *, error: str) -> Plan:
+        """Draw the best prompt from fresh noise; where that changes little, reworded."""
+        best, prompts = history.incumbent, [c.prompt for c in history.candidates]
+        prompt = best.prompt if best else history.user_prompt
+        spread = measure_spread(history.candidates)
+        if spread.little if spread else self._search.distilled:
+            said = paraphrases(prompt, prompts)[:count]
+            if draws := tuple(Draw(words, next(self._bank)) for words in said):
+                return Plan(attempts=draws, error=error)
+        return self._fresh(prompt, count, error=error)
 
     def _fresh(self, prompt: str, count: int, *, error: str | None = None) -> Plan:
         draws = tuple(Draw(prompt, next(self._bank)) for _ in range(count))
