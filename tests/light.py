@@ -41,6 +41,35 @@ assert not loaded.intersection({LEFT_OUT!r}), loaded.intersection({LEFT_OUT!r})
 """
 
 
+REFINE = """
+import asyncio
+from pathlib import Path
+from socratic_agents import Refiner
+from socratic_agents.runtime.build import open_run_directory
+
+class Eyes:
+    identity = "eyes"
+    def caption(self, images):
+        return ["a shade from black to white"] * len(images)
+    def answer(self, questions):
+        return ["no"] * len(questions)
+
+async def main():
+    refiner = Refiner(
+        profile="api", generator="{url}", base_url="{url}", llm="openai:x",
+        api_key="k", captioner=Eyes(), scorer=None, rounds=2,
+    )
+    with open_run_directory(Path("run"), refiner.settings) as run:
+        async with refiner.remember(run):
+            result = await refiner.refine("a grey shade")
+        run.save(result)
+    print(result.best.image.size, len(result.rounds))
+
+asyncio.run(main())
+"""
+"""A refinement with servers at ``url``, in the folder ``run``."""
+
+
 def run_light(code: str, folder: Path) -> str:
     """Run Python code where no extra is installed, and return what it prints.
 

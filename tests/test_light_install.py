@@ -18,38 +18,11 @@ from socratic_agents.models.devices import free_memory
 from socratic_agents.models.loading import load_errors
 from socratic_agents.runtime import batching
 from socratic_agents.scheduler.worker import Worker
-from tests.light import answer, run_light
+from tests.light import REFINE, answer, run_light
 from tests.loopback import Loopback
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-REFINE = """
-import asyncio
-from pathlib import Path
-from socratic_agents import Refiner
-from socratic_agents.runtime.build import open_run_directory
-
-class Eyes:
-    identity = "eyes"
-    def caption(self, images):
-        return ["a shade from black to white"] * len(images)
-    def answer(self, questions):
-        return ["no"] * len(questions)
-
-async def main():
-    refiner = Refiner(
-        profile="api", generator="{url}", base_url="{url}", llm="openai:x",
-        api_key="k", captioner=Eyes(), scorer=None, rounds=2,
-    )
-    with open_run_directory(Path("run"), refiner.settings) as run:
-        async with refiner.remember(run):
-            result = await refiner.refine("a grey shade")
-        run.save(result)
-    print(result.best.image.size, len(result.rounds))
-
-asyncio.run(main())
-"""
 
 COMMANDS = """
 import contextlib, io, json, os

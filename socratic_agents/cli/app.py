@@ -11,6 +11,7 @@ import shlex
 import sys
 import warnings
 from contextlib import contextmanager, redirect_stdout
+from io import TextIOWrapper
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,8 @@ def main(
         arguments: What follows the program's name; ``None`` takes the process's own.
         open_refiner: Makes the refiner of a command, for programs that bring theirs.
     """
+    if arguments is None:
+        _print_all()
     given = sys.argv[1:] if arguments is None else list(arguments)
     interruption = InterruptHandler(_say)
     context = Context(open_refiner or _open_refiner, interruption)
@@ -107,6 +110,13 @@ def _heard() -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
+
+
+def _print_all() -> None:
+    """Print what the terminal's encoding lacks by its number, as Python code has it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(line: str) -> None:

@@ -196,6 +196,7 @@ def checks(
     from socratic_agents.config.messages import unknown_variables
 
     yield Finding("ok", "python", f"{platform.python_version()}, {platform.platform()}")
+    yield _system(platform.system())
     for name in PACKAGES:
         yield _version(name)
     yield _checked("torch device", _device)
@@ -209,6 +210,15 @@ def checks(
     for name in KEYS:
         yield Finding("ok", name, "set" if environment.get(name) else "not set")
     yield _tracing(environment)
+
+
+def _system(name: str) -> Finding:
+    if name == "Linux":
+        return Finding("ok", "system", f"{name}, where everything was tried")
+    text = (
+        f"{name}: what it lacks is allowed for, but everything was tried on Linux only"
+    )
+    return Finding("warning", "system", text)
 
 
 def _version(name: str) -> Finding:

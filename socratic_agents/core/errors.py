@@ -22,6 +22,7 @@ SocraticError
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import History, Status
 
 __all__ = (
-    "OOM_ERROR_NAMES",
     "AgentError",
     "AnswerError",
     "BatchError",
@@ -50,10 +50,22 @@ __all__ = (
     "StageTimeoutError",
     "TemplateError",
     "UnknownWordError",
+    "is_out_of_memory",
 )
 
-OOM_ERROR_NAMES = frozenset({"OutOfMemoryError"})
-"""How torch names a lack of memory; torch is not loaded to recognize it."""
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory", re.IGNORECASE)
+"""What a plain error says of a lack of memory: Apple's graphics', and the CPU's."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory for a call.
+
+    Args:
+        error: What torch raised; torch is not loaded to recognize it.
+    """
+    if type(error).__name__ == "OutOfMemoryError":
+        return True
+    return type(error) is RuntimeError and bool(_OUT_OF_MEMORY.search(str(error)))
 
 
 class SocraticError(Exception):

@@ -17,7 +17,14 @@ __all__ = ("install_line", "needs_extra", "require")
 EXTRAS: dict[str, tuple[str, ...]] = {
     "local": (
         *("accelerate", "diffusers", "gguf", "open_clip", "peft", "protobuf"),
-        *("safetensors", "sentencepiece", "tokenizers", "torch", "torchvision"),
+        *(
+            "psutil",
+            "safetensors",
+            "sentencepiece",
+            "tokenizers",
+            "torch",
+            "torchvision",
+        ),
         "transformers",
     ),
     "lab": ("huggingface_hub", "matplotlib", "pooch", "pyarrow", "sacrebleu", "scipy"),

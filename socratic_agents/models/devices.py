@@ -60,7 +60,8 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
         device: Where the model will run.
 
     Raises:
-        ConfigurationError: If there is no such floating-point format.
+        ConfigurationError: If there is no such floating-point format, or the device
+            cannot compute in it.
     """
     import torch
 
@@ -72,14 +73,28 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
                 f"'bfloat16', got {dtype!r}; choose one of them, or none"
             )
             raise ConfigurationError(message)
+        if device.type == "mps" and chosen not in _apple_dtypes():
+            message = (
+                "expected a dtype that Apple's graphics have here "
+                f"({', '.join(map(str, _apple_dtypes()))}), got {chosen}; choose one "
+                "of them, or none"
+            )
+            raise ConfigurationError(message)
         return chosen
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     if device.type == "mps":
-        native = torch.backends.mps.is_macos_or_newer(14, 0)
-        return torch.bfloat16 if native else torch.float16
+        return _apple_dtypes()[-1]
     return torch.float32
+
+
+def _apple_dtypes() -> list[torch.dtype]:
+    """Return the formats of Apple's graphics, the best one for models last."""
+    import torch
+
+    native = torch.backends.mps.is_macos_or_newer(14, 0)
+    return [torch.float32, torch.float16, *([torch.bfloat16] if native else ())]
 
 
 def device_type(device: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from socratic_agents.core.errors import OOM_ERROR_NAMES, BatchError, CandidateError
+from socratic_agents.core.errors import BatchError, CandidateError, is_out_of_memory
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import one_line
 from socratic_agents.models.acceleration import (
@@ -253,7 +253,7 @@ class Diffusion:
             output = self._draw(requests)
         except Exception as error:
             # Whoever schedules calls knows what to do where memory is short.
-            if len(requests) > 1 or type(error).__name__ in OOM_ERROR_NAMES:
+            if len(requests) > 1 or is_out_of_memory(error):
                 raise
             message = (
                 "expected an image, got an error of the generator "

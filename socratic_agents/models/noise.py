@@ -75,6 +75,8 @@ def noise_states(device: torch.device | None) -> list[bytes]:
     states = [torch.get_rng_state()]
     if device is not None and device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
+    if device is not None and device.type == "mps":
+        states.append(torch.mps.get_rng_state())
     return [state.numpy().tobytes() for state in states]
 
 
@@ -83,6 +85,12 @@ def seeded_noise(seed: int) -> Iterator[None]:
     """Let the process's own source of noise follow a seed, and then be as it was."""
     import torch
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
+    # A fork of the sources forgets Apple's graphics, which the seed sets as well.
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+    finally:
+        if apple is not None:
+            torch.mps.set_rng_state(apple)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
@@ -86,18 +87,32 @@ class InterruptHandler:
     async def _watched(self, work: Coroutine[Any, Any, Result]) -> Result:
         loop = asyncio.get_running_loop()
         task, told = cast("asyncio.Task[Any]", asyncio.current_task()), list[int]()
-        # Not everywhere, and not in every thread, does a loop hear of signals.
-        with suppress(NotImplementedError, ValueError, RuntimeError):
+        with suppress(ValueError, RuntimeError):  # only the main thread is told
             for number in SIGNALS:
-                loop.add_signal_handler(number, self._told, number, task)
+                self._listen(loop, number, task)
                 told.append(number)
         try:
             return await work
         finally:
             for number in told:
-                loop.remove_signal_handler(number)
+                with suppress(NotImplementedError):
+                    loop.remove_signal_handler(number)
                 # Removing it brings back Python's own, not ours.
                 signal.signal(number, self._raise)
+
+    def _listen(
+        self, loop: asyncio.AbstractEventLoop, number: int, task: asyncio.Task[Any]
+    ) -> None:
+        """Let a loop hear of a signal, also one that cannot by itself."""
+        tell = partial(self._told, number, task)
+        try:
+            loop.add_signal_handler(number, tell)
+        except NotImplementedError:  # Windows
+
+            def wake(_number: int, _frame: FrameType | None) -> None:
+                loop.call_soon_threadsafe(tell)
+
+            signal.signal(number, wake)
 
     def _told(self, number: int, task: asyncio.Task[Any]) -> None:
         if self.code:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import OOM_ERROR_NAMES, BatchError
+from socratic_agents.core.errors import BatchError, is_out_of_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -116,7 +116,7 @@ class BatchExecutor:
             with self._watch(stage):
                 return _Outcome(_listed(stage.run(items)))
         except BaseException as error:  # noqa: BLE001 - it is raised where it was asked
-            if type(error).__name__ in OOM_ERROR_NAMES:
+            if is_out_of_memory(error):
                 return _Outcome(None, error.with_traceback(None), out_of_memory=True)
             return _Outcome(None, error if len(requests) == 1 else None)
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.core.errors import OOM_ERROR_NAMES, ConfigurationError
+from socratic_agents.core.errors import ConfigurationError, is_out_of_memory
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.tuning import DEFAULT_TUNING
@@ -181,7 +181,7 @@ def _fits(stage: Stage[Any, Any], items: list[Any]) -> bool:
     try:
         stage.run(items)
     except Exception as error:
-        if type(error).__name__ not in OOM_ERROR_NAMES:
+        if not is_out_of_memory(error):
             raise
     else:
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.file_names import file_name_fault
 
 __all__ = (
     "MOST_IMAGES",
@@ -173,12 +175,23 @@ class Study(_Strict):
             ConfigurationError: If there are none, or two have one name.
         """
         found = [*self.arms.items(), *self._of_grid(), *self._of_ablation()]
-        names = [name for name, _ in found]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        # Not every file system tells apart what differs by capital letters.
+        names = Counter(name.lower() for name, _ in found)
+        twice = [name for name, _ in found if names[name.lower()] > 1]
         if twice or not found:
-            came = f"{twice[0]!r} twice" if twice else "none"
-            message = f"expected arms, each with a name of its own, got {came}"
+            came = " and ".join(map(repr, twice[:2])) or "none"
+            message = (
+                "expected arms, each with a folder name of its own, whatever its "
+                f"capital letters, got {came}"
+            )
             raise ConfigurationError(message)
+        for name, _ in found:
+            if fault := file_name_fault(name):
+                message = (
+                    f"expected names of arms that can name folders, got {name!r}: "
+                    f"{fault}; name it otherwise"
+                )
+                raise ConfigurationError(message)
         return dict(found)
 
     def _of_grid(self) -> list[tuple[str, ArmEntry]]:

@@ -230,6 +230,9 @@ def _cuda_devices() -> int:
 
 def _start(process: multiprocessing.process.BaseProcess) -> None:
     """Start a process that Ctrl-C at the terminal does not reach, not even early."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows; it ignores it once it runs
+        process.start()
+        return
     resource_tracker.ensure_running()  # it would unblock the signal too soon
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -241,12 +244,14 @@ def _start(process: multiprocessing.process.BaseProcess) -> None:
 def _child(pipe: Connection, make: Callable[[], Replica]) -> None:
     """Answer until the pipe closes; what is printed goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.dup2(2, 1)
 
     # Named locks, such as tqdm's, would outlive a process that is killed; it is a
     # daemon, which starts no others, so that the method decides about nothing else.
-    multiprocessing.set_start_method("fork", force=True)
+    if "fork" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_start_method("fork", force=True)
 
     async def work() -> None:
         await RpcServer(pipe, make(), describe=error_line).run()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,19 +9,16 @@ if TYPE_CHECKING:
 
 __all__ = ("Memory",)
 
-STATM = Path("/proc/self/statm")
-
 
 class Memory:
     """The memory in use: the graphics card's, or the process's on a CPU.
 
     Args:
         device: Where the models are.
-        statm: Where Linux tells a process's size, in pages.
     """
 
-    def __init__(self, device: torch.device, *, statm: Path = STATM) -> None:
-        self._device, self._statm = device, statm
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def reset(self) -> None:
         """Forget how much it was."""
@@ -38,12 +33,6 @@ class Memory:
             import torch
 
             return int(torch.cuda.max_memory_allocated(self._device))
-        import resource
+        import psutil
 
-        try:
-            pages = int(self._statm.read_text("ascii").split()[1])
-        except OSError:
-            # Elsewhere only the most since the process began is known.
-            unit = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return pages * resource.getpagesize()
+        return int(psutil.Process().memory_info().rss)
