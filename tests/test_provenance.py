@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.storage.provenance import (
@@ -203,6 +203,8 @@ class Painter:
     [
         ("pocket", "pocket", "name"),
         ("owner/model", "owner/model", "name"),
+        ("openai:a-model.1", "openai:a-model.1", "name"),
+        ("mine:/home/S3CRET/tiny", "tiny", "folder"),
         ("http://localhost:1/v1?key=S3CRET", "http://localhost:1/v1", "name"),
         ("http://me:S3CRET@localhost:1/v1", "http://localhost:1/v1", "name"),
         ("/home/S3CRET/models/tiny", "tiny", "folder"),

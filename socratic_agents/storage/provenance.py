@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides, Part
 from socratic_agents.config.fields import deciding
-from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import LONGEST
 from socratic_agents.storage.png_chunks import read_text
@@ -45,7 +45,8 @@ MAX_TEXT = 2**17
 CALL = deciding(Decides.IMAGE | Decides.ROUNDING, Part.GENERATOR)
 """Settings that decide an image besides its prompt, its seed and its model."""
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_HUB_ID = re.compile(r"([A-Za-z][\w-]+:)?[\w-][\w.-]*(/[\w-][\w.-]*)?")
+"""Or what another back end is given, after its name; a drive has one letter."""
 
 _Name = Annotated[str, Field(min_length=1, max_length=2_000)]
 _Role = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
