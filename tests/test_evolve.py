@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from socratic_agents.cli.app import main
+from socratic_agents.cli.lab import tuning
+from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError, TemplateError
 from socratic_agents.lab.study.load import read_study
 from socratic_agents.lab.study.plan import plan_study
@@ -258,3 +262,20 @@ def test_an_interrupted_evolution_ends(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         evolve_study(plan, tmp_path / "out", by=surroundings, reflect=str, rollouts=6)
     assert not (tmp_path / "out" / "evolved.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("base", "sent"),
+    [
+        ({"llm": "openai:m"}, True),
+        ({"llm": "anthropic:m"}, False),
+        ({"llm": "anthropic:m", "base_url": "http://127.0.0.1:1/v1"}, True),
+    ],
+)
+def test_who_reflects_gets_no_key_of_another_provider(
+    base: dict[str, Any], sent: bool
+) -> None:
+    """The key of the settings is for the server that they name."""
+    plan: Any = SimpleNamespace(base=Settings(**base, api_key="sk-mine"))
+    with nullcontext() if sent else pytest.raises(ConfigurationError, match="a key"):
+        tuning._writer(plan, "openai:reflects")

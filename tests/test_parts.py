@@ -30,7 +30,12 @@ from socratic_agents.llm.structured import StructuredCaller
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.diffusion import Diffusion
-from socratic_agents.runtime.language_model import open_language_model
+from socratic_agents.pocket import PocketChatModel
+from socratic_agents.runtime.generators import images_key
+from socratic_agents.runtime.language_model import (
+    language_model_address,
+    open_language_model,
+)
 from socratic_agents.scheduler.requests import current_session
 from tests import tiny_models
 from tests.loopback import Loopback, Reply, chat, error
@@ -163,8 +168,8 @@ async def test_offloading_is_refused_where_there_is_nothing_to_offload(
 
 async def test_a_language_model_is_named_with_its_provider() -> None:
     """No provider is guessed: a guess would be found wrong only by the first call."""
-    refiner = _refiner(optimizer="llm", llm="gpt-5-mini")
-    with pytest.raises(ConfigurationError, match="write 'openai:gpt-5-mini'"):
+    refiner = _refiner(optimizer="llm", llm="gpt-tiny")
+    with pytest.raises(ConfigurationError, match="write 'openai:gpt-tiny'"):
         await refiner.__aenter__()
 
 
@@ -318,6 +323,42 @@ def test_a_key_goes_where_it_belongs(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-home")
     llm: Any = open_language_model(Settings(llm="openai:m", base_url=base_url))
     assert key == llm.openai_api_key.get_secret_value()
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"llm": "openai:m"}, None),
+        ({"llm": "openai:m", "base_url": "http://images:80/"}, "sk-mine"),
+        ({"llm": "openai:m", "base_url": "https://images/v1"}, None),
+        ({"llm": "somebody:m"}, None),
+        ({"llm": "pocket"}, "sk-mine"),
+        ({"llm": PocketChatModel()}, "sk-mine"),
+        ({"llm": "openai:m", "image_api_key": "sk-theirs"}, "sk-theirs"),
+        ({"generator": "openai:i", "llm": "openai:m"}, "sk-mine"),
+        ({"generator": "openai:i", "llm": "anthropic:m"}, None),
+        ({"generator": "openai:i", "llm": "openai:m", "base_url": "http://x/v1"}, None),
+        ({"generator": "owner/model"}, None),
+    ],
+)
+def test_the_language_models_key_goes_to_no_other_server(
+    given: dict[str, Any], key: str | None
+) -> None:
+    """An images server gets it where it is the same server, or nobody else is meant."""
+    defaults = {"generator": "http://images/v1", "api_key": "sk-mine"}
+    found = images_key(Settings(**defaults | given))
+    assert key == (found and found.get_secret_value())
+
+
+def test_the_environment_can_lead_the_key_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where OpenAI's client looks for an address, the language model answers there."""
+    settings = Settings(generator="openai:i", llm="openai:m", api_key="sk-mine")
+    assert "https://api.openai.com" == language_model_address(settings)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://proxy/v1")
+    assert "http://proxy/v1" == language_model_address(settings)
+    assert images_key(settings) is None
 
 
 async def test_an_images_server_that_fails_is_told() -> None:

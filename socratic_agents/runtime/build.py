@@ -18,7 +18,7 @@ from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.pocket.mixing import check_mixing
 from socratic_agents.runtime.cached_models import with_journal
-from socratic_agents.runtime.generators import OPENAI, images_server
+from socratic_agents.runtime.generators import OPENAI, images_key, images_server
 from socratic_agents.runtime.language_model import (
     open_http_client,
     open_language_model,
@@ -103,15 +103,19 @@ def check_keys(settings: Settings, *, speaks: bool) -> None:
         f"llm {settings.llm!r}": speaks
         and isinstance(settings.llm, str)
         and settings.llm.startswith("openai:")
-        and settings.base_url is None,
+        and settings.base_url is None
+        and settings.api_key is None
+        and "SOCRATIC_API_KEY",
         f"generator {settings.generator!r}": server is not None
-        and urlsplit(server[0]).hostname == urlsplit(OPENAI).hostname,
+        and urlsplit(server[0]).hostname == urlsplit(OPENAI).hostname
+        and images_key(settings) is None
+        and "SOCRATIC_IMAGE_API_KEY",
     }
-    for service, asks in services.items():
-        if asks and settings.api_key is None and not os.environ.get("OPENAI_API_KEY"):
+    for service, variable in services.items():
+        if variable and not os.environ.get("OPENAI_API_KEY"):
             message = (
                 f"expected a key for {service}, got none; set OPENAI_API_KEY or "
-                "SOCRATIC_API_KEY"
+                f"{variable}"
             )
             raise ConfigurationError(message)
 

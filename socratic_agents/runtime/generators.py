@@ -6,20 +6,22 @@ import asyncio
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from socratic_agents.config.backends import Backend, choose_backend
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import public_value
-from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import BudgetError, CandidateError, ConfigurationError
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.network.rate_limit import RateLimiter
 from socratic_agents.runtime.batching import batched_call, run_in_worker, stage_options
 from socratic_agents.runtime.image_models import GENERATE
+from socratic_agents.runtime.language_model import language_model_address
 from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from PIL import Image
+    from pydantic import SecretStr
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.models.acceleration import Acceleration
@@ -38,6 +41,7 @@ __all__ = (
     "OPENAI",
     "POCKET",
     "OpenedGenerator",
+    "images_key",
     "images_server",
     "model_source",
     "open_generator",
@@ -126,7 +130,7 @@ def _open_images_server(settings: Settings, _: Worker) -> OpenedGenerator:
     api = ImagesAPI(
         base_url,
         model=model,
-        api_key=settings.api_key,
+        api_key=images_key(settings),
         negative_prompt=settings.negative_prompt,
         timeout=settings.image_timeout,
         limiter=_limiter(base_url, settings),
@@ -179,6 +183,23 @@ def images_server(settings: Settings) -> tuple[str, str | None] | None:
     if given.startswith("openai:"):
         return OPENAI, given.removeprefix("openai:")
     return given, settings.image_model
+
+
+def images_key(settings: Settings) -> SecretStr | None:
+    """Return the key that the images server is sent, if it is sent one of the settings.
+
+    The language model's goes there only where that has the same address, or is at none:
+    an embedded one, or an object, which has a key of its own.
+    """
+    from socratic_agents.models.images_api_errors import checked_address, origin
+
+    server = images_server(settings)
+    if server is None or settings.image_api_key is not None:
+        return settings.image_api_key
+    address, shared = language_model_address(settings), checked_address(server[0])
+    if address and origin(urlsplit(address)) != origin(shared):
+        return None
+    return settings.api_key
 
 
 def refuse_settings(settings: Settings, names: Iterable[str], what: str) -> None:

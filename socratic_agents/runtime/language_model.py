@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.text import error_line
 from socratic_agents.network.rate_limit import RateLimiter
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "is_own_server",
+    "language_model_address",
     "open_http_client",
     "open_language_model",
     "open_rate_limiter",
@@ -37,6 +40,9 @@ PROVIDERS = {
     "xai": "api.x.ai",
 }
 """Where providers answer themselves; the keys from their own variables go there alone."""
+
+_OPENAI_ADDRESSES = ("OPENAI_API_BASE", "OPENAI_BASE_URL")
+"""Where its clients look for an address that nobody gave them."""
 
 _one_at_a_time = WeakValueDictionary[tuple[int, float | None], RateLimiter]()
 """By the id of a chat model object, which lives as long as those who ask it, and rate."""
@@ -101,7 +107,7 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
         )
     except Exception as problem:
         message = (
-            f"expected a language model such as 'openai:gpt-5-mini', got {given!r}, "
+            f"expected a language model such as {LANGUAGE_MODEL!r}, got {given!r}, "
             f"which cannot be opened ({error_line(problem)}); check the name and the key, "
             "and that its integration is installed"
         )
@@ -112,6 +118,21 @@ def _at_home(model: str, base_url: str) -> bool:
     """Return whether an address is the provider's own, where its key belongs."""
     address, provider = urlsplit(base_url), model.partition(":")[0]
     return address.scheme == "https" and address.hostname == PROVIDERS.get(provider)
+
+
+def language_model_address(settings: Settings) -> str | None:
+    """Return where the language model answers that ``api_key`` is sent to.
+
+    ``None``: it is embedded, or an object, which has a key of its own. An address that
+    nobody knows is an empty one's, ``"https:"``.
+    """
+    if not isinstance(settings.llm, str) or ":" not in settings.llm:
+        return None
+    provider = settings.llm.partition(":")[0]
+    own = {"openai": _OPENAI_ADDRESSES}.get(provider, ())
+    said = (os.environ.get(name) for name in own)
+    known = f"https://{PROVIDERS.get(provider, '')}"
+    return settings.base_url or next(filter(None, said), known)
 
 
 def open_http_client(settings: Settings) -> Any:

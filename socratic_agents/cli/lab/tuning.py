@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from socratic_agents.cli.options import with_settings
+from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import sanitize_for_terminal
 
@@ -146,15 +147,20 @@ def _evolve(  # noqa: PLR0913 - an option each
 def _writer(plan: StudyPlan, name: str) -> Callable[[str], str]:
     """Return the language model that reflects: text in, text out."""
     from socratic_agents.runtime.build import check_keys
-    from socratic_agents.runtime.language_model import open_language_model
+    from socratic_agents.runtime.language_model import (
+        language_model_address,
+        open_language_model,
+    )
 
     if name == "pocket":
         message = (
             "expected --reflect with a language model that writes freely, got 'pocket', "
-            "which is rule-based; name one, such as openai:gpt-5-mini"
+            f"which is rule-based; name one, such as {LANGUAGE_MODEL}"
         )
         raise ConfigurationError(message)
     settings = plan.base.but(llm=name)
+    if language_model_address(settings) != language_model_address(plan.base):
+        settings = settings.but(api_key=None)  # it is meant for somebody else
     check_keys(settings, speaks=True)
     model = open_language_model(settings)
     return lambda text: str(model.invoke(text).text)
