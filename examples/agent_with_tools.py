@@ -11,7 +11,7 @@ from socratic_agents.pocket import PocketChatModel
 async def main() -> None:
     """Let an agent draw a prompt and say what it sees."""
     async with Refiner(seed=2) as refiner:
-        # Any LangChain chat model that calls tools will do, "openai:gpt-5-mini" say.
+        # Any LangChain chat model that calls tools will do, "openai:gpt-5.4-mini" say.
         agent = create_agent(PocketChatModel(), image_tools(refiner))
         question = {"role": "user", "content": "a large red circle"}
         state = await agent.ainvoke({"messages": [question]})

@@ -96,7 +96,7 @@ def test_what_is_there_says_where_it_is_from() -> None:
     [
         ("pocket", "pocket"),
         ("https://example.org/v1", "images-server"),
-        ("openai:gpt-image-1", "images-server"),
+        ("openai:an-image", "images-server"),
         ("owner/model", "diffusers"),
         ("pocket:model", "diffusers"),
     ],

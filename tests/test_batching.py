@@ -71,8 +71,8 @@ def test_the_pocket_profile_is_strict_and_other_generators_are_not() -> None:
     assert Settings(generator="pocket").strict
     assert Settings(profile="classic").strict
     assert not Settings(generator=paint).strict
-    assert not Settings(profile="local").strict
-    assert Settings(profile="local", strict=True).strict
+    assert not Settings(profile="local-24gb").strict
+    assert Settings(profile="local-24gb", strict=True).strict
 
 
 @pytest.mark.usefixtures("_a_card")
@@ -80,7 +80,7 @@ def test_a_card_takes_what_its_model_is_known_for(
     worker: Worker, tmp_path: Path
 ) -> None:
     """Until a calibration has measured larger calls."""
-    settings = Settings(device="cuda", profile="local")
+    settings = Settings(device="cuda", profile="local-24gb")
     for part, size in BATCHES.items():
         formed = stage_options(part, settings, worker, stage=part)
         assert size == formed["max_batch"]
@@ -100,9 +100,9 @@ def test_a_card_takes_what_its_model_is_known_for(
 @pytest.mark.usefixtures("_a_card")
 def test_a_cost_is_remembered_for_what_decides_it(worker: Worker) -> None:
     """The model, its revision, size and steps, the device and the versions."""
-    settings = Settings(profile="local", device="cuda")
+    settings = Settings(profile="local-24gb", device="cuda")
     one = stage_options("generator", settings, worker, stage="generator")["model"]
-    for part in ("stable-diffusion-xl", "462165984", "steps=25", "width=1024"):
+    for part in ("Z-Image-Turbo", "f332072aa", "steps=9", "width=1024"):
         assert part[:8] in one
     assert "Some Card" in one
     assert f"torch {torch.__version__}".partition("+")[0] in one

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from socratic_agents.config.catalog import CLIP, REVISIONS
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import CandidateError, ConfigurationError
@@ -183,9 +184,9 @@ async def test_a_cache_serves_other_runs(tmp_path: Path) -> None:
 
 def test_a_model_is_told_by_what_decides_its_answers(tmp_path: Path) -> None:
     """Not by where it runs, or how fast."""
-    settings = Settings(profile="local")
+    settings = Settings(profile="local-80gb", scorer=CLIP)
     known = model_identity(settings, "generator")
-    assert "462165984030d82259a11f4367a4eed129e94a7b" == known["revision"]
+    assert REVISIONS[settings.generator] == known["revision"]
     assert known == model_identity(settings.but(device="cpu", strict=True), "generator")
     assert known != model_identity(settings.but(steps=3), "generator")
     assert known != model_identity(settings.but(dtype="float32"), "generator")
@@ -202,7 +203,7 @@ def test_a_model_is_told_by_what_decides_its_answers(tmp_path: Path) -> None:
 
 def test_a_speaker_is_told_by_model_server_and_temperature() -> None:
     """And by nothing secret."""
-    settings = Settings(profile="local", api_key="secret")
+    settings = Settings(profile="local-24gb", api_key="secret")
     known = language_model_identity(settings)
     assert "secret" not in str(known)
     assert known != language_model_identity(settings.but(temperature=0.5))

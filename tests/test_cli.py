@@ -234,7 +234,7 @@ def test_the_same_seed_gives_the_same(socratic: Callable[..., Run]) -> None:
 def test_options_are_settings(socratic: Callable[..., Run]) -> None:
     """Every shared option reaches the settings."""
     run = socratic(
-        *("refine", "a cat", "--json", "--profile", "local", "--generator", "g/g"),
+        *("refine", "a cat", "--json", "--profile", "local-24gb", "--generator", "g/g"),
         *("--captioner", "c/c", "--scorer", "none", "--llm", "openai:x"),
         *("--judge", "never", "--selector", "last", "--rounds", "1"),
         *("--optimizer-template", "classic", "--judge-template", "j"),
@@ -243,7 +243,7 @@ def test_options_are_settings(socratic: Callable[..., Run]) -> None:
     )
     settings = run.lines[0]["settings"]
     expected = {
-        "profile": "local",
+        "profile": "local-24gb",
         "generator": "g/g",
         "captioner": "c/c",
         "scorer": None,

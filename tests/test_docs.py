@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from socratic_agents.cli.app import main
+from socratic_agents.config.catalog import MODELS, PROFILES
 from socratic_agents.config.field import Group
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.profiles import default_in_words
@@ -27,6 +28,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SOURCE = re.compile(r"<!-- source: (\S+) (\w+) -->\n```(\w+)\n(.*?)```", re.DOTALL)
 TABLE = re.compile(r"<!-- settings: ([^>]+) -->\n(.*?)<!-- end -->", re.DOTALL)
+PROFILE_TABLE = re.compile(r"<!-- profiles -->\n(.*?)<!-- end -->", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -67,11 +69,32 @@ def _settings(group: str) -> str:
     return "\n".join([*rows, ""])
 
 
+def _profiles() -> str:
+    """Return the table of profiles, and that of what is known of their models."""
+    roles = ("generator", "captioner", "scorer", "llm")
+    rows = ["| profile | generator | captioner | scorer | language model |"]
+    rows += ["|---|---|---|---|---|"]
+    for name, values in PROFILES.items():
+        preset = ", preset " + values["preset"] if "preset" in values else ""
+        named = (str(values.get(role, FIELDS[role].default)) for role in roles)
+        rows.append(f"| `{name}`{preset} | {' | '.join(named)} |")
+    rows += ["", "| model | licence | commercial use | GB | looked up |"]
+    rows += ["|---|---|---|---|---|"]
+    for name, known in MODELS.items():
+        free = "free" if known.commercial else "not free"
+        size = "" if known.weights is None else f"{known.weights:g}"
+        rows.append(f"| {name} | {known.licence} | {free} | {size} | {known.checked} |")
+    return "\n".join([*rows, ""])
+
+
 def _current(page: str) -> str:
     """Return a page with the sources and settings of today."""
     page = SOURCE.sub(
         lambda m: f"<!-- source: {m[1]} {m[2]} -->\n```{m[3]}\n{_shown(m[1], m[2])}```",
         page,
+    )
+    page = PROFILE_TABLE.sub(
+        lambda _: f"<!-- profiles -->\n{_profiles()}<!-- end -->", page
     )
     return TABLE.sub(
         lambda m: f"<!-- settings: {m[1]} -->\n{_settings(m[1])}<!-- end -->", page

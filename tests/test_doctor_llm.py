@@ -156,7 +156,7 @@ def test_what_no_method_would_mend_is_asked_once(
     ("arguments", "told"),
     [
         (["--llm"], "got 'pocket', which is part of this package; name one"),
-        (["--llm", "gpt-5-mini"], "write 'openai:gpt-5-mini', for example"),
+        (["--llm", "gpt-tiny"], "write 'openai:gpt-tiny', for example"),
         (["--llm", "openai:a", "--rounds", "0"], "PROBLEM settings: rounds"),
     ],
 )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from socratic_agents.cli.options import with_settings
+from socratic_agents.config.catalog import PROFILES, SDXL
 from socratic_agents.config.field import Decides, Field, Group, Part
 from socratic_agents.config.fields import FIELDS, deciding, defaults_of
-from socratic_agents.config.profiles import PRESETS, PROFILES, default_in_words
+from socratic_agents.config.profiles import PRESETS, default_in_words
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import ConfigurationError
@@ -89,7 +90,9 @@ def _wrapped(command: Callable[..., int]) -> Callable[..., int]:
 def test_all_settings_but_secrets_are_options() -> None:
     """A key would stand in the list of processes; everything else can be typed."""
     assert list(_options()) == [n for n, field in FIELDS.items() if not field.secret]
-    assert ["api_key"] == [name for name, field in FIELDS.items() if field.secret]
+    assert ["image_api_key", "api_key"] == [
+        name for name, field in FIELDS.items() if field.secret
+    ]
 
 
 def test_options_stand_in_the_panels_of_their_groups_with_their_defaults() -> None:
@@ -149,7 +152,13 @@ def test_what_decides_what() -> None:
 def test_keys_of_cached_calls_stay_what_they_were() -> None:
     """What an earlier release drew and asked is found again."""
     settings = Settings(
-        profile="local",
+        generator=SDXL,
+        captioner="Salesforce/blip2-opt-2.7b",
+        scorer="ViT-B-32-quickgelu/openai",
+        llm="openai:gpt-5-mini",
+        steps=25,
+        width=1024,
+        height=1024,
         dtype="float16",
         quantization="4bit",
         compile="full",
@@ -180,7 +189,8 @@ def test_a_setting_of_today_does_not_stand_in_keys_until_it_is_set(
 def test_what_may_change_when_a_run_is_resumed() -> None:
     """Where it runs and who may see it, but nothing that decides what comes out."""
     expected = {"device", "in_flight", "llm_concurrency", "llm_rate", "metadata"}
-    expected |= {"offload", "patience", "timeout", "workers", "api_key", "llm_failure"}
+    expected |= {"offload", "patience", "timeout", "workers", "llm_failure"}
+    expected |= {"api_key", "image_api_key"}
     expected |= {"allow_pocket", "image_concurrency", "image_rate", "image_timeout"}
     assert expected == PERFORMANCE_ONLY
 

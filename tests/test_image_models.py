@@ -169,7 +169,7 @@ async def test_the_captioner_of_a_folder_scores(worker: Worker) -> None:
         ("pocket", None),
         ("some/model", None),
         (paint, None),
-        ("openai:gpt-image-1", ("https://api.openai.com/v1", "gpt-image-1")),
+        ("openai:an-image", ("https://api.openai.com/v1", "an-image")),
         ("http://localhost:1/v1", ("http://localhost:1/v1", "tiny")),
     ],
 )

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from socratic_agents.agents.registry import find_roles
+from socratic_agents.config.catalog import LANGUAGE_MODEL, PROFILES
 from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import unknown_variables
-from socratic_agents.config.profiles import PRESETS, PROFILES, REVISIONS
+from socratic_agents.config.profiles import PRESETS
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import ConfigurationError, PromptError
@@ -66,19 +67,10 @@ def test_every_profile_is_valid(profile: str) -> None:
         assert value == getattr(settings, name)
 
 
-def test_every_hub_model_that_we_name_is_pinned() -> None:
-    """A profile's model stays what it is, whatever happens to its repository."""
-    roles = {"generator", "captioner"}
-    named = {
-        values[role] for values in PROFILES.values() for role in roles & values.keys()
-    }
-    assert set(REVISIONS) == {name for name in named if ":" not in name}
-
-
 def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument beats the environment, that the file, and that the profile."""
-    assert 25 == Settings(profile="local").steps
-    (folder / "socratic.toml").write_text('profile = "local"\nsteps = 5\nseed = 5')
+    assert 9 == Settings(profile="local-24gb").steps
+    (folder / "socratic.toml").write_text('profile = "local-24gb"\nsteps = 5\nseed = 5')
     assert (5, 5) == (Settings().steps, Settings().seed)
     monkeypatch.setenv("SOCRATIC_STEPS", "6")
     assert (6, 5) == (Settings().steps, Settings().seed)
@@ -156,7 +148,7 @@ def test_a_captioner_scores_if_it_can() -> None:
 @pytest.mark.parametrize("other", PRESETS)
 def test_changing_the_preset_is_choosing_it(preset: str, other: str) -> None:
     """Nothing of the policy that was left stays behind."""
-    for overrides in ({}, {"profile": "local"}, {"max_images": 6}):
+    for overrides in ({}, {"profile": "local-24gb"}, {"max_images": 6}):
         changed = Settings(preset=preset, **overrides).but(preset=other)
         assert dict(Settings(preset=other, **overrides)) == dict(changed)
 
@@ -209,10 +201,10 @@ def test_a_budget_in_the_environment_wins(
 
 def test_details_belong_to_the_profiles_own_generator() -> None:
     """Another generator does not inherit the steps and guidance of the profile's."""
-    settings = Settings(profile="local", generator="some/other-model")
-    details = (settings.steps, settings.guidance_scale, settings.width)
+    settings = Settings(profile="local-24gb", generator="some/other-model")
+    details = (settings.steps, settings.guidance_scale, settings.offload)
     assert (None, None, None) == details
-    assert "openai:gpt-5-mini" == settings.llm
+    assert LANGUAGE_MODEL == settings.llm
 
 
 def test_an_object_is_a_generator_too() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from socratic_agents.cli.options import with_settings
+from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import sanitize_for_terminal
 
@@ -65,7 +66,7 @@ def _doctor(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="Language model to ask, such as openai:gpt-5-mini.",
+            help=f"Language model to ask, such as {LANGUAGE_MODEL}.",
             show_default="the setting llm",
         ),
     ] = None,
@@ -138,7 +139,8 @@ async def _probes(settings: Settings) -> tuple[list[Probe], list[str]]:
     if settings.llm == "pocket":
         message = (
             "expected a language model over the network, got 'pocket', which is part of "
-            "this package; name one, such as 'socratic doctor --llm openai:gpt-5-mini'"
+            "this package; name one, such as 'socratic doctor --llm "
+            f"{LANGUAGE_MODEL}'"
         )
         raise ConfigurationError(message)
     check_keys(settings, speaks=True)

@@ -76,6 +76,14 @@ CALL_FIELDS: tuple[Field, ...] = (
         metavar="PER_MINUTE",
         unset="no limit",
     ),
+    _server(
+        "image_api_key",
+        "Key of the images server: SOCRATIC_IMAGE_API_KEY, or in Python.",
+        decides=PRIVACY,
+        unset="api_key where the language model has the same address or none, and "
+        "OPENAI_API_KEY for OpenAI's own",
+        secret=True,
+    ),
     _drawn(
         "negative_prompt",
         "What not to draw, for generators that take a negative prompt; needs "
@@ -112,8 +120,8 @@ CALL_FIELDS: tuple[Field, ...] = (
     ),
     _llm(
         "api_key",
-        "Key of the language model and of the images server: SOCRATIC_API_KEY, or "
-        "in Python. It is no option, since options stand in the list of processes.",
+        "Key of the language model: SOCRATIC_API_KEY, or in Python. It is no option, "
+        "since options stand in the list of processes.",
         decides=PRIVACY,
         unset="the provider's own variable, such as OPENAI_API_KEY, for its own address",
         secret=True,

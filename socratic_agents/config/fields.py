@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.call_fields import CALL_FIELDS
+from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.config.field import Decides, Field, Group, Part
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ _ALL: tuple[Field, ...] = (
     _model(
         "profile",
         "Where other settings start from: pocket (embedded models, offline), local "
-        "(Stable Diffusion and BLIP-2 here, a language model over the network), api "
-        "(images over the network, too), or classic (the predecessor's loop).",
+        "(models of today on the card that is here: local-8gb, local-16gb, local-24gb "
+        "or local-80gb), api (models over the network), predecessor (its models and "
+        "its loop), or classic (its loop with the embedded models).",
         decides=SEARCH,
     ),
     _model(
@@ -57,7 +59,7 @@ _ALL: tuple[Field, ...] = (
     ),
     _model(
         "llm",
-        "Language model: pocket, or provider:model such as openai:gpt-5-mini; in "
+        f"Language model: pocket, or provider:model such as {LANGUAGE_MODEL}; in "
         "Python also a LangChain chat model.",
         decides=ANSWER | COST | PRIVACY,
         of=LLM,

@@ -8,47 +8,30 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.config.field import Decides, Part
-from socratic_agents.config.fields import FIELDS, deciding
+from socratic_agents.config.card import cards_for
+from socratic_agents.config.catalog import PROFILES
+from socratic_agents.config.field import Group, Part
+from socratic_agents.config.fields import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = (
+    "LOCAL",
     "PRESETS",
-    "PROFILES",
-    "REVISIONS",
     "default_in_words",
+    "pick_profile",
     "resolve_preset",
     "resolve_profile",
     "spread_images",
 )
 
-PROFILES: dict[str, dict[str, Any]] = {
-    # Calls of one size: what is there to be tried out comes out alike every time.
-    "pocket": {"strict": True},
-    "local": {
-        "generator": "stabilityai/stable-diffusion-xl-base-1.0",
-        "captioner": "Salesforce/blip2-opt-2.7b",
-        "scorer": "ViT-B-32-quickgelu/openai",
-        "llm": "openai:gpt-5-mini",
-        "steps": 25,
-        "width": 1024,
-        "height": 1024,
-    },
-    "api": {
-        "generator": "https://api.openai.com/v1",
-        "image_model": "gpt-image-1",
-        "captioner": "HuggingFaceTB/SmolVLM-256M-Instruct",
-        "scorer": "ViT-B-32-quickgelu/openai",
-        "llm": "openai:gpt-5-mini",
-        "width": 1024,
-        "height": 1024,
-        "in_flight": 16,
-    },
-    "classic": {"preset": "classic", "strict": True},
-}
-"""What each profile sets; the rest is each field's own default, the pocket world."""
+LOCAL = "local"
+"""Stands for the profile that suits the graphics card which is found."""
+SIZES = {"local-80gb": 80, "local-24gb": 24, "local-16gb": 16}
+"""The card that each is for, in GB; every smaller one gets ``local-8gb``."""
+ROUGHLY = 0.9
+"""What of its GB a card has at least, whichever way its maker counts."""
 
 _CHECKED: dict[str, Any] = {
     "judge": "checklist",
@@ -74,15 +57,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """What each preset sets. ``docs/presets.md`` has the measurements behind them."""
-
-REVISIONS = {
-    "HuggingFaceTB/SmolVLM-256M-Instruct": "7e3e67edbbed1bf9888184d9df282b700a323964",
-    "Salesforce/blip2-opt-2.7b": "59a1ef6c1e5117b3f65523d1c6066825bcf315e3",
-    "stabilityai/stable-diffusion-xl-base-1.0": (
-        "462165984030d82259a11f4367a4eed129e94a7b"
-    ),
-}
-"""The commit of each hub model that we name, so that it stays what it is."""
 
 
 def spread_images(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
@@ -122,21 +96,58 @@ def resolve_preset(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def pick_profile(given: Mapping[str, Any]) -> Any:
+    """Return the profile that is meant; ``local`` is one of its own by then.
+
+    It goes by all memory of the card, and not by what is free of it now, so that the
+    same command means the same tomorrow.
+
+    Args:
+        given: What stronger sources say, as they wrote it.
+    """
+    profile = given.get("profile", FIELDS["profile"].default)
+    if not isinstance(profile, str) or profile.strip() != LOCAL:
+        return profile
+    device = given.get("device")
+    named = device is None or isinstance(device, str)
+    cards = cards_for(device) if named else ()
+    memory = min((card.memory for card in cards), default=0) / 10**9
+    fitting = (name for name, size in SIZES.items() if memory >= ROUGHLY * size)
+    return next(fitting, "local-8gb")
+
+
 def resolve_profile(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what profile and preset set, of which stronger sources change parts.
 
     Args:
         given: What stronger sources say, as they wrote it.
     """
-    profile = _named(PROFILES, given.get("profile", FIELDS["profile"].default))
+    profile = _named(PROFILES, pick_profile(given))
+    if profile.get("scorer") == "captioner" and not _can_score(given):
+        profile["scorer"] = None
     preset = given.get("preset", profile.get("preset", FIELDS["preset"].default))
-    values = {**resolve_preset(preset, given), **profile}
-    own = values.get("generator", FIELDS["generator"].default)
-    if given.get("generator", own) != own:
-        # What a profile says of its own generator, it says of no other.
-        for detail in deciding(Decides.IMAGE | Decides.ROUNDING, Part.GENERATOR):
-            values.pop(detail, None)
+    scorer = {name: profile[name] for name in ("scorer",) if name in profile}
+    values = {**resolve_preset(preset, {**scorer, **given}), **profile}
+    for part in Part:
+        name = str(part.name).lower()
+        own = values.get(name, FIELDS[name].default)
+        if given.get(name, own) != own:
+            # What a profile says of its own model, it says of no other.
+            for detail in _details(part):
+                values.pop(detail, None)
     return values
+
+
+def _details(part: Part) -> Iterator[str]:
+    """Yield the settings that are about the calls of a model.
+
+    Those that it shares with others go with the generator.
+    """
+    for name, field in FIELDS.items():
+        if field.group is not Group.MODELS and (
+            field.of is part or (part is Part.GENERATOR and field.of & part)
+        ):
+            yield name
 
 
 def default_in_words(name: str) -> str:
@@ -157,8 +168,14 @@ def default_in_words(name: str) -> str:
     return f"{shown}, by {' and '.join(by)}" if by else shown
 
 
-def _named(sets: dict[str, dict[str, Any]], name: object) -> dict[str, Any]:
+def _named(sets: Mapping[str, dict[str, Any]], name: object) -> dict[str, Any]:
     return dict(sets.get(name.strip(), {})) if isinstance(name, str) else {}
+
+
+def _can_score(given: Mapping[str, Any]) -> bool:
+    """Return whether the captioner may say how surely an image shows a prompt."""
+    captioner = given.get("captioner", "")
+    return isinstance(captioner, str) or hasattr(captioner, "fit")
 
 
 def _cannot_answer(given: Mapping[str, Any]) -> bool:

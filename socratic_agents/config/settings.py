@@ -26,6 +26,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from socratic_agents.config.catalog import PROFILES
 from socratic_agents.config.conflicts import conflict
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.image_options import ImageOptions
@@ -37,8 +38,9 @@ from socratic_agents.config.messages import (
     public_value,
 )
 from socratic_agents.config.profiles import (
+    LOCAL,
     PRESETS,
-    PROFILES,
+    pick_profile,
     resolve_preset,
     resolve_profile,
 )
@@ -165,6 +167,7 @@ class Settings(BaseSettings):
     patience: _AboveZero | None = _setting("patience")
     base_url: str | None = _setting("base_url")
     api_key: SecretStr | None = _setting("api_key")
+    image_api_key: SecretStr | None = _setting("image_api_key")
     temperature: Annotated[float, Field(ge=0, le=2)] | None = _setting("temperature")
     timeout: _AboveZero = _setting("timeout")
     llm_concurrency: _Many | None = _setting("llm_concurrency")
@@ -198,6 +201,12 @@ class Settings(BaseSettings):
         toml = TomlConfigSettingsSource(settings_cls)
         return init_settings, env_settings, toml, _ProfileSource(settings_cls)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _pick_profile(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Say which one it is where the profile depends on the machine."""
+        return given | {"profile": pick_profile(given)}
+
     @field_validator("*", mode="before")
     @classmethod
     def _no_blanks(cls, value: Any) -> Any:
@@ -226,7 +235,7 @@ class Settings(BaseSettings):
     @field_validator("profile")
     @classmethod
     def _known_profile(cls, name: str) -> str:
-        return one_of(name, PROFILES, "a profile")
+        return one_of(name, (*PROFILES, LOCAL), "a profile")
 
     @field_validator("preset")
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.config.catalog import LANGUAGE_MODEL, QWEN3_VL_2B
 from socratic_agents.config.messages import public_value
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.pocket import weights_folder
@@ -19,9 +20,9 @@ __all__ = ("check_mixing",)
 
 POCKET = "pocket"
 INSTEAD = {
-    "captioner": "captioner='Qwen/Qwen3-VL-2B-Instruct'",
+    "captioner": f"captioner={QWEN3_VL_2B!r}",
     "scorer": "scorer='none'",
-    "llm": "llm='openai:MODEL'",
+    "llm": f"llm={LANGUAGE_MODEL!r}",
 }
 """What mends each part, as one would write it."""
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from PIL import Image
 
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides, Part
 from socratic_agents.config.fields import FIELDS, deciding
-from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.scheduler.stage import Stage

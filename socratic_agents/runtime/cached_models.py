@@ -18,9 +18,9 @@ from weakref import WeakValueDictionary
 
 from PIL.Image import Image
 
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides
 from socratic_agents.config.fields import FIELDS, deciding
-from socratic_agents.config.profiles import REVISIONS
 from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.runtime.image_models import GENERATE, SCORE

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from socratic_agents.config.backends import Backend, choose_backend
-from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.checklist import read_answer
 from socratic_agents.runtime.batching import batched_call, run_in_worker

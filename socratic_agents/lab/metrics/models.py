@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.config.profiles import REVISIONS
+from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.runtime.batching import QUESTIONS, batched_call, stage_options
 from socratic_agents.runtime.captioners import open_captioner
