@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from socratic_agents.cli.app import main
-from socratic_agents.cli.doctor import Finding, _version, checks
+from socratic_agents.cli.doctor import _version, checks
 from socratic_agents.cli.progress import Progress
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import (
@@ -41,6 +41,7 @@ from socratic_agents.core.prompts import (
     sanitize_for_terminal,
     validate_prompt,
 )
+from socratic_agents.runtime.readiness.finding import Finding
 from tests.strategies import refine_in_rounds
 
 if TYPE_CHECKING:
@@ -684,12 +685,12 @@ def test_doctor_looks_at_everything(
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
     run = socratic("doctor")
     assert run.code in {0, 2}
-    assert "ok OPENAI_API_KEY: set" in run.out
-    assert "ok HF_TOKEN: not set" in run.out
-    assert "warning SOCRATIC_ROUNDZ: is no setting; did you mean" in run.out
-    assert "warning tracing: on (LANGSMITH_TRACING)" in run.out
-    assert "ok torch device: cpu" in run.out
-    assert "ok settings: profile pocket" in run.out
+    assert "OK OPENAI_API_KEY: set" in run.out
+    assert "OK HF_TOKEN: not set" in run.out
+    assert "WARN SOCRATIC_ROUNDZ: is no setting; did you mean" in run.out
+    assert "WARN tracing: on (LANGSMITH_TRACING)" in run.out
+    assert "OK torch device: cpu" in run.out
+    assert "OK settings: profile pocket" in run.out
     assert "sk-hidden" not in run.out + run.err
 
 
@@ -698,7 +699,7 @@ def test_doctor_names_problems(socratic: Callable[..., Run], folder: Path) -> No
     (folder / "socratic.toml").write_text("rounds = 0")
     run = socratic("doctor")
     assert 2 == run.code
-    assert "PROBLEM settings: rounds in socratic.toml" in run.out
+    assert "FAIL settings: rounds in socratic.toml" in run.out
 
 
 def test_checks_read_the_environment_it_is_given(folder: Path) -> None:

@@ -73,13 +73,13 @@ def test_each_method_is_tried_once(doctor: Callable[..., tuple[int, str]]) -> No
         code, out = doctor(*asked(server.base_url), "--timeout", "9999")
         assert len(METHODS) == len(server.requests)
     assert 0 == code
-    assert "warning llm json_schema: HTTP 400 (response_format is not supported" in out
-    assert "warning llm tools: HTTP 500 (no tools; your key is [key])" in out
-    assert "warning llm json_object: HTTP 400" in out
-    assert "ok llm words: works: " in out
+    assert "WARN llm json_schema: HTTP 400 (response_format is not supported" in out
+    assert "WARN llm tools: HTTP 500 (no tools; your key is [key])" in out
+    assert "WARN llm json_object: HTTP 400" in out
+    assert "OK llm words: works: " in out
     assert "7 tokens" in out
     assert (
-        "ok language model: openai:loopback is asked by words; there is nothing" in out
+        "OK language model: openai:loopback is asked by words; there is nothing" in out
     )
     assert KEY not in out
 
@@ -119,8 +119,8 @@ def test_a_form_that_is_passed_over_does_not_work(
     with Loopback(chat("Blue.")) as server:
         code, out = doctor(*asked(server.base_url))
     assert 2 == code
-    assert "warning llm json_schema: the answer is not in the form" in out
-    assert "PROBLEM language model: use a more capable model" in out
+    assert "WARN llm json_schema: the answer is not in the form" in out
+    assert "FAIL language model: use a more capable model" in out
 
 
 def test_an_answer_that_breaks_off_does_not_work(
@@ -157,7 +157,7 @@ def test_what_no_method_would_mend_is_asked_once(
     [
         (["--llm"], "got 'pocket', which is part of this package; name one"),
         (["--llm", "gpt-tiny"], "write 'openai:gpt-tiny', for example"),
-        (["--llm", "openai:a", "--rounds", "0"], "PROBLEM settings: rounds"),
+        (["--llm", "openai:a", "--rounds", "0"], "FAIL settings: rounds"),
     ],
 )
 def test_what_cannot_be_asked_is_a_problem(

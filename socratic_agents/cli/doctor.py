@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import date
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from socratic_agents.cli.options import with_settings
 from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import sanitize_for_terminal
+from socratic_agents.runtime.readiness.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.llm.probe import Probe
 
-__all__ = ("Finding", "checks", "register")
+__all__ = ("checks", "register")
 
 PACKAGES = (
     "socratic-agents",
@@ -37,21 +40,6 @@ PACKAGES = (
 )
 KEYS = ("OPENAI_API_KEY", "SOCRATIC_API_KEY", "HF_TOKEN")
 YES = frozenset(("1", "on", "true", "yes"))
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check."""
-
-    state: str
-    """``ok``, ``warning`` (it works, but you should know) or ``problem``."""
-    name: str
-    detail: str
-
-    def __str__(self) -> str:
-        """Return it on one line."""
-        mark = {"ok": "ok     ", "warning": "warning"}.get(self.state, "PROBLEM")
-        return f"{mark} {self.name}: {self.detail}"
 
 
 def register(app: typer.Typer) -> None:
@@ -186,6 +174,7 @@ def checks(
     environment: Mapping[str, str] = os.environ,
     *,
     overrides: Mapping[str, Any] | None = None,
+    today: date | None = None,
 ) -> Iterator[Finding]:
     """Check versions, devices, settings, keys and weights, one after the other.
 
@@ -194,8 +183,11 @@ def checks(
     Args:
         environment: The variables that are set.
         overrides: Settings from the command line.
+        today: By which models have ended.
     """
     from socratic_agents.config.messages import unknown_variables
+    from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.readiness.endings import endings
 
     yield Finding("ok", "python", f"{platform.python_version()}, {platform.platform()}")
     yield _system(platform.system())
@@ -203,6 +195,8 @@ def checks(
         yield _version(name)
     yield _checked("torch device", _device)
     yield _checked("settings", lambda: _settings(overrides or {}))
+    with suppress(ConfigurationError):
+        yield from endings(Settings(**overrides or {}), today or date.today())  # noqa: DTZ011 - an end is a day wherever one is
     for name, text in unknown_variables(environment).items():
         yield Finding("warning", name, text)
     yield _checked("pocket weights", _weights)

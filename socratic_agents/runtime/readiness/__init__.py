@@ -1,0 +1,1 @@
+"""Readiness: whether what the settings choose can run here, before it does."""
