@@ -45,7 +45,6 @@ def _a_card(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "size"),
     [
-        (Settings(strict=True), CPU_BATCH),
         (Settings(strict=False), POCKET_BATCH),
         (Settings(generator=paint), CPU_BATCH),
         (Settings(generator="some/model"), CPU_BATCH),
@@ -55,6 +54,35 @@ def test_a_cpu_takes_few_items(worker: Worker, settings: Settings, size: int) ->
     """Only the pocket models gain from more, and only where sizes may differ."""
     formed = stage_options("generator", settings, worker, stage="generator")
     assert size == formed["max_batch"]
+
+
+@pytest.mark.parametrize(("steady", "size"), [(True, CPU_BATCH), (False, 1), (None, 1)])
+def test_strict_calls_have_several_items_where_that_shows_nowhere(
+    worker: Worker, *, steady: bool | None, size: int
+) -> None:
+    """It is measured with as many; where nobody can measure it, there is one."""
+    asked: list[int] = []
+
+    def measure(size: int) -> bool:
+        asked.append(size)
+        return bool(steady)
+
+    formed = stage_options(
+        "generator",
+        Settings(strict=True, generator=paint),
+        worker,
+        stage="generator",
+        steady=None if steady is None else measure,
+    )
+    assert size == formed["max_batch"]
+    assert asked == [CPU_BATCH] * (steady is not None)
+
+
+def test_a_captioner_that_scores_costs_what_it_costs(worker: Worker) -> None:
+    """It is known by its own name."""
+    settings = Settings(scorer="captioner", captioner="some/model")
+    formed = stage_options("scorer", settings, worker, stage="scorer")
+    assert formed["model"].startswith("some/model, ")
 
 
 def test_strict_calls_have_one_size_and_others_few(worker: Worker) -> None:

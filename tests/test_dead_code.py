@@ -29,7 +29,6 @@ ALLOWED = {
     "_Handler.do_POST": "http.server calls it",
     "_Adapter.evaluate": "gepa calls it",
     "_Adapter.make_reflective_dataset": "gepa calls it",
-    "Diffusion.arrays": "tests compare images before they become bytes",
 }
 """``module.name`` or ``Class.name``, and who uses it."""
 

@@ -62,8 +62,10 @@ class Room:
         )
 
 
-async def opened(room: Room, device: str, worker: Worker) -> tuple[ImageModels, Any]:
-    settings = Settings(device=device)
+async def opened(
+    room: Room, device: str, worker: Worker, *, strict: bool = False
+) -> tuple[ImageModels, Any]:
+    settings = Settings(device=device, strict=strict)
 
     def work() -> tuple[ImageModels, Any]:
         return open_devices(settings, worker, open_with=room.open)
@@ -97,6 +99,26 @@ async def test_images_are_looked_at_where_they_were_drawn() -> None:
         for close in image_models.closers:
             await close()
     assert ["a", "b"] == room.closed
+
+
+async def test_strict_items_have_a_device_of_their_own() -> None:
+    """Whatever else waits, for two devices may round differently."""
+    places = []
+    for others in (0, 5):
+        room = Room()
+        async with Worker() as worker:
+            models, _ = await opened(room, "a,b", worker, strict=True)
+            asked = [models.generate("other", n) for n in range(others)]
+            asked += [models.generate("x", n) for n in range(8)]
+            images = (await asyncio.gather(*asked))[others:]
+            places.append([image.info["where"] for image in images])
+            for level in range(8):
+                await models.caption(Image.new("L", (4, 4), level))
+            for close in models.closers:
+                await close()
+        places[-1] += [here for _, here, _ in room.seen]
+    assert places[0] == places[1]
+    assert {"a", "b"} == {*places[0][:8]} == {*places[0][8:]}
 
 
 async def test_one_device_is_as_it_was() -> None:

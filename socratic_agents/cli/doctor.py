@@ -200,6 +200,7 @@ def checks(
     for name, text in unknown_variables(environment).items():
         yield Finding("warning", name, text)
     yield _checked("pocket weights", _weights)
+    yield _checked("strict", _strict)
     offline = environment.get("HF_HUB_OFFLINE", "").lower() in YES
     state = "offline, only models on this disk" if offline else "online where needed"
     yield Finding("ok", "hugging face hub", state)
@@ -257,6 +258,20 @@ def _weights() -> str:
         message = "expected the pocket weights in the package, got none; reinstall it"
         raise ConfigurationError(message)
     return f"{len(files)} files, {size:.1f} MiB"
+
+
+def _strict() -> str:
+    """Say what was measured of calls of several items, on any processor."""
+    from socratic_agents.models.steadiness import found_before
+
+    found = found_before()
+    if not found:
+        return "not measured yet; it is when a model is opened with strict"
+    alone = [key for key, steady in found.items() if not steady]
+    said = f"calls of several items give the same bits for {len(found) - len(alone)}"
+    return f"{said} of {len(found)} that were measured" + "".join(
+        f"; calls of one item: {key}" for key in alone
+    )
 
 
 def _tracing(environment: Mapping[str, str]) -> Finding:

@@ -263,8 +263,8 @@ CALL_FIELDS: tuple[Field, ...] = (
     ),
     _hardware(
         "strict",
-        "Give all batches one size, padded with copies: an image is the same to the "
-        "last bit whatever else runs, and a lone one takes longer.",
+        "Whatever else runs, an image is the same to the last bit: all calls have one "
+        "size, or one item where a device needs it; a lone one takes longer.",
         decides=ROUNDING,
         of=IMAGE_MODELS,
         default=False,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from socratic_agents.core.checklist import Answer, YesNo, read_answer
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
     from typing import Self
 
     import torch
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ("Captioner",)
+__all__ = ("Captioner", "shows")
 
 INDEX = "config.json"
 """The file that every saved transformers model has."""
@@ -162,8 +165,13 @@ class Captioner:
             for index, caption in enumerate(captions)
             if caption_fault(str(caption), self._instruction)
         ]
-        retried = self._captions([images[index] for index in failed], SECOND_TRY)
-        for index, caption in zip(failed, retried, strict=True):
+        # One by one: how many others fail beside it must not decide a caption.
+        retried = dict[int, str]()
+        for index in failed:
+            image = images[index]
+            if id(image) not in retried:  # a copy that fills up the call
+                [retried[id(image)]] = self._captions([image], SECOND_TRY)
+            caption = retried[id(image)]
             fault = caption_fault(caption, self._instruction)
             if fault is None:
                 captions[index] = caption
@@ -224,9 +232,7 @@ class Captioner:
         Raises:
             CandidateError: If the model's first word is no yes and no no.
         """
-        answers = self.decide(
-            [(image, SHOWS.replace("{prompt}", text)) for text, image in pairs]
-        )
+        answers = self.decide([(image, shows(text)) for text, image in pairs])
         for answer in answers:
             if answer.probability is None:
                 message = (
@@ -235,6 +241,23 @@ class Captioner:
                 )
                 raise CandidateError(Status.OK, message)
         return [answer.probability or 0.0 for answer in answers]
+
+    def first_words(
+        self, images: Sequence[Image], questions: Sequence[str] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """Return for each image the numbers from which its first words are chosen.
+
+        Args:
+            images: Images of any mode and size.
+            questions: What is asked of each; ``None``: they are captioned.
+        """
+        texts = [self._instruction] * len(images) if self._instruction else None
+        if questions is not None:
+            texts = [self._asked(question) for question in questions]
+        told = {"return_dict_in_generate": True, "output_logits": True}
+        output, _ = self._run(images, texts, {"max_new_tokens": 2, **told})
+        words = [logits.float().cpu().numpy() for logits in output.logits]
+        return [np.stack(row) for row in zip(*words, strict=True)]
 
     def width(self, question: str) -> int:
         """Return how many tokens a question is filled up to, alone.
@@ -306,6 +329,15 @@ class Captioner:
                 },
             )
         return output, self._talk.prompt(inputs)
+
+
+def shows(prompt: str) -> str:
+    """Return the question of a whole prompt.
+
+    Args:
+        prompt: What an image should show.
+    """
+    return SHOWS.replace("{prompt}", prompt)
 
 
 def _decision(text: str, yes: float, no: float) -> Answer:

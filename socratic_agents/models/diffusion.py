@@ -176,6 +176,17 @@ class Diffusion:
         other._noise = Noise.SHARED  # noqa: SLF001 - as above
         return other
 
+    def with_steps(self, steps: int) -> Self:
+        """Return the same generator over the same pipeline, with other steps.
+
+        Args:
+            steps: At least 1; of no effect where the pipeline counts none.
+        """
+        other = copy.copy(self)
+        if "num_inference_steps" in self._defaults:
+            other._call = {**self._call, "num_inference_steps": steps}  # noqa: SLF001 - it is one of us
+        return other
+
     def decode_in_tiles(self) -> None:
         """Decode an image piece by piece from now on, where the pipeline can.
 

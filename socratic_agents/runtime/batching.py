@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,12 +15,14 @@ from socratic_agents.config.field import Decides, Part
 from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.models.steadiness import remembered
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
 
     from socratic_agents.config.settings import Settings
+    from socratic_agents.models.steadiness import Measurement
     from socratic_agents.runtime.image_models import CallKind, ModelName
     from socratic_agents.scheduler.worker import Worker
 
@@ -53,6 +56,7 @@ def batched_call(
     worker: Worker,
     *,
     group: Callable[..., Hashable] | None = None,
+    steady: Measurement | None = None,
     **options: Any,
 ) -> Callable[..., Awaitable[Output]]:
     """Return a call of one item, of which the worker forms batches.
@@ -64,9 +68,12 @@ def batched_call(
         settings: Say where the model runs and how.
         worker: Runs it.
         group: Returns of a call's inputs what all of a batch must have in common.
+        steady: As of ``stage_options``.
         options: As for ``Stage``.
     """
-    formed = stage_options(kind.model, settings, worker, stage=kind.stage)
+    formed = stage_options(
+        kind.model, settings, worker, stage=kind.stage, steady=steady
+    )
     priority = 0 if kind.model == "generator" else 1
     stage: Stage[Any, Any] = Stage(run=run, **{"priority": priority} | formed | options)
 
@@ -121,20 +128,27 @@ def _apart(value: Any) -> Any:
 
 
 def stage_options(
-    part: ModelName, settings: Settings, worker: Worker, *, stage: str
+    part: ModelName,
+    settings: Settings,
+    worker: Worker,
+    *,
+    stage: str,
+    steady: Measurement | None = None,
 ) -> dict[str, Any]:
     """Return how the worker forms the batches of a model: arguments for its stage.
 
     Calls are filled up, so that a device sees few sizes. In ``strict`` settings all
-    have one size. On a CPU the last bits of an output depend on the size of its batch,
-    but not on its neighbours; on an accelerator they depend on its place, too, so that
-    there the one size is one.
+    have one size: the last bits of an output depend on the size of its batch. Where
+    they depend on its place or its neighbours, too, the one size is one: so it was on
+    every accelerator that we saw, and on a CPU it is measured.
 
     Args:
         part: The model.
         settings: Say where it runs and how.
         worker: Runs it, and knows which sizes were measured.
         stage: What the stage is called.
+        steady: Measures whether the bits of an item are the same at any place of a
+            call; ``None``: nobody knows.
     """
     from socratic_agents.models.devices import device_type, free_memory
 
@@ -151,6 +165,11 @@ def stage_options(
         most = max(most, worker.largest_measured(stage, model))
     if stage in QUESTION_STAGES:
         most = QUESTIONS if most > 1 else 1
+    if settings.strict and most > 1:
+        what = "questions" if stage in QUESTION_STAGES else stage
+        key = f"{what} of {model} in calls of {most}" if model else None
+        known = steady is not None and remembered(key, partial(steady, most))
+        most = most if known else 1
     return {
         "name": stage,
         "max_batch": most,
@@ -164,6 +183,8 @@ def stage_options(
 
 def _identity(part: ModelName, settings: Settings) -> str | None:
     """Return what calls cost the same for; ``None`` for objects, which have no name."""
+    if part == "scorer" and settings.scorer == "captioner":
+        part = "captioner"
     given = getattr(settings, part)
     if not isinstance(given, str):
         return None

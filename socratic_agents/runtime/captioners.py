@@ -9,9 +9,16 @@ from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.checklist import read_answer
+from socratic_agents.models.captioning import Captioner, shows
+from socratic_agents.models.steadiness import captioner_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
 from socratic_agents.runtime.generators import POCKET, model_source
-from socratic_agents.runtime.image_models import ANSWER_OPEN, ANSWER_YES_NO, CAPTION
+from socratic_agents.runtime.image_models import (
+    ANSWER_OPEN,
+    ANSWER_YES_NO,
+    CAPTION,
+    SCORE,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.checklist import Answer
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("CAPTIONERS", "captioner_calls", "open_captioner")
+__all__ = ("CAPTIONERS", "captioner_calls", "open_captioner", "score_by_captioner")
 
 OpenCaptioner: TypeAlias = "Callable[[Settings], Any]"
 """Returns an object with ``caption``, and what else docs/models.md says of captioners."""
@@ -60,14 +67,44 @@ def captioner_calls(
         return {"caption": run_in_worker(CAPTION, captioner, worker)}
     answers = getattr(captioner, "answer", None)
     decides = getattr(captioner, "decide", answers and partial(_read, answers))
-    width = getattr(captioner, "width", None) if settings.strict else None
-    group = width and (lambda _, question: width(question))
+    told, asked = (_formed(captioner, settings, asked=asked) for asked in (False, True))
     call = partial(batched_call, settings=settings, worker=worker)
     return {
-        "caption": call(CAPTION, captioner.caption),
-        "answer_yes_no": decides and call(ANSWER_YES_NO, decides, group=group),
-        "answer_open": answers and call(ANSWER_OPEN, answers, group=group),
+        "caption": call(CAPTION, captioner.caption, **told),
+        "answer_yes_no": decides and call(ANSWER_YES_NO, decides, **asked),
+        "answer_open": answers and call(ANSWER_OPEN, answers, **asked),
     }
+
+
+def score_by_captioner(
+    settings: Settings, captioner: Any, worker: Worker
+) -> Callable[..., Any]:
+    """Return how a captioner scores, by how surely an image shows a prompt.
+
+    Args:
+        settings: Say where it runs and how.
+        captioner: As from ``open_captioner``.
+        worker: Runs it.
+    """
+    formed = _formed(captioner, settings, asked=True)
+    if group := formed.pop("group", None):
+        formed["group"] = lambda prompt, image: group(image, shows(prompt))
+    return batched_call(SCORE, captioner.fit, settings, worker, **formed)
+
+
+def _formed(captioner: Any, settings: Settings, *, asked: bool) -> dict[str, Any]:
+    """Return what all of a strict call must have in common, and how it is measured.
+
+    Images of several sizes and questions of several lengths would be filled up to the
+    longest of a call.
+    """
+    if not settings.strict or not isinstance(captioner, Captioner):
+        return {}
+
+    def group(image: Image.Image, question: str | None = None) -> tuple[Any, ...]:
+        return image.size, question and captioner.width(question)
+
+    return {"group": group, "steady": captioner_steadiness(captioner, asked=asked)}
 
 
 def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[Answer]:
@@ -76,8 +113,6 @@ def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[An
 
 
 def _load(settings: Settings) -> Any:
-    from socratic_agents.models.captioning import Captioner
-
     given, own = settings.captioner, dict[str, str]()
     if given == POCKET:
         own = {"question_format": "question: {question} answer:"}

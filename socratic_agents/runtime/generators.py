@@ -18,6 +18,7 @@ from socratic_agents.config.messages import public_value
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import BudgetError, CandidateError, ConfigurationError
 from socratic_agents.llm.usage import current_meter
+from socratic_agents.models.steadiness import generator_steadiness
 from socratic_agents.network.rate_limit import RateLimiter
 from socratic_agents.runtime.batching import batched_call, run_in_worker, stage_options
 from socratic_agents.runtime.image_models import GENERATE
@@ -268,7 +269,8 @@ def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGene
     if settings.batching == "step":
         return _step_by_step(model, settings, worker)
     tiles = {"reduce_memory": model.decode_in_tiles}
-    generate = batched_call(GENERATE, model, settings, worker, **tiles)
+    steady = generator_steadiness(model)
+    generate = batched_call(GENERATE, model, settings, worker, steady=steady, **tiles)
     return OpenedGenerator(generate=generate, max_tokens=model.max_tokens)
 
 
@@ -282,7 +284,13 @@ def _step_by_step(
     """
     from socratic_agents.models.step_batching.batcher import StepBatcher
 
-    batch = stage_options("generator", settings, worker, stage="denoiser")
+    batch = stage_options(
+        "generator",
+        settings,
+        worker,
+        stage="denoiser",
+        steady=generator_steadiness(model),
+    )
     padded = settings.strict or settings.compile is not None
     batcher = StepBatcher(model.pipeline, max_batch=batch["max_batch"], padded=padded)
 

@@ -1,12 +1,15 @@
 """Devices: several of one machine, each with a worker and all models of its own.
 
 An item depends on nothing but itself, so it does not matter which device does it. An
-image is drawn where the fewest wait, and looked at where it was drawn.
+image is drawn where the fewest wait, and looked at where it was drawn. In ``strict``
+settings it matters, for two devices may round differently: there the item itself decides,
+whatever else waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -78,14 +81,27 @@ def open_devices(
         closing = stack.pop_all()
     if not others:
         return devices[0].models, (worker,)
-    return _shared(devices, closing), tuple(device.worker for device in devices)
+    models = _shared(devices, closing, strict=settings.strict)
+    return models, tuple(device.worker for device in devices)
 
 
-def _shared(devices: list[_Device], closing: ExitStack) -> ImageModels:
+def _number(inputs: tuple[object, ...]) -> int:
+    """Return a number that depends on nothing but the inputs of a call."""
+    number = 0
+    for one in inputs:
+        # An image may come from the journal, so it is known by its pixels alone.
+        seen = one.tobytes() if isinstance(one, Image) else repr(one).encode()
+        number = zlib.crc32(seen, number)
+    return number
+
+
+def _shared(devices: list[_Device], closing: ExitStack, *, strict: bool) -> ImageModels:
     """Return models that give every item to one of the devices."""
     homes: WeakImageMap[_Device] = WeakImageMap()
 
     def choose(inputs: tuple[object, ...]) -> _Device:
+        if strict:
+            return devices[_number(inputs) % len(devices)]
         # An image from elsewhere is at home nowhere.
         known = (homes.get(one) for one in inputs if isinstance(one, Image))
         fewest = min(devices, key=lambda device: device.waiting)

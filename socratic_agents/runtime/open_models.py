@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.registry import Registry
+from socratic_agents.models.clip import Clip
+from socratic_agents.models.steadiness import scorer_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
-from socratic_agents.runtime.captioners import captioner_calls, open_captioner
+from socratic_agents.runtime.captioners import (
+    captioner_calls,
+    open_captioner,
+    score_by_captioner,
+)
 from socratic_agents.runtime.generators import POCKET, model_source, open_generator
 from socratic_agents.runtime.image_models import (
     SCORE,
@@ -69,15 +75,16 @@ def open_scorer(
     if given is None:
         return name, None
     if given == "captioner":
-        score = (captioner or open_captioner(settings)).fit
-    elif isinstance(given, str):
-        score = choose_backend(SCORERS, given, default="clip").open(settings).score
-    elif hasattr(given, "score"):
-        score = given.score
+        looks = captioner or open_captioner(settings)
+        call = score_by_captioner(settings, looks, worker)
+    elif isinstance(given, str) or hasattr(given, "score"):
+        scorer = given
+        if isinstance(given, str):
+            scorer = choose_backend(SCORERS, given, default="clip").open(settings)
+        steady = scorer_steadiness(scorer) if isinstance(scorer, Clip) else None
+        call = batched_call(SCORE, scorer.score, settings, worker, steady=steady)
     else:
-        call = run_in_worker(SCORE, given, worker)
-        return "score", as_candidate_errors(SCORE, call)
-    call = batched_call(SCORE, score, settings, worker)
+        call, name = run_in_worker(SCORE, given, worker), "score"
     return name, as_candidate_errors(SCORE, call)
 
 
@@ -92,8 +99,6 @@ def score_name(settings: Settings) -> str:
 
 
 def _load(settings: Settings) -> Any:
-    from socratic_agents.models.clip import Clip
-
     given = settings.scorer
     own = {"prefix": ""} if given == POCKET else {}
     source = model_source(given, "scorer")

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     _Identity: TypeAlias = tuple[str, str | None, str]
 
-__all__ = ("CostModel", "cache_file")
+__all__ = ("UNREADABLE", "CostModel", "cache_file")
 
 SCHEMA = 1
-_UNREADABLE = (
+UNREADABLE = (
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -206,7 +206,7 @@ def _read(path: Path, tuning: SchedulerTuning) -> dict[_Identity, _Record]:
                     for n, s in seconds.items()
                 }
             )
-    except _UNREADABLE:
+    except UNREADABLE:
         return {}
     return records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from socratic_agents.scheduler.stage import AnyStage
 
 __all__ = ("BatchExecutor",)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,14 @@ class BatchExecutor:
         if size > 1:
             _try(stage.free_memory)
             cap = size // 2
+            if stage.padded:
+                _log.warning(
+                    "too little memory for %d items of %s in a call: from now on %d, "
+                    "which changes last bits",
+                    size,
+                    stage.name,
+                    cap,
+                )
             self._cost_model.lower_limit(stage, key, cap=cap)
             self._run_in_pieces(stage, key, requests, cap)
             return

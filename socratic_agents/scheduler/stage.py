@@ -28,8 +28,8 @@ class Stage(Generic[Item, Output]):
     """Items of one call, at least 1."""
     padded: bool = False
     """Pad every call to ``max_batch`` with copies of its last item. The last bits of an
-    output depend on the size of its batch, but not on its neighbours: with one size for
-    all calls, an item's output is the same whatever else is in flight."""
+    output depend on the size of its batch: with one size for all calls, an item's
+    output is the same whatever else is in flight, where its place does not matter."""
     bucketed: bool = False
     """Pad every call to 1, 2, 3, 4, 6, 8, 12 … items, so that a device sees few sizes;
     ``padded`` wins over it."""
