@@ -197,6 +197,7 @@ def checks(
     yield _checked("settings", lambda: _settings(overrides or {}))
     with suppress(ConfigurationError):
         yield from endings(Settings(**overrides or {}), today or date.today())  # noqa: DTZ011 - an end is a day wherever one is
+    yield from _recipe(overrides or {})
     for name, text in unknown_variables(environment).items():
         yield Finding("warning", name, text)
     yield _checked("pocket weights", _weights)
@@ -247,6 +248,23 @@ def _settings(overrides: Mapping[str, Any]) -> str:
     find_roles(settings)
     where = f", with {TOML}" if os.path.exists(TOML) else ""  # noqa: PTH110 - a name in the working directory
     return f"profile {settings.profile}{where}"
+
+
+def _recipe(overrides: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say how a generator that is named is drawn with, and on which terms."""
+    from socratic_agents.config.recipes.recognition import recipe_of
+    from socratic_agents.config.settings import Settings
+
+    with suppress(ConfigurationError):  # which is told already
+        settings = Settings(**overrides)
+        name = str(settings.generator)
+        if name == "pocket" or "://" in name or name.startswith("openai:"):
+            return
+        if recipe := recipe_of(name):
+            yield Finding("ok", "recipe", str(recipe))
+        else:
+            text = f"none for {name!r}; its pipeline's own defaults are used"
+            yield Finding("warning", "recipe", text)
 
 
 def _weights() -> str:

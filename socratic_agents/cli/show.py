@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.recipes.recognition import recipe_of
 from socratic_agents.core.errors import PromptError
 from socratic_agents.core.prompts import sanitize_for_terminal, validate_prompt
 
@@ -48,13 +49,20 @@ def _show(
     words = command_again(provenance)
     command = None if words is None else shell_words(words)
     remarks = list(_remarks(provenance, words))
+    recipe = recipe_of(provenance.model) if provenance.kind == "name" else None
     if as_json:
-        shown = provenance.to_json() | {"command": command, "remarks": remarks}
+        shown = provenance.to_json() | {
+            "recipe": recipe and str(recipe),
+            "command": command,
+            "remarks": remarks,
+        }
         typer.echo(json.dumps(shown, allow_nan=False))
         return 0
     for name, value in provenance.to_json().items():
         for line in _lines(name, value):
             typer.echo(sanitize_for_terminal(line, longest=20_000))
+    if recipe is not None:
+        typer.echo(f"recipe: {recipe}")
     for remark in remarks:
         typer.echo(sanitize_for_terminal(remark))
     if command is not None:
@@ -94,6 +102,8 @@ def _generator_options(provenance: Provenance) -> list[str]:
     from socratic_agents.storage.provenance import CALL
 
     written, options = provenance.to_json(), []
+    recipe = recipe_of(provenance.model) if provenance.kind == "name" else None
+    decided = recipe.settings if recipe else {}
     for name in CALL:
         option = FIELDS[name].option
         # Given either way: a profile may switch it on.
@@ -101,6 +111,8 @@ def _generator_options(provenance: Provenance) -> list[str]:
             options.append(option if value else f"--no-{option[2:]}")
         elif name in written:
             options += [option, str(value)]
+        elif name in decided:  # which was not asked for, and would be now
+            options += [option, "none"]
     return options
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from socratic_agents.config.messages import public_value
+from socratic_agents.config.recipes.recognition import nearest_sizes
 
 if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
@@ -28,6 +29,11 @@ def conflict(settings: Settings) -> str | None:
         for name, model in models.items()
         if not isinstance(model, str | None)
     )
+    scales = [
+        scale
+        for scale in (settings.guidance_scale, settings.true_cfg_scale)
+        if scale is not None
+    ]
     contradictions = {
         "expected names for workers, which open the models elsewhere, got the "
         f"object {given}; name it, or leave workers out": settings.workers and given,
@@ -36,15 +42,36 @@ def conflict(settings: Settings) -> str | None:
         "expected a captioner with 'fit' for scorer 'captioner', got "
         f"{public_value(settings.captioner)!r}; give one, or name another scorer": unfit
         and settings.scorer == "captioner",
-        "expected a guidance_scale above 1 for a negative prompt, which has no "
-        f"effect otherwise, got {settings.guidance_scale}; raise the one, or leave out "
-        "the other": settings.negative_prompt is not None
-        and settings.guidance_scale is not None
-        and settings.guidance_scale <= 1,
+        "expected a guidance_scale (or true_cfg_scale) above 1 for a negative prompt, "
+        f"which has no effect otherwise, got {', '.join(f'{s:g}' for s in scales)}; "
+        "raise the one, or leave out the other": settings.negative_prompt is not None
+        and scales
+        and max(scales) <= 1,
         "expected an llm that base_url leads to, got 'pocket', which needs no "
         "server; name one, such as llm='openai:MODEL'": settings.base_url
         and settings.llm == "pocket",
         f"expected a device to offload from, got offload {settings.offload!r} on the "
         "cpu; leave offload out": settings.offload and settings.device == "cpu",
     }
-    return next((message for message, found in contradictions.items() if found), None)
+    found = (message for message, found in contradictions.items() if found)
+    return next(found, None) or _misfit(settings)
+
+
+def _misfit(settings: Settings) -> str | None:
+    """Return that a generator that is named does not draw images of some size."""
+    if not isinstance(settings.generator, str):
+        return None
+    for name in ("width", "height"):
+        pixels = getattr(settings, name)
+        if (
+            pixels is None
+            or (found := nearest_sizes(settings.generator, pixels)) is None
+        ):
+            continue
+        recipe, *nearest = found
+        near = " or ".join(map(str, dict.fromkeys(nearest)))
+        return (
+            f"expected a {name} in multiples of {recipe.multiple}, in which "
+            f"{recipe.family} draws, got {pixels}; take {near}"
+        )
+    return None

@@ -12,6 +12,7 @@ from socratic_agents.config.card import cards_for
 from socratic_agents.config.catalog import PROFILES
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.recipes.recognition import recipe_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ __all__ = (
     "PRESETS",
     "default_in_words",
     "pick_profile",
+    "resolve_other_generator",
     "resolve_preset",
     "resolve_profile",
     "spread_images",
@@ -135,7 +137,30 @@ def resolve_profile(given: Mapping[str, Any]) -> dict[str, Any]:
             # What a profile says of its own model, it says of no other.
             for detail in _details(part):
                 values.pop(detail, None)
-    return values
+    chosen = given.get("generator", values.get("generator"))
+    return recipe_settings(chosen, given.keys() | values.keys()) | values
+
+
+def resolve_other_generator(
+    profile: str, known: Mapping[str, Any], generator: object
+) -> dict[str, Any]:
+    """Return what changes where another generator takes the place of a known one.
+
+    What profile and recipe said of the known one goes with it.
+
+    Args:
+        profile: Its name.
+        known: The settings until now.
+        generator: The other one.
+    """
+    brought = resolve_profile({"profile": profile, "generator": known["generator"]})
+    gone = {
+        name: FIELDS[name].default
+        for name in _details(Part.GENERATOR)
+        if name in brought and known[name] == brought[name]
+    }
+    stay = {name for name in known if known[name] != FIELDS[name].default} - gone.keys()
+    return gone | recipe_settings(generator, stay)
 
 
 def _details(part: Part) -> Iterator[str]:

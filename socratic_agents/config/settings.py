@@ -41,6 +41,7 @@ from socratic_agents.config.profiles import (
     LOCAL,
     PRESETS,
     pick_profile,
+    resolve_other_generator,
     resolve_preset,
     resolve_profile,
 )
@@ -151,6 +152,8 @@ class Settings(BaseSettings):
     negative_prompt: str | None = _setting("negative_prompt")
     steps: _Steps | None = _setting("steps")
     guidance_scale: _Strength | None = _setting("guidance_scale")
+    true_cfg_scale: _Strength | None = _setting("true_cfg_scale")
+    max_sequence_length: _Tokens | None = _setting("max_sequence_length")
     width: _Pixels | None = _setting("width")
     height: _Pixels | None = _setting("height")
     device: str | None = _setting("device")
@@ -301,7 +304,7 @@ class Settings(BaseSettings):
     def but(self, **changes: Any) -> Settings:
         """Return these settings with a few changed; nothing is read anew.
 
-        Another preset brings its whole policy with it.
+        Another preset brings its whole policy with it, another generator its recipe.
 
         Raises:
             ConfigurationError: As for new settings; also where the profile is
@@ -315,6 +318,8 @@ class Settings(BaseSettings):
             raise ConfigurationError(message)
         moved = changes.get("preset", self.preset) != self.preset
         brought = self._brought(changes) if moved else {}
+        if (other := changes.get("generator", self.generator)) != self.generator:
+            brought |= resolve_other_generator(self.profile, dict(self), other)
         return Settings(**(dict(self) | brought | changes))
 
     def _brought(self, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -165,6 +165,12 @@ class Diffusion:
         """What draws."""
         return self._pipeline
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the pipeline does where it is told nothing, under our names."""
+        ours = {"num_inference_steps": "steps"}
+        return {ours.get(name, name): value for name, value in self._defaults.items()}
+
     def drawing_with(self, pipeline: Any) -> Self:
         """Return the same generator over a copy of its pipeline.
 
@@ -275,7 +281,7 @@ class Diffusion:
             return [CandidateError(Status.GENERATION_FAILED, message)]
         if output is None:
             return self._pixels(requests)
-        images = list(output.images)
+        images = list(output.images if hasattr(output, "images") else output.image)
         if self._bucketed and len(images) == bucket_size(len(requests)):
             images = images[: len(requests)]
         if len(images) != len(requests):

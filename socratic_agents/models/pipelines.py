@@ -36,6 +36,9 @@ INDEX = "model_index.json"
 OURS = ("prompt", "generator", "output_type", "num_images_per_prompt", "return_dict")
 """Arguments of a pipeline's call that are set here, for each batch."""
 
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4", "processor")
+"""Parts of a pipeline that read prompts; processors among them."""
+
 OFFLOADS = ("model", "sequential", "group")
 
 
@@ -118,7 +121,7 @@ def token_limits(
 ) -> list[tuple[Callable[..., Any], int | None]]:
     """Return the pipeline's tokenizers, each with how many tokens are read."""
     encoders: list[tuple[Callable[..., Any], int | None]] = []
-    for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4"):
+    for name in TOKENIZERS:
         tokenizer = getattr(pipeline, name, None)
         if tokenizer is None:
             continue

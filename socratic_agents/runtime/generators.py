@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +16,7 @@ from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import public_value
+from socratic_agents.config.recipes.recognition import recipe_of
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import BudgetError, CandidateError, ConfigurationError
 from socratic_agents.llm.usage import current_meter
@@ -48,6 +50,8 @@ __all__ = (
     "open_generator",
     "refuse_settings",
 )
+
+_log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 POCKET = "pocket"
@@ -104,6 +108,7 @@ def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
     if hasattr(given, "scheduler") and hasattr(given, "components"):
         call = _sampling(settings)
         model = Diffusion(given, acceleration=_acceleration(settings), **call)
+        _tell_defaults(settings, model)
         return _batched(model, settings, worker)
     if settings.batching == "step":
         message = (
@@ -261,7 +266,31 @@ def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
         acceleration=_acceleration(settings),
         **call,
     )
+    if given != POCKET:
+        _tell_defaults(settings, model)
     return _batched(model, settings, worker)
+
+
+def _tell_defaults(settings: Settings, model: Diffusion) -> None:
+    """Say what nobody chose: neither the settings, nor a recipe of the model's family."""
+    if recipe_of(settings.generator) is not None:
+        return
+    chosen = {name for name in ARGUMENTS if getattr(settings, name) is not None}
+    if chosen & {"guidance_scale", "true_cfg_scale"}:
+        chosen |= {"guidance_scale", "true_cfg_scale"}
+    left = {
+        name: value
+        for name, value in model.defaults.items()
+        if name in {"steps", "guidance_scale", "true_cfg_scale"} - chosen
+    }
+    if left:
+        said = ", ".join(f"{name} {value}" for name, value in left.items())
+        _log.warning(
+            "no recipe is known for generator %r: its pipeline's own defaults are used "
+            "(%s); set what its authors say",
+            settings.public()["generator"],
+            said,
+        )
 
 
 def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGenerator:

@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from socratic_agents.agents.registry import find_roles, find_templates
+from socratic_agents.config.fields import FIELDS, defaults_of
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import (
     ConfigurationError,
@@ -111,7 +112,9 @@ def settings_of(folder: Path) -> Settings:
     try:
         file = folder / CONFIG
         config = json.loads(file.read_bytes() if file.is_file() else b"")
-        return Settings(**config["settings"])
+        # What a run of an earlier release does not know had its default.
+        known = defaults_of(name for name, one in FIELDS.items() if not one.secret)
+        return Settings(**known | config["settings"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
         message = (
             f"expected the folder of a run with {CONFIG}, got {folder} "

@@ -77,6 +77,8 @@ class Provenance:
     )
     steps: Annotated[int, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    true_cfg_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_sequence_length: Annotated[int, Field(ge=16, le=10**8)] | None = None
     width: _Size | None = None
     height: _Size | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
