@@ -22,6 +22,7 @@ from socratic_agents.config.catalog import MODELS, PROFILES
 from socratic_agents.config.field import Group
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.profiles import default_in_words
+from socratic_agents.config.recipes.table import RECIPES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,6 +30,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SOURCE = re.compile(r"<!-- source: (\S+) (\w+) -->\n```(\w+)\n(.*?)```", re.DOTALL)
 TABLE = re.compile(r"<!-- settings: ([^>]+) -->\n(.*?)<!-- end -->", re.DOTALL)
 PROFILE_TABLE = re.compile(r"<!-- profiles -->\n(.*?)<!-- end -->", re.DOTALL)
+FAMILIES = re.compile(r"<!-- families -->\n(.*?)<!-- end -->", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -87,8 +89,24 @@ def _profiles() -> str:
     return "\n".join([*rows, ""])
 
 
+def _families() -> str:
+    """Return the table of recipes."""
+    names = ("steps", "guidance_scale", "true_cfg_scale", "max_sequence_length")
+    heads = ("family", "pipeline", *names, "side", "multiple of", "licence", "memory")
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for recipe in RECIPES:
+        numbers = [f"{recipe.settings.get(name, ''):}" for name in names]
+        cells = (
+            *(recipe.family, f"`{recipe.pipeline}`", *numbers),
+            *(recipe.size, recipe.multiple, recipe.licence, recipe.memory or "?"),
+        )
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*rows, ""])
+
+
 def _current(page: str) -> str:
-    """Return a page with the sources and settings of today."""
+    """Return a page with the sources, settings and recipes of today."""
+    page = FAMILIES.sub(lambda _: f"<!-- families -->\n{_families()}<!-- end -->", page)
     page = SOURCE.sub(
         lambda m: f"<!-- source: {m[1]} {m[2]} -->\n```{m[3]}\n{_shown(m[1], m[2])}```",
         page,

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+import torch
 
 from socratic_agents.cli.doctor import checks
 from socratic_agents.cli.show import command_again
@@ -318,7 +319,7 @@ def test_a_negative_prompt_needs_guidance_of_either_kind() -> None:
 class Painter:
     """A pipeline that remembers what it is called with."""
 
-    device = "cpu"
+    device = torch.device("cpu")
     scheduler = components = ()
 
     def __init__(self) -> None:
@@ -337,8 +338,7 @@ class Painter:
     ) -> Any:
         """Draw grey images."""
         self.calls.append({"negative_prompt": negative_prompt})
-        images = [Image.new("RGB", (8, 8), "grey") for _ in prompt]
-        return SimpleNamespace(images=images)
+        return SimpleNamespace(images=[np.full((8, 8, 3), 0.5) for _ in prompt])
 
 
 def test_true_cfg_has_the_negative_prompt_that_it_needs() -> None:

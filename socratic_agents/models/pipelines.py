@@ -81,6 +81,9 @@ def checked_call(
         for name, value in call.items()
         if value is not None
     }
+    if given.get("true_cfg_scale", 0) > 1 and "negative_prompt" in parameters:
+        # Without one there is no guidance at all, and a blank stands for none.
+        given.setdefault("negative_prompt", " ")
     takes = sorted(parameters.keys() - set(OURS))
     unknown = sorted(given.keys() - set(takes))
     if unknown:

@@ -67,8 +67,8 @@ class Recipe:
         said = [
             f"{n.replace('_', ' ')} {value:g}" for n, value in self.settings.items()
         ]
-        parts = [
-            f"{self.family}: {', '.join(said)}, sides in multiples of {self.multiple}"
-        ]
-        parts += [str(self.licence), *([f"needs {self.needs}"] if self.needs else [])]
+        drawn = f"{self.size}x{self.size} by default, in multiples of {self.multiple}"
+        parts = [f"{self.family}: {', '.join(said)}", drawn, str(self.licence)]
+        parts += [f"needs {self.needs}"] if self.needs else []
+        parts += [f"memory {self.memory}"] if self.memory else []
         return "; ".join(parts)
