@@ -138,6 +138,8 @@ def _troubles(round_: Round) -> Iterator[str]:
     verdict = round_.verdict
     if verdict is None or not verdict.judged:
         yield f"not judged ({verdict.reason})" if verdict else "not judged"
+    if round_.final and verdict:
+        yield verdict.reason
     if round_.error:
         yield f"no rewrite, the best prompt again ({round_.error})"
 

@@ -96,6 +96,22 @@ CALL_FIELDS: tuple[Field, ...] = (
     ),
     _drawn("steps", "Denoising steps."),
     _drawn("guidance_scale", "Strength of the prompt.", metavar="X"),
+    Field(
+        "final_steps",
+        "Denoising steps of the final generator.",
+        group=Group.IMAGE,
+        decides=SEARCH,
+        metavar="N",
+        unset="the recipe of its family, or else the pipeline's own",
+    ),
+    Field(
+        "final_guidance_scale",
+        "Strength of the prompt for the final generator.",
+        group=Group.IMAGE,
+        decides=SEARCH,
+        metavar="X",
+        unset="the recipe of its family, or else the pipeline's own",
+    ),
     _drawn(
         "true_cfg_scale",
         "Strength of the prompt against a negative one, which is a blank where there "

@@ -23,7 +23,14 @@ def conflict(settings: Settings) -> str | None:
     unfit = not isinstance(settings.captioner, str) and not hasattr(
         settings.captioner, "fit"
     )
-    models = {n: getattr(settings, n) for n in ("generator", "captioner", "scorer")}
+    names = ("generator", "captioner", "scorer", "final_generator")
+    models = {name: getattr(settings, name) for name in names}
+    finals = settings.final_images if settings.final_generator is not None else 0
+    alone = [
+        name
+        for name in ("final_steps", "final_guidance_scale")
+        if getattr(settings, name) is not None and not finals
+    ]
     given = ", ".join(
         f"{name} {public_value(model)!r}"
         for name, model in models.items()
@@ -39,6 +46,14 @@ def conflict(settings: Settings) -> str | None:
         f"object {given}; name it, or leave workers out": settings.workers and given,
         f"expected max_images to be at least seeds_per_prompt ({seeds}), "
         f"got {most}; raise the one or lower the other": most and most < seeds,
+        f"expected max_images to be at least seeds_per_prompt and final_images together "
+        f"({seeds} + {finals}), got {most}; raise the one or lower the others": most
+        and finals
+        and most < seeds + finals,
+        f"expected a final_generator for {' and '.join(alone)}, got none; name one, or "
+        "leave it out": alone,
+        "expected workers or a final_generator, got both; leave one out, since workers "
+        "open one generator": settings.workers and finals,
         "expected a captioner with 'fit' for scorer 'captioner', got "
         f"{public_value(settings.captioner)!r}; give one, or name another scorer": unfit
         and settings.scorer == "captioner",

@@ -72,6 +72,15 @@ _ALL: tuple[Field, ...] = (
         decides=PLACE,
         default=False,
     ),
+    Field(
+        "final_generator",
+        "Draws the best prompt again at the end, such as a large model after a search "
+        "with a quick one: named like the generator. Its image is returned only if it "
+        "passes all that the draft passes.",
+        group=Group.MODELS,
+        decides=SEARCH | PRIVACY,
+        unset="nobody; the best draft is returned",
+    ),
     _search(
         "preset",
         "The policy: quick (about 6 images), default (about 12), thorough (about "
@@ -124,6 +133,13 @@ _ALL: tuple[Field, ...] = (
         "seeds_per_prompt",
         "Images of each prompt: a rewrite's first one from the incumbent's noise, "
         "to be compared with it, the others from fresh noise.",
+        default=1,
+        metavar="N",
+    ),
+    _search(
+        "final_images",
+        "Images that the final generator draws of the best prompt, within max_images "
+        "and the budget.",
         default=1,
         metavar="N",
     ),

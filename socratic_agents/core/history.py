@@ -89,6 +89,8 @@ class Candidate:
     """How many tokens of the prompt the generator's text encoder cut off."""
     path: str | None = None
     """Where the image was saved, relative to its run directory."""
+    final: bool = False
+    """Whether the final generator drew it, and not the one of the drafts."""
 
     @property
     def score(self) -> float | None:
@@ -112,6 +114,7 @@ class Candidate:
             "status": self.status.value,
             "error": self.error,
             "truncated_tokens": self.truncated_tokens,
+            **({"final": True} if self.final else {}),
         }
 
     @classmethod
@@ -127,6 +130,7 @@ class Candidate:
             status=Status(data["status"]),
             error=data["error"],
             truncated_tokens=data.get("truncated_tokens", 0),
+            final=data.get("final", False),
         )
 
 
@@ -181,6 +185,11 @@ class Round:
     """``None`` until the judge has spoken."""
     error: str | None = None
     """Why the optimizer wrote no prompts for this round, if it did not."""
+
+    @property
+    def final(self) -> bool:
+        """Whether it shows the winner again, drawn by the final generator."""
+        return any(candidate.final for candidate in self.candidates)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""

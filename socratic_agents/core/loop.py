@@ -47,6 +47,8 @@ __all__ = (
     "Limits",
     "assessed",
     "chosen",
+    "draw_candidate",
+    "interruptible",
     "refine_prompt",
     "verdict_on",
 )
@@ -173,13 +175,13 @@ async def refine_prompt(
     error, drawn = None, dict[int, Candidate]()
     try:
         async with (
-            _interruptible(limits),
+            interruptible(limits),
             meanwhile(_checklist(user_prompt, agents)) as asked,
             search.session(agents) as session,
         ):
 
             async def draw(place: int, attempt: Attempt) -> None:
-                candidate = await _drawn(attempt, history, agents)
+                candidate = await draw_candidate(attempt, history, agents)
                 candidate = await assessed(user_prompt, candidate, await asked, agents)
                 drawn[place] = candidate
                 on_event(Event(EventKind.DRAWN, history, candidate))
@@ -225,8 +227,12 @@ async def refine_prompt(
 
 
 @asynccontextmanager
-async def _interruptible(limits: Limits) -> AsyncIterator[None]:
-    """Run what stands inside until it is done, cancelled or late; then go on behind."""
+async def interruptible(limits: Limits) -> AsyncIterator[None]:
+    """Run what stands inside until it is done, cancelled or late; then go on behind.
+
+    Args:
+        limits: Say until when.
+    """
 
     async def watch() -> None:
         if limits.cancel is not None:
@@ -288,7 +294,9 @@ async def _checklist(user_prompt: str, agents: Agents) -> Checklist | None:
         return Checklist(error=str(problem))
 
 
-async def _drawn(attempt: Attempt, history: History, agents: Agents) -> Candidate:
+async def draw_candidate(
+    attempt: Attempt, history: History, agents: Agents
+) -> Candidate:
     """Make and caption one candidate; a failure becomes its status."""
     candidate = attempt.candidate()
     try:
@@ -350,7 +358,7 @@ async def chosen(
     index = candidates.index(incumbent)
     error: str | None = "expected a choice, but there was no time left for it"
     try:
-        async with _interruptible(limits):
+        async with interruptible(limits):
             index, error = await _selected(history, agents), None
     except AgentError as problem:
         error = str(problem)

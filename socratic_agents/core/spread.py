@@ -67,11 +67,13 @@ def measure_spread(candidates: Iterable[Candidate]) -> SeedSpread | None:
     Args:
         candidates: Of any prompts; those without an image in memory are passed over.
     """
-    by_prompt: defaultdict[str, dict[int, tuple[Image, float | None]]]
+    by_prompt: defaultdict[tuple[str, bool], dict[int, tuple[Image, float | None]]]
     by_prompt = defaultdict(dict)
     for one in candidates:
         if one.usable and one.image is not None:
-            by_prompt[one.prompt].setdefault(one.seed, (one.image, one.score))
+            by_prompt[one.prompt, one.final].setdefault(
+                one.seed, (one.image, one.score)
+            )
     groups = [list(group.values()) for group in by_prompt.values() if len(group) > 1]
     spreads = [
         SeedSpread(

@@ -204,6 +204,7 @@ def _candidate(view: Mapping[str, Any]) -> dict[str, Any]:
             "caption": view["caption"],
             "scores": {k: v for k, v in scores.items() if v is not None},
             "seed": view["seed"],
+            "final": view["final"] or None,
             "status": "" if view["status"] == "ok" else view["status"],
             "error": view["error"],
             "truncated": view["truncated"] or None,

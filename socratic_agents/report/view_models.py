@@ -149,6 +149,7 @@ def _candidate_view(
         "caption": candidate.caption,
         "scores": dict(candidate.scores),
         "seed": candidate.seed,
+        "final": candidate.final,
         "status": candidate.status.value,
         "error": candidate.error,
         "truncated": candidate.truncated_tokens,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -19,16 +21,19 @@ from socratic_agents.models.steadiness import remembered
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.models.steadiness import Measurement
     from socratic_agents.runtime.image_models import CallKind, ModelName
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("batched_call", "run_in_worker", "stage_options")
+__all__ = ("batched_call", "opening", "run_in_worker", "stage_options")
 
 Output = TypeVar("Output")
+
+_opening: ContextVar[str | None] = ContextVar("opening", default=None)
+"""What the stages of a model are called that is opened now, if not as ever."""
 
 BATCHES: dict[ModelName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
 """Items of one call on an accelerator, until larger ones were measured."""
@@ -47,6 +52,20 @@ LIBRARIES: dict[ModelName, tuple[str, ...]] = {
     "scorer": ("torch", "open_clip_torch"),
 }
 """Whose versions decide what a call costs."""
+
+
+@contextmanager
+def opening(stage: str) -> Iterator[None]:
+    """Open a further model inside, whose calls are a stage of their own.
+
+    Args:
+        stage: What that is called.
+    """
+    token = _opening.set(stage)
+    try:
+        yield
+    finally:
+        _opening.reset(token)
 
 
 def batched_call(
@@ -109,7 +128,7 @@ def run_in_worker(
 
         return ask
     stage: Stage[tuple[Any, ...], Output] = Stage(
-        name=kind.model,
+        name=_opening.get() or kind.model,
         run=lambda inputs: [_apart(given(*map(_apart, one))) for one in inputs],
         max_batch=1,
         priority=0 if kind.model == "generator" else 1,
@@ -152,6 +171,7 @@ def stage_options(
     """
     from socratic_agents.models.devices import device_type, free_memory
 
+    stage = _opening.get() or stage
     device = device_type(settings.device)
     model = _identity(part, settings)
     if device != "cpu":

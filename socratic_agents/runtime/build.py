@@ -11,14 +11,17 @@ from socratic_agents.agents.answer_checks import held_to_its_role
 from socratic_agents.agents.checklist_writer import checklist_writer
 from socratic_agents.agents.registry import check_vision, find_roles, find_templates
 from socratic_agents.agents.spec import AgentSpec, BuildContext
+from socratic_agents.config.final import final_settings
 from socratic_agents.core.checklist import share_passed
 from socratic_agents.core.errors import CandidateError, ConfigurationError
+from socratic_agents.core.final import Final
 from socratic_agents.core.loop import Agents
 from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.pocket.mixing import check_mixing
 from socratic_agents.runtime.cached_models import with_journal
 from socratic_agents.runtime.generators import OPENAI, images_key, images_server
+from socratic_agents.runtime.image_models import FINAL
 from socratic_agents.runtime.language_model import (
     open_http_client,
     open_language_model,
@@ -67,6 +70,8 @@ class Opened:
     llm: BaseChatModel | None
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     """How requests to the language model are repeated, and at what rate."""
+    final: Final | None = None
+    """Who draws the end of a refinement; ``None``: the best draft is it."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
     """To be awaited when they are not needed any more."""
 
@@ -82,8 +87,9 @@ def check_models(settings: Settings, *, speaks: bool) -> None:
         ConfigurationError: If a key is missing, or pocket models would have to judge
             what another generator draws.
     """
-    check_mixing(settings, speaks=speaks)
-    check_keys(settings, speaks=speaks)
+    for one in filter(None, (settings, final_settings(settings))):
+        check_mixing(one, speaks=speaks)
+        check_keys(one, speaks=speaks)
 
 
 def check_keys(settings: Settings, *, speaks: bool) -> None:
@@ -161,6 +167,8 @@ def open_all(
         models=models,
         llm=llm,
         retries=retries,
+        final=models.generate_final
+        and Final(generate=models.generate_final, images=settings.final_images),
         closers=(*models.closers, *([client.aclose] if client else [])),
     )
 
@@ -280,11 +288,13 @@ def open_run_directory(
     """
     found = find_templates(settings)
     templates = {role: {"sha256": one.sha256} for role, one in found.items()}
+    final = final_settings(settings)
 
     def encode(image: Image, prompt: str, seed: int) -> bytes:
         source = None
         if settings.metadata:
-            source = provenance_of(settings, templates, prompt=prompt, seed=seed)
+            own = final if final and image.info.get(FINAL) else settings
+            source = provenance_of(own, templates, prompt=prompt, seed=seed)
         return encode_png(image, source)
 
     return RunDirectory(

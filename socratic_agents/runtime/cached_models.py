@@ -21,6 +21,7 @@ from PIL.Image import Image
 from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides
 from socratic_agents.config.fields import FIELDS, deciding
+from socratic_agents.config.final import final_settings
 from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.runtime.image_models import GENERATE, SCORE
@@ -122,9 +123,13 @@ def with_journal(
         settings: Name the models.
         images: Keeps the images.
     """
-    cache = _CachedCalls(journal, images, settings)
-    generate = cache.generating(models.generate, max_tokens=models.max_tokens)
-    return replace(models.map(cache.wrap), generate=generate)
+    cache, final = _CachedCalls(journal, images, settings), final_settings(settings)
+    noted = {"max_tokens": models.max_tokens}
+    generate = cache.generating(models.generate, settings, opened=noted)
+    last = models.generate_final
+    if last is not None and final is not None:
+        last = cache.generating(last, final)
+    return replace(models.map(cache.wrap), generate=generate, generate_final=last)
 
 
 class _CachedCalls:
@@ -161,13 +166,20 @@ class _CachedCalls:
     def generating(
         self,
         draw: Callable[[str, int], Awaitable[Image]],
+        settings: Settings,
         *,
-        max_tokens: int | None,
+        opened: dict[str, Any] | None = None,
     ) -> Callable[[str, int], Awaitable[Image]]:
-        """Return a generator whose images are objects of the journal's folder."""
+        """Return a generator whose images are objects of the journal's folder.
+
+        Args:
+            draw: Draws what is not known.
+            settings: Name it.
+            opened: What is noted of it, once it was opened.
+        """
         journal, kind = self._journal, GENERATE.journal
-        identity = model_identity(self._settings, "generator")
-        opened = key_of("opened", identity)
+        identity = model_identity(settings, "generator")
+        noted = key_of("opened", identity)
 
         async def generate(prompt: str, seed: int) -> Image:
             key = key_of(kind, identity, prompt, seed)
@@ -179,8 +191,8 @@ class _CachedCalls:
                     current_meter().add_images()  # it belongs to this refinement, too
                 else:
                     image = await draw(prompt, seed)
-                    if journal.get(opened) is None:
-                        journal.put("opened", opened, {"max_tokens": max_tokens})
+                    if opened is not None and journal.get(noted) is None:
+                        journal.put("opened", noted, opened)
                     journal.put_async(kind, key, self._writing(image, prompt, seed))
                 self._drawn[key] = image
                 return image

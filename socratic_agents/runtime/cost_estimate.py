@@ -48,6 +48,8 @@ class CostEstimate:
     ``run_budget``."""
     receipt: bool = False
     """Whether a receipt is among it, which no budget of one refinement bounds."""
+    finals: int = 0
+    """How many of the images of one prompt the final generator draws."""
     own: tuple[str, ...] = ()
     """Roles whose part is played by a callable, which may ask for more."""
     prices: Prices | None = None
@@ -111,6 +113,9 @@ class CostEstimate:
                 budgets - {"llm_calls"}
             ),
             "up to half of the images are drawn for the receipt": self.receipt,
+            f"of each prompt's images, the final generator draws {self.finals}": (
+                self.finals
+            ),
             f"what your own {' and '.join(self.own)} may ask for comes on top": self.own,
             f"the images cost at most {drawn:.10g}, what the tokens cost is not known "
             "beforehand; limit tokens or money": self.prices and self.money is None,
@@ -139,8 +144,9 @@ def worst_case(settings: Settings) -> CostEstimate:
     Nothing is opened or asked for that.
     """
     seeds, between = settings.seeds_per_prompt, settings.rounds - 1
+    finals = settings.final_images if settings.final_generator is not None else 0
     bounds = {
-        "rounds": seeds * (1 + between * settings.prompts_per_round),
+        "rounds": seeds * (1 + between * settings.prompts_per_round) + finals,
         "max_images": settings.max_images,
         "budget": settings.budget.images,
     }
@@ -148,7 +154,8 @@ def worst_case(settings: Settings) -> CostEstimate:
     most = min(known, key=known.__getitem__)
     drawn = known[most]
     # A round is least when one rewrite comes, so that is when there are most of them.
-    rounds = min(settings.rounds, ceil(drawn / seeds))
+    drafts = max(1, drawn - finals)
+    rounds = min(settings.rounds, ceil(drafts / seeds))
     calls = _calls(settings, drawn, rounds)
     by_images = rounds < settings.rounds or "answerer" in calls
     roles = {
@@ -162,6 +169,7 @@ def worst_case(settings: Settings) -> CostEstimate:
         llm_calls=sum(calls.values()),
         limited_by={"images": most, "llm_calls": most if by_images else "rounds"},
         receipt=settings.receipt,
+        finals=drawn - drafts,
         own=tuple(role for role, who in roles.items() if callable(who)),
         prices=settings.prices,
         run_budget=settings.run_budget,

@@ -45,7 +45,9 @@ __all__ = (
     "ANSWER_YES_NO",
     "CALL_KINDS",
     "CAPTION",
+    "FINAL",
     "GENERATE",
+    "GENERATE_FINAL",
     "SCORE",
     "CallKind",
     "Codec",
@@ -102,6 +104,11 @@ GENERATE: CallKind[Image.Image] = CallKind(
     codec=None,
     check=own_image,
     failure=Status.GENERATION_FAILED,
+)
+FINAL = "final_generator"
+"""What marks an image of the final generator, in its ``info``; name of its stage."""
+GENERATE_FINAL: CallKind[Image.Image] = replace(
+    GENERATE, name="generate_final", stage=FINAL
 )
 CAPTION: CallKind[str] = CallKind(
     name="caption",
@@ -162,6 +169,8 @@ class ImageModels:
     """prompt, seed -> image (RGB)"""
     caption: Callable[[Image.Image], Awaitable[str]]
     """image -> caption"""
+    generate_final: Callable[[str, int], Awaitable[Image.Image]] | None = None
+    """prompt, seed -> image of the final generator; ``None``: there is none"""
     answer_yes_no: Callable[[Image.Image, str], Awaitable[Answer]] | None = None
     """image, yes/no question -> answer; ``None``: the captioner only captions"""
     answer_open: Callable[[Image.Image, str], Awaitable[str]] | None = None
@@ -197,9 +206,11 @@ class ImageModels:
             wrap: Returns what stands before a call of some kind.
         """
         decide, look, score = self.answer_yes_no, self.answer_open, self.score
+        final = self.generate_final
         return replace(
             self,
             generate=wrap(GENERATE, self.generate),
+            generate_final=final and wrap(GENERATE_FINAL, final),
             caption=wrap(CAPTION, self.caption),
             answer_yes_no=decide and wrap(ANSWER_YES_NO, decide),
             answer_open=look and wrap(ANSWER_OPEN, look),
@@ -215,7 +226,25 @@ class ImageModels:
 def guarded(models: ImageModels) -> ImageModels:
     """Return models whose failures and wrong answers fail one candidate each."""
     safe = models.map(as_candidate_errors)
-    return replace(safe, generate=counted(safe.generate))
+    final = safe.generate_final
+    return replace(
+        safe,
+        generate=counted(safe.generate),
+        generate_final=final and _marked(counted(final)),
+    )
+
+
+def _marked(
+    generate: Callable[[str, int], Awaitable[Image.Image]],
+) -> Callable[[str, int], Awaitable[Image.Image]]:
+    """Note on each image that the final generator drew it, for its provenance."""
+
+    async def draw(prompt: str, seed: int) -> Image.Image:
+        image = await generate(prompt, seed)
+        image.info[FINAL] = True
+        return image
+
+    return draw
 
 
 def as_candidate_errors(

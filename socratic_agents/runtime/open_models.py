@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from socratic_agents.config.backends import Backend, choose_backend
+from socratic_agents.config.final import final_settings
 from socratic_agents.config.registry import Registry
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.steadiness import scorer_steadiness
-from socratic_agents.runtime.batching import batched_call, run_in_worker
+from socratic_agents.runtime.batching import batched_call, opening, run_in_worker
 from socratic_agents.runtime.captioners import (
     captioner_calls,
     open_captioner,
@@ -17,6 +18,7 @@ from socratic_agents.runtime.captioners import (
 )
 from socratic_agents.runtime.generators import POCKET, model_source, open_generator
 from socratic_agents.runtime.image_models import (
+    FINAL,
     SCORE,
     ImageModels,
     as_candidate_errors,
@@ -45,18 +47,24 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
-    generator = open_generator(settings, worker)
+    generator, final = open_generator(settings, worker), final_settings(settings)
+    closers, generate_final = generator.closers, None
+    if final is not None:
+        with opening(FINAL):
+            opened = open_generator(final, worker)
+        generate_final, closers = opened.generate, (*closers, *opened.closers)
     captioner = open_captioner(settings)
     calls = captioner_calls(settings, captioner, worker)
     name, score = open_scorer(settings, worker, captioner)
     return guarded(
         ImageModels(
             generate=generator.generate,
+            generate_final=generate_final,
             **calls,
             score=score,
             score_name=name,
             max_tokens=generator.max_tokens,
-            closers=generator.closers,
+            closers=closers,
         )
     )
 

@@ -20,7 +20,8 @@ from socratic_agents.core.errors import (
     ServerDownError,
     SocraticError,
 )
-from socratic_agents.core.loop import NO_LIMITS, Limits, refine_prompt
+from socratic_agents.core.final import refine_with_final
+from socratic_agents.core.loop import NO_LIMITS, Limits
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.core.prompts import validate_prompt
 from socratic_agents.core.search import seed_bank
@@ -275,10 +276,11 @@ class Refiner(RunnableRefiner):
                 deadline=deadline and asyncio.get_running_loop().time() + deadline,
                 survives=survives,
             )
-            refinement = await refine_prompt(
+            refinement = await refine_with_final(
                 user_prompt,
                 agents,
                 self._search,
+                final=cast("Opened", self._opened).final,
                 limits=limits,
                 on_event=on_event or _unobserved,
             )

@@ -23,6 +23,7 @@ from socratic_agents.core.errors import (
     MissingStepError,
     SocraticError,
 )
+from socratic_agents.core.final import with_finals
 from socratic_agents.core.history import History, Round, StopReason
 from socratic_agents.core.loop import assessed, chosen, verdict_on
 from socratic_agents.core.outcome import Failure, Refinement
@@ -172,18 +173,44 @@ async def _decided(
 async def _refined(
     outcome: Refinement | Failure, agents: Agents, settings: Settings, run: RunDirectory
 ) -> Refinement:
-    """Judge the rounds of a run again, as far as they go, and select again."""
+    """Decide again what the drafts bring, and whether the final images keep it."""
     before = outcome.history or History(user_prompt=outcome.user_prompt)
+    drafts = tuple(round_ for round_ in before.rounds if not round_.final)
+    searched = replace(before, rounds=drafts)
+    refinement = await _searched(outcome, searched, agents, settings, run)
+    if settings.final_generator is None or refinement.stop.interrupted:
+        return refinement
+    finals = [one for one in before.candidates if one.final]
+    if not finals and _wanted_a_final(outcome):
+        return refinement  # there was no room for one
+    best, history = refinement.best, refinement.history
+    if not finals or (finals[0].prompt, finals[0].seed) != (best.prompt, best.seed):
+        raise MissingStepError({"generate": settings.final_images})
+    again = [await _again(one, history, agents, run) for one in finals]
+    return with_finals(refinement, again)
+
+
+def _wanted_a_final(outcome: Refinement | Failure) -> bool:
+    told = outcome.settings if isinstance(outcome, Refinement) else {}
+    return told.get("final_generator") is not None
+
+
+async def _searched(
+    outcome: Refinement | Failure,
+    before: History,
+    agents: Agents,
+    settings: Settings,
+    run: RunDirectory,
+) -> Refinement:
+    """Judge the rounds of a run again, as far as they go, and select again."""
     checklist = before.checklist
     if checklist is None and agents.inquire is not None:
         checklist = await agents.inquire(outcome.user_prompt)
     history = History(user_prompt=outcome.user_prompt, checklist=checklist)
     for round_ in before.rounds[: settings.rounds]:
-        candidates = []
-        for candidate in round_.candidates:
-            bare = replace(_with_image(candidate, run), scores={}, answers=())
-            again = await assessed(outcome.user_prompt, bare, checklist, agents)
-            candidates.append(replace(again, error=candidate.error or again.error))
+        candidates = [
+            await _again(one, history, agents, run) for one in round_.candidates
+        ]
         history += Round(candidates=tuple(candidates), error=round_.error)
         verdict = await verdict_on(history, agents)
         history = history.judged(verdict)
@@ -199,6 +226,15 @@ async def _refined(
     images = settings.prompts_per_round * settings.seeds_per_prompt
     more = {"llm": 1} if history.rounds else {}
     raise MissingStepError({"generate": images if history.rounds else 1, **more})
+
+
+async def _again(
+    candidate: Candidate, history: History, agents: Agents, run: RunDirectory
+) -> Candidate:
+    """Look at a candidate again."""
+    bare = replace(_with_image(candidate, run), scores={}, answers=())
+    again = await assessed(history.user_prompt, bare, history.checklist, agents)
+    return replace(again, error=candidate.error or again.error)
 
 
 def _with_image(candidate: Candidate, run: RunDirectory) -> Candidate:

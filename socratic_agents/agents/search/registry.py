@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from socratic_agents.agents.registry import find_roles
 from socratic_agents.agents.search.classic import ClassicSearch
 from socratic_agents.agents.search.default import DefaultSearch
+from socratic_agents.config.recipes.recognition import recipe_of
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.search import seed_bank
 
@@ -84,8 +85,10 @@ def find_search(settings: Settings) -> Search:
 
 
 def is_distilled(settings: Settings) -> bool:
-    """Return whether the generator's name says that it draws in a few steps."""
+    """Return whether the generator is known to draw in a few steps, by family or name."""
     given = settings.generator
+    if recipe := recipe_of(given):
+        return recipe.distilled
     return isinstance(given, str) and bool(_DISTILLED.search(PurePath(given).name))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.agents.registry import check_vision, find_roles, find_templates
 from socratic_agents.agents.search.registry import find_search
 from socratic_agents.config.settings import FEWEST
-from socratic_agents.core.errors import SocraticError
+from socratic_agents.core.errors import ConfigurationError, SocraticError
 from socratic_agents.core.extras import require
 from socratic_agents.core.history import History
 from socratic_agents.core.loop import Limits, refine_prompt
@@ -90,6 +90,12 @@ async def compare(  # noqa: PLR0913 - a study has many parts
             something cannot be opened or imported; nothing is drawn before.
     """
     require("scipy", purpose="for intervals")
+    if settings.final_generator is not None:
+        message = (
+            "expected one generator for a comparison at an equal number of images, got "
+            "a final_generator beside it; leave it out"
+        )
+        raise ConfigurationError(message)
     policies = find_arms(arms, images=images)
     prepared = [
         _prepare(name, policy, settings, images, given or {})

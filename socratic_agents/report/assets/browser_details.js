@@ -54,6 +54,7 @@ function card(row, candidate) {
     Object.entries(candidate.scores || {}).map(([name, value]) => (
       make("span", { class: "tag" }, `${name} ${shown3(value)}`))),
     make("span", { class: "tag quiet" }, `seed ${candidate.seed}`),
+    candidate.final && make("span", { class: "tag" }, "final generator"),
     candidate.truncated
       && make("span", { class: "tag bad" }, `${plural(candidate.truncated, "token")} cut off`),
   ];
