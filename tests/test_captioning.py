@@ -607,7 +607,7 @@ def test_what_cannot_be_opened_is_one_line(
 
 @pytest.mark.parametrize("revision", [None, "main"])
 def test_hub_model_that_cannot_be_had_is_one_line(revision: str | None) -> None:
-    """Offline, a name that is not cached is an error with the library's reason."""
+    """Offline, a name that is not cached is an error that says so."""
     with pytest.raises(LoadError, match="expected an image-text-to-text model"):
         Captioner.load("nobody/no-such-model", device="cpu", revision=revision)
 

@@ -497,7 +497,7 @@ def test_hub_ids_are_no_folders() -> None:
 
 
 def test_hub_model_that_cannot_be_had_is_one_line() -> None:
-    """Offline, a name that is not cached is an error with the library's reason."""
+    """Offline, a name that is not cached is an error that says so."""
     with pytest.raises(LoadError) as caught:
         Diffusion.load("nobody/no-such-model", revision="main")
 

@@ -11,6 +11,7 @@ from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.models.captioner_processor import ProcessorTalk
 from socratic_agents.models.devices import choose_device, choose_dtype
+from socratic_agents.models.hub import hub_options
 from socratic_agents.models.loading import (
     check_folder,
     load_errors,
@@ -31,6 +32,8 @@ __all__ = ("Captioner", "shows")
 
 INDEX = "config.json"
 """The file that every saved transformers model has."""
+
+WHAT = "an image-text-to-text model"
 
 BLIP_2_QUESTION = "Question: {question} Answer:"
 """Source: Li et al., BLIP-2 (2023), section 4.1."""
@@ -135,9 +138,9 @@ class Captioner:
         folder = local_folder(name)
         if folder is not None:
             check_folder(folder, INDEX)
-        elif revision is not None:
-            safely["revision"] = revision
-        with quiet(), load_errors("an image-text-to-text model", name):
+        else:
+            safely |= hub_options(WHAT, name, index=INDEX, revision=revision)
+        with quiet(), load_errors(WHAT, name):
             from transformers import AutoModelForImageTextToText, AutoProcessor
 
             processor = AutoProcessor.from_pretrained(folder or name, **safely)

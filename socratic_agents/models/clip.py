@@ -14,6 +14,7 @@ import numpy as np
 from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.core.extras import needs_extra
 from socratic_agents.models.devices import choose_device, choose_dtype
+from socratic_agents.models.hub import cached_file, hub_problem
 from socratic_agents.models.loading import check_folder, load_errors, quiet
 
 if TYPE_CHECKING:
@@ -24,10 +25,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ("Clip", "clip_scores", "cosines")
+__all__ = ("Clip", "clip_scores", "cosines", "hub_place", "is_cached")
 
+WEIGHTS = (
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
+    *("model.safetensors", "open_clip_pytorch_model.bin"),
+)
+"""What the hub calls an open_clip model's weights."""
 INDEX = "open_clip_config.json"
 """The file that every saved open_clip model has."""
+WHAT = "a CLIP model"
 MOST_THREADS = 8
 """At most so many resize images at a time."""
 
@@ -151,7 +158,9 @@ class Clip:
                     "pretrained": pretrained,
                     "force_quick_gelu": _needs_quick_gelu(called, pretrained),
                 }
-            with load_errors("a CLIP model", name):
+            if not identifier.startswith("local-dir:"):
+                _check_hub(name)
+            with load_errors(WHAT, name):
                 model, preprocess = open_clip.create_model_from_pretrained(
                     identifier, precision=precision, device=chosen, **arguments
                 )
@@ -234,6 +243,46 @@ def _through(steps: Sequence[Callable[[Any], Any]], image: Any) -> Any:
     for step in steps:
         image = step(image)
     return image
+
+
+def hub_place(name: str) -> tuple[str, str | None] | None:
+    """Return where the hub has a model, with its revision; ``None``: it is not there.
+
+    Args:
+        name: As for ``Clip.load``.
+    """
+    if name.startswith("hf-hub:"):
+        repository, _, revision = name.removeprefix("hf-hub:").partition("@")
+        return repository, revision or None
+    import open_clip
+
+    model, _, tag = name.partition("/")
+    known = open_clip.pretrained.get_pretrained_cfg(model, tag)
+    repository = "/".join(str(known.get("hf_hub") or "").split("/")[:2])
+    return (repository, None) if repository else None
+
+
+def is_cached(place: tuple[str, str | None]) -> bool:
+    """Return whether the hub's cache has a model's weights.
+
+    Args:
+        place: As from ``hub_place``.
+    """
+    return any(cached_file(place[0], file, revision=place[1]) for file in WEIGHTS)
+
+
+def _check_hub(name: str) -> None:
+    """Check that weights are here or can be had, before the library tries for long.
+
+    Raises:
+        LoadError: If they are not, and why.
+    """
+    place = hub_place(name)
+    if place is None or is_cached(place):
+        return
+    problem = hub_problem(place[0], index=INDEX, revision=place[1])
+    if problem is not None:
+        raise problem.error(WHAT, name)
 
 
 def _needs_quick_gelu(architecture: str, weights: str) -> bool:

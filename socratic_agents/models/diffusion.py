@@ -19,6 +19,7 @@ from socratic_agents.models.acceleration import (
     check_acceleration,
 )
 from socratic_agents.models.devices import choose_device, choose_dtype
+from socratic_agents.models.hub import hub_options
 from socratic_agents.models.loading import (
     check_folder,
     load_errors,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Diffusion",)
 
+WHAT = "a text-to-image model"
 PER_PROMPT = re.compile(r"negative_prompt(_\d+)?|prompt_\d+")
 """Arguments that most pipelines want as a list as long as the batch."""
 
@@ -149,13 +151,13 @@ class Diffusion:
             check_folder(folder, INDEX)
             check_no_code(folder)
             variant = variant or only_variant(folder)
-        elif revision is not None:
-            options["revision"] = revision
+        else:
+            options |= hub_options(WHAT, name, index=INDEX, revision=revision)
         if variant is not None:
             options["variant"] = variant
         if quantization is not None:
             options["quantization_config"] = quantization_config(quantization)
-        with quiet(), load_errors("a text-to-image model", name):
+        with quiet(), load_errors(WHAT, name):
             pipeline = open_pipeline(str(folder or name), options)
             place(pipeline, chosen, offload)
         return cls(pipeline, acceleration=acceleration, **call)
