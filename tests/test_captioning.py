@@ -22,7 +22,8 @@ from PIL import Image
 from socratic_agents.core.checklist import Answer, YesNo
 from socratic_agents.core.errors import CandidateError, ConfigurationError, LoadError
 from socratic_agents.core.history import Status
-from socratic_agents.models.captioning import HEARD, Captioner, _decision
+from socratic_agents.models.captioning import Captioner
+from socratic_agents.models.eyes.first_words import HEARD, FirstSaid
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.validation import caption_fault
 from tests import tiny_captioners, tiny_models
@@ -340,7 +341,7 @@ def test_chat_models_are_held_to_the_two_words() -> None:
 @example(text="yes", yes=0.0, no=0.0)
 def test_yes_is_what_is_at_least_as_probable(text: str, yes: float, no: float) -> None:
     """Where it is heard, the probability decides, and nothing else does."""
-    answer = _decision(text, yes, no)
+    answer = FirstSaid(text, yes, no, {}).answer()
     assert (yes + no >= HEARD) == (answer.probability is not None)
     if answer.probability is None:
         assert {"yes": YesNo.YES, "no": YesNo.NO, "a": YesNo.UNKNOWN}[
@@ -661,14 +662,14 @@ class Thinker(Looker):
         ("talk", "a red circle", "a red circle"),
         ("talk <think>", "is there a photo ? </think> a red circle", "a red circle"),
         ("talk", "<think> is it red </think> a red circle", "a red circle"),
-        ("talk <think>", "is it red ? there is a", None),
+        ("talk <think>", "a red circle", "a red circle"),
         ("talk", "<think> is it red ? there is a", None),
     ],
 )
 def test_deliberation_is_no_caption(
     template: str, said: str, caption: str | None, special: bool
 ) -> None:
-    """What comes after it is; where it has no end, there is none."""
+    """What comes after it is; one that the template began is over before it is said."""
     looker = Thinker(template, special=special)
     speaker = Speaker({0: (said, said)})
     speaker.tokenizer = looker.tokenizer

@@ -142,7 +142,8 @@ def test_what_decides_what() -> None:
     """Names are found by what they decide and whose calls they are about."""
     asked = ("base_url", "temperature", "llm_max_tokens", "llm_context")
     assert asked == deciding(Decides.ANSWER)
-    assert ("dtype",) == deciding(Decides.COST, Part.CAPTIONER)
+    own = {f"captioner_{n}" for n in ("options", "pixels", "quantization", "offload")}
+    assert own | {"dtype"} == set(deciding(Decides.COST, Part.CAPTIONER))
     assert "steps" in deciding(Decides.IMAGE, Part.GENERATOR)
     assert "generator" not in deciding(Decides.IMAGE)
     assert {"rounds": 4, "seed": 0} == defaults_of(["rounds", "seed"])
@@ -189,7 +190,14 @@ def test_a_setting_of_today_does_not_stand_in_keys_until_it_is_set(
 def test_what_may_change_when_a_run_is_resumed() -> None:
     """Where it runs and who may see it, but nothing that decides what comes out."""
     expected = {"device", "in_flight", "llm_concurrency", "llm_rate", "metadata"}
-    expected |= {"offload", "patience", "timeout", "workers", "llm_failure"}
+    expected |= {
+        "offload",
+        "captioner_offload",
+        "patience",
+        "timeout",
+        "workers",
+        "llm_failure",
+    }
     expected |= {"api_key", "image_api_key"}
     expected |= {"allow_pocket", "image_concurrency", "image_rate", "image_timeout"}
     assert expected == PERFORMANCE_ONLY

@@ -53,7 +53,7 @@ def blip() -> tuple[Any, Any]:
         "eos_token_id": 3,
         "sep_token_id": 3,
         "pad_token_id": 0,
-        "max_position_embeddings": 64,
+        "max_position_embeddings": 128,
     }
     config = BlipConfig(text_config=text, vision_config=SIGHT, projection_dim=16)
     return BlipForConditionalGeneration(config), BlipProcessor(_look(), tokenizer)
@@ -71,7 +71,7 @@ def git() -> tuple[Any, Any]:
         bos_token_id=2,
         eos_token_id=3,
         pad_token_id=0,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
     )
     look = CLIPImageProcessor(size=SQUARE, crop_size=SQUARE)
     return GitForCausalLM(config), GitProcessor(look, tokenizer)

@@ -28,6 +28,7 @@ _drawn = partial(
     in_every_key=True,
 )
 _server = partial(Field, group=Group.IMAGE, decides=PLACE, of=GENERATOR, server=True)
+_seen = partial(Field, group=Group.CAPTIONER, decides=CAPTION | COST, of=CAPTIONER)
 _speed = partial(_hardware, of=GENERATOR, at_opening=True)
 
 CALL_FIELDS: tuple[Field, ...] = (
@@ -139,6 +140,33 @@ CALL_FIELDS: tuple[Field, ...] = (
         metavar="PIXELS",
         unset="the model's own",
         server=True,
+    ),
+    _seen(
+        "captioner_options",
+        "What the captioner's chat template or its processor is told besides: "
+        "enable_thinking=true,do_image_splitting=false.",
+        metavar="OPTIONS",
+        unset="no deliberation, and what else is the model's own",
+    ),
+    _seen(
+        "captioner_pixels",
+        "Pixels of an image that the captioner looks at, at most, width times height: "
+        "fewer are faster, and show less.",
+        metavar="N",
+        unset="the model's own",
+    ),
+    _seen(
+        "captioner_quantization",
+        "Of the captioner's weights, through bitsandbytes: 4bit, or 8bit.",
+        metavar="BITS",
+        unset="as dtype says",
+    ),
+    _seen(
+        "captioner_offload",
+        "What of the captioner is kept in main memory while it does not run: model "
+        "(all of it), sequential (layers), or group (groups of layers).",
+        decides=COST | PLACE,
+        unset="nothing",
     ),
     _llm(
         "base_url",

@@ -67,6 +67,10 @@ def conflict(settings: Settings) -> str | None:
         and settings.llm == "pocket",
         f"expected a device to offload from, got offload {settings.offload!r} on the "
         "cpu; leave offload out": settings.offload and settings.device == "cpu",
+        "expected a device to offload from, got captioner_offload "
+        f"{settings.captioner_offload!r} on the cpu; leave captioner_offload out": (
+            settings.captioner_offload and settings.device == "cpu"
+        ),
     }
     found = (message for message, found in contradictions.items() if found)
     return next(found, None) or _misfit(settings)

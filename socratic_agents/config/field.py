@@ -49,6 +49,7 @@ class Group(StrEnum):
     SEARCH = "Search"
     BUDGET = "Budget"
     IMAGE = "Image"
+    CAPTIONER = "Captioner"
     LLM = "Language model"
     HARDWARE = "Hardware"
     TEMPLATES = "Templates"

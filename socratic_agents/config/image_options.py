@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from socratic_agents.core.errors import ConfigurationError
 
-__all__ = ("ImageOptions",)
+__all__ = ("ImageOptions", "options_text", "parse_options")
+
+Value: TypeAlias = str | float | bool | None
 
 _ELSEWHERE = frozenset({"prompt", "model", "negative_prompt", "stream"})
 """Parameters that have a setting of their own, or would change the answer's form."""
@@ -20,12 +22,10 @@ _ELSEWHERE = frozenset({"prompt", "model", "negative_prompt", "stream"})
 class ImageOptions:
     """Parameters by name; ``None`` leaves one out. Its text is ``size=auto,seed=none``."""
 
-    values: Mapping[str, str | float | bool | None] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return ",".join(
-            f"{name}={_text(self.values[name])}" for name in sorted(self.values)
-        )
+        return options_text(self.values)
 
     @classmethod
     def parse(cls, given: Any) -> ImageOptions:
@@ -34,28 +34,49 @@ class ImageOptions:
         Raises:
             ConfigurationError: If they cannot be read, or have a setting of their own.
         """
-        if isinstance(given, Mapping):
-            given = ",".join(f"{name}={_text(value)}" for name, value in given.items())
-        values = {}
-        for part in str(given).split(","):
-            name, equals, value = (word.strip() for word in part.partition("="))
-            if not equals or not value or not re.fullmatch(r"\w+", name):
-                message = (
-                    f"expected options such as size=auto,quality=high, got {given!r}; "
-                    "write name=value, with commas between them"
-                )
-                raise ConfigurationError(message)
-            if name in _ELSEWHERE:
-                message = (
-                    f"expected no {name} among the image options, got one; "
-                    "it is said elsewhere or not at all"
-                )
-                raise ConfigurationError(message)
-            values[name] = _value(value)
+        values = parse_options(given, example="size=auto,quality=high")
+        for name in sorted(_ELSEWHERE.intersection(values)):
+            message = (
+                f"expected no {name} among the image options, got one; "
+                "it is said elsewhere or not at all"
+            )
+            raise ConfigurationError(message)
         return cls(values)
 
 
-def _value(text: str) -> str | float | bool | None:
+def parse_options(given: Any, *, example: str) -> dict[str, Value]:
+    """Read options from their text, or from a mapping; a value ``none`` is ``None``.
+
+    Args:
+        given: Such as ``size=auto,seed=none``; ``none``: there are none.
+        example: Such a text, for who wrote another.
+
+    Raises:
+        ConfigurationError: If they cannot be read.
+    """
+    if isinstance(given, Mapping):
+        given = options_text(given)
+    values: dict[str, Value] = {}
+    if str(given).strip().lower() == "none":
+        return values
+    for part in str(given).split(","):
+        name, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or not value or not re.fullmatch(r"\w+", name):
+            message = (
+                f"expected options such as {example}, got {given!r}; "
+                "write name=value, with commas between them"
+            )
+            raise ConfigurationError(message)
+        values[name] = _value(value)
+    return values
+
+
+def options_text(values: Mapping[str, Any]) -> str:
+    """Return the one text of some options."""
+    return ",".join(f"{name}={_text(values[name])}" for name in sorted(values))
+
+
+def _value(text: str) -> Value:
     if text.lower() == "none":
         return None
     try:

@@ -29,7 +29,11 @@ from pydantic_settings import (
 from socratic_agents.config.catalog import PROFILES
 from socratic_agents.config.conflicts import conflict
 from socratic_agents.config.fields import FIELDS
-from socratic_agents.config.image_options import ImageOptions
+from socratic_agents.config.image_options import (
+    ImageOptions,
+    options_text,
+    parse_options,
+)
 from socratic_agents.config.messages import (
     PREFIX,
     TOML,
@@ -67,6 +71,7 @@ _Many = Annotated[int, Field(ge=1, le=4096)]
 _Steps = Annotated[int, Field(ge=1, le=1000)]
 _Tokens = Annotated[int, Field(ge=16, le=10**8)]
 _Pixels = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+_Area = Annotated[int, Field(ge=1024, le=2**26)]
 _Strength = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -160,6 +165,14 @@ class Settings(BaseSettings):
     final_guidance_scale: _Strength | None = _setting("final_guidance_scale")
     width: _Pixels | None = _setting("width")
     height: _Pixels | None = _setting("height")
+    captioner_options: str | None = _setting("captioner_options")
+    captioner_pixels: _Area | None = _setting("captioner_pixels")
+    captioner_quantization: Literal["4bit", "8bit"] | None = _setting(
+        "captioner_quantization"
+    )
+    captioner_offload: Literal["model", "sequential", "group"] | None = _setting(
+        "captioner_offload"
+    )
     device: str | None = _setting("device")
     dtype: Literal["float32", "float16", "bfloat16"] | None = _setting("dtype")
     offload: Literal["model", "sequential", "group"] | None = _setting("offload")
@@ -237,7 +250,15 @@ class Settings(BaseSettings):
     @field_validator("image_options", mode="before")
     @classmethod
     def _read_image_options(cls, given: Any) -> str | None:
-        return None if given is None else str(ImageOptions.parse(given))
+        return None if given is None else str(ImageOptions.parse(given)) or None
+
+    @field_validator("captioner_options", mode="before")
+    @classmethod
+    def _read_captioner_options(cls, given: Any) -> str | None:
+        if given is None:
+            return None
+        options = parse_options(given, example="enable_thinking=false")
+        return options_text(options) or None
 
     @field_validator("profile")
     @classmethod

@@ -6,20 +6,42 @@ open a text in its place that looks like an address or a path.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.models.eyes.families import family_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from PIL.Image import Image
 
-__all__ = ("ProcessorTalk",)
+__all__ = ("ProcessorTalk", "Thought")
+
+Thought: TypeAlias = Literal["free", "ended", "none"]
+"""What becomes of a chat model's deliberation: as its template and the model will; ended
+where the template began one; or ended before the model could begin one."""
 
 THOUGHT = ("<think>", "</think>")
 """Between them stands the deliberation of models that think before they answer."""
+NO_THOUGHT = "\n\n</think>\n\n"
+"""What ends a deliberation before it began; Qwen's own template writes it so."""
+TAIL = 32
+"""Tokens at the end of a prompt within which its template opens a deliberation."""
 
 WIDTH = 16
 """Tokens of a question are filled up to a multiple of so many."""
+
+_OURS = frozenset({"return_tensors", "images_kwargs", "text_kwargs", "videos_kwargs"})
+_OURS |= {"audio_kwargs", "device", "messages", "add_generation_prompt"}
+"""Options of processors and templates that are set here, or are no values."""
+
+BY_TOKEN = (
+    *("attention_mask", "token_type_ids", "mm_token_type_ids"),
+    *("cross_attention_mask", "image_attention_mask"),
+)
+"""Inputs that have an entry for each token of the prompt."""
 
 
 class ProcessorTalk:
@@ -28,23 +50,50 @@ class ProcessorTalk:
     Args:
         model: A transformers image-text-to-text model.
         processor: Its processor; its tokenizer is set to pad where it does no harm.
+        options: What its chat template or its processor is told besides, by name.
     """
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    def __init__(
+        self, model: Any, processor: Any, options: Mapping[str, Any] | None = None
+    ) -> None:
         self._model, self._processor = model, processor
         self.chats = getattr(processor, "chat_template", None) is not None
-        # Models that think on request only are not asked to.
+        self.family = family_of(model.config)
         template = str(getattr(processor, "chat_template", None))
-        self._may_think = "enable_thinking" in template
         self._thinks = THOUGHT[0] in template
+        self.may_think = self.chats and (
+            self._thinks or self._token(THOUGHT[1]) is not None
+        )
+        names = set(re.findall(r"\w+", template)) if self.chats else set()
+        told = dict(options or {})
+        _check_options(processor, told, names)
+        # Models that think on request only are not asked to.
+        quick = {"enable_thinking": False} if "enable_thinking" in names else {}
+        self._to_template = quick | {n: told[n] for n in told if n in names}
+        self._to_processor = {
+            n: told[n] for n in told if n not in names and n != "enable_thinking"
+        }
+        self.deliberates = bool(told.get("enable_thinking"))
         kind = getattr(model.config, "model_type", "")
         self._blip, self._git = kind == "blip", kind == "git"
+        self._marks = _marks(processor.tokenizer)
         language = getattr(model.config, "text_config", model.config)
         encodes = getattr(language, "is_encoder_decoder", False)
         processor.tokenizer.padding_side = "right" if encodes else "left"
+        if getattr(processor.tokenizer, "pad_token", "") is None:
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
         if getattr(processor, "num_query_tokens", 0) is None:
             # Old BLIP-2 checkpoints do not say it, and questions would fail.
             processor.num_query_tokens = model.config.num_query_tokens
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end what is said."""
+        own = getattr(self._model, "generation_config", None)
+        ends = getattr(own, "eos_token_id", None)
+        if not isinstance(ends, list):
+            ends = [ends, self._processor.tokenizer.eos_token_id]
+        return frozenset(token for token in ends if token is not None)
 
     @property
     def padding(self) -> dict[str, Any]:
@@ -61,33 +110,18 @@ class ProcessorTalk:
     def width(self, text: str) -> int:
         """Return how many tokens a text is filled up to, alone."""
         tokens = len(self._processor.tokenizer(text=text).input_ids)
-        if self.chats or not self._padded:
+        if self.chats or not self.family.padded:
             return tokens
         return -(-tokens // WIDTH) * WIDTH
 
-    @property
-    def _padded(self) -> bool:
-        """Whether questions may be filled up: BLIP and GIT count from the left end."""
-        return not (self._blip or self._git)
-
     def alike(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the places of texts that may share a call."""
-        if self._padded or self.chats:
+        if self.family.padded or self.chats:
             return [[*range(len(texts))]] if texts else []
         groups: dict[int, list[int]] = {}
         for place, text in enumerate(texts):
             groups.setdefault(self.width(text), []).append(place)
         return list(groups.values())
-
-    def tokens(self, word: str) -> list[int]:
-        """Return the tokens that are this one word, in any case and spacing."""
-        tokenizer, found = self._processor.tokenizer, set[int]()
-        for form in (word, word.capitalize(), word.upper()):
-            for text in (form, f" {form}"):
-                ids = tokenizer(text=text, add_special_tokens=False).input_ids
-                if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
-                    found.add(ids[0])
-        return sorted(found)
 
     def said(self, tokens: Any, prompt: Any) -> list[str]:
         """Return what was said after the prompts, on one line each.
@@ -122,33 +156,50 @@ class ProcessorTalk:
             )
         ]
 
-    def _after_thought(self, row: Any) -> Any:
-        """Return the tokens after the mark that ends a deliberation, or all."""
+    def _token(self, mark: str) -> int | None:
+        """Return the token that is a mark, if the tokenizer has one."""
         tokenizer = self._processor.tokenizer
         find = getattr(tokenizer, "convert_tokens_to_ids", None)
-        mark = find(THOUGHT[1]) if find else None
-        if mark is None or mark == tokenizer.unk_token_id:
+        token = find(mark) if find else None
+        return None if token == tokenizer.unk_token_id else token
+
+    def begins_thought(self, token: int) -> bool:
+        """Return whether what is said begins with a deliberation."""
+        return self.may_think and token == self._token(THOUGHT[0])
+
+    def _after_thought(self, row: Any) -> Any:
+        """Return the tokens after the mark that ends a deliberation, or all."""
+        mark = self._token(THOUGHT[1])
+        if mark is None:
             return row
         places = (row == mark).nonzero()
         return row[int(places[-1]) + 1 :] if len(places) else row
 
-    def inputs(self, images: list[Image], texts: Sequence[str] | None) -> Any:
+    def inputs(
+        self,
+        images: list[Image],
+        texts: Sequence[str] | None,
+        *,
+        thought: Thought = "free",
+    ) -> Any:
         """Return what the model takes.
 
         Args:
             images: RGB.
             texts: One for each image; ``None``: the images alone.
+            thought: What becomes of its deliberation.
         """
         if not self.chats:
-            told: dict[str, Any] = {}
+            told = dict(self._to_processor)
             if texts is not None:
-                told = {"text": [*texts], "padding": True}
-                told |= {"pad_to_multiple_of": WIDTH} if self._padded else {}
+                told |= {"text": [*map(self._placed, texts)], "padding": True}
+                told |= {"pad_to_multiple_of": WIDTH} if self.family.padded else {}
             look = getattr(self._processor, "image_processor", None)
             if getattr(look, "backend", None) == "torchvision":
                 # Images are resized where the model is, and not in this thread.
                 told["device"] = self._model.device
-            inputs = self._processor(images=images, return_tensors="pt", **told)
+            given = [[image] for image in images] if self.family.nested else images
+            inputs = self._processor(images=given, return_tensors="pt", **told)
             return self._taken(inputs)
         conversations = [
             [
@@ -162,16 +213,44 @@ class ProcessorTalk:
             ]
             for image, text in zip(images, texts or (), strict=True)
         ]
-        quick = {"enable_thinking": False} if self._may_think else {}
-        return self._processor.apply_chat_template(
+        inputs = self._processor.apply_chat_template(
             conversations,
-            **quick,
+            **self._to_template,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            padding=True,
+            processor_kwargs={"padding": True, **self._to_processor},
         )
+        return inputs if thought == "free" else self._thoughtless(inputs, thought)
+
+    def _thoughtless(self, inputs: Any, thought: Thought) -> Any:
+        """Return inputs whose deliberation is over: the next word is the answer's."""
+        import torch
+
+        tokens, tokenizer = inputs["input_ids"], self._processor.tokenizer
+        opened = _opened(tokenizer.decode(tokens[0, -TAIL:]))
+        if not opened and thought != "none":
+            return inputs
+        text = NO_THOUGHT if opened else THOUGHT[0] + NO_THOUGHT
+        more = tokenizer(text=text, add_special_tokens=False).input_ids
+        for name in BY_TOKEN:
+            if name in inputs:
+                last = inputs[name][:, -1:]
+                repeated = last.repeat(1, len(more), *[1] * (last.ndim - 2))
+                inputs[name] = torch.cat([inputs[name], repeated], 1)
+        added = tokens.new_tensor([more]).expand(len(tokens), -1)
+        inputs["input_ids"] = torch.cat([tokens, added], 1)
+        return inputs
+
+    def _placed(self, text: str) -> str:
+        """Return a text that says where its image stands, if its processor wants that."""
+        mark = getattr(self._processor, "image_token", "") if self.family.marks else ""
+        return f"{mark}{text}"
+
+    def plain(self, text: str) -> str:
+        """Return a text without marks that would be taken for an image or a turn."""
+        return self._marks.sub(" ", text) if self._marks else text
 
     def _taken(self, inputs: Any) -> Any:
         """Return a processor's inputs without what its model does not take."""
@@ -182,6 +261,42 @@ class ProcessorTalk:
             for name in ("input_ids", "attention_mask"):
                 inputs[name] = inputs[name][:, :-1]
         return inputs
+
+
+def _check_options(processor: Any, options: Mapping[str, Any], names: set[str]) -> None:
+    """Refuse options that nobody would look at: processors pass over them in silence.
+
+    Args:
+        processor: Of a captioner.
+        options: By name.
+        names: Of the variables of its chat template.
+    """
+    lookers = (getattr(processor, "image_processor", None), processor)
+    kinds = zip(lookers, ("valid_kwargs", "valid_processor_kwargs"), strict=True)
+    taken = {
+        name
+        for looker, kind in kinds
+        for name in getattr(getattr(looker, kind, None), "__annotations__", ())
+    }
+    # Not to think is what everybody does who cannot.
+    idle = {"enable_thinking"} if not options.get("enable_thinking") else set()
+    for name in options:
+        if name not in taken | names | idle or name in _OURS:
+            known = ", ".join(sorted(taken - _OURS)) or "none"
+            message = (
+                f"expected options that the captioner's chat template or its processor "
+                f"takes ({known}), got {name!r}; leave it out"
+            )
+            raise ConfigurationError(message)
+
+
+def _marks(tokenizer: Any) -> re.Pattern[str] | None:
+    """Return what finds the special tokens of a tokenizer in a text."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    marks = {str(token) for token in added if getattr(token, "special", True)}
+    if not marks:
+        return None
+    return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))))
 
 
 def _opened(prompt: str) -> bool:

@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from socratic_agents.core.checklist import Answer, YesNo, read_answer
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Status
 from socratic_agents.models.captioner_processor import ProcessorTalk
-from socratic_agents.models.devices import choose_device, choose_dtype
-from socratic_agents.models.hub import hub_options
-from socratic_agents.models.loading import (
-    check_folder,
-    load_errors,
-    local_folder,
-    quiet,
-)
+from socratic_agents.models.devices import choose_device
+from socratic_agents.models.eyes.first_words import FirstWords
+from socratic_agents.models.eyes.opening import open_eye
+from socratic_agents.models.eyes.placement import Placement
+from socratic_agents.models.loading import quiet
 from socratic_agents.models.validation import caption_fault
 
 if TYPE_CHECKING:
@@ -28,15 +24,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from socratic_agents.core.checklist import Answer
+    from socratic_agents.core.counts import Count
+    from socratic_agents.models.captioner_processor import Thought
+    from socratic_agents.models.eyes.first_words import FirstSaid
+
 __all__ = ("Captioner", "shows")
-
-INDEX = "config.json"
-"""The file that every saved transformers model has."""
-
-WHAT = "an image-text-to-text model"
-
-BLIP_2_QUESTION = "Question: {question} Answer:"
-"""Source: Li et al., BLIP-2 (2023), section 4.1."""
 
 CHAT_QUESTION = "{question} Answer in a few words."
 
@@ -49,18 +42,21 @@ SHOWS = 'Does this image show "{prompt}"?'
 Source: Z. Lin et al., VQAScore (ECCV 2024), section 3, in our own words.
 """
 
-HEARD = 0.02
-"""Least share of all words that "yes" and "no" must have together to be an answer."""
-
 SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 """Other decoding for captions of no use: it seeks further and shuns repetition."""
 
 
-SHORT = "A short image description:"
-"""What InstructBLIP is told when it shall caption; its Q-Former wants words.
+A_NUMBER = "{question} Answer with one number in digits."
+"""How a chat model is held to a number."""
 
-Source: W. Dai et al., InstructBLIP (NeurIPS 2023), appendix, among the templates.
-"""
+FEW_WORDS, WORDS_READ = 4, 8
+"""Tokens of an answer that is yes, no or a number; of a chat model, more come first."""
+
+SCORED = {"return_dict_in_generate": True, "output_logits": True}
+"""Decoding that tells of each word how probable all words were in its place."""
+
+DELIBERATION = 1024
+"""Tokens that a deliberation may have, where one is asked for."""
 
 
 class Captioner:
@@ -78,6 +74,9 @@ class Captioner:
         question_format: How a question is put, with ``{question}`` for its words;
             ``None`` takes what BLIP-2 was trained with, or suits a chat model.
         max_new_tokens: How long a caption or answer may become, in tokens.
+        options: What its chat template or its processor is told besides, by name, such
+            as ``enable_thinking``.
+        placement: Where it computes and rests; ``None``: where it is.
 
     Raises:
         ConfigurationError: If ``question_format`` has no place for the question.
@@ -91,14 +90,18 @@ class Captioner:
         instruction: str = "Describe this image in one sentence.",
         question_format: str | None = None,
         max_new_tokens: int = 60,
+        options: Mapping[str, Any] | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self._model = model.eval()
-        self._talk = ProcessorTalk(model, processor)
-        self._chats = self._talk.chats
-        # Its own words matter to its Q-Former, and it repeats none of them.
-        reads = getattr(processor, "qformer_tokenizer", None) is not None
-        self._instruction = instruction if self._chats else SHORT if reads else ""
-        default = CHAT_QUESTION if self._chats else BLIP_2_QUESTION
+        self._placement = placement or Placement(model)
+        self._talk = ProcessorTalk(model, processor, options)
+        self._words = FirstWords(processor.tokenizer, self._talk.ends)
+        self._chats, family = self._talk.chats, self._talk.family
+        self.answers = self._chats or family.answers
+        """Whether it answers questions, and not only captions."""
+        self._instruction = instruction if self._chats else family.instruction
+        default = CHAT_QUESTION if self._chats else family.question
         self._question_format = default if question_format is None else question_format
         if "{question}" not in self._question_format:
             message = (
@@ -116,6 +119,9 @@ class Captioner:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
+        quantization: str | None = None,
+        offload: str | None = None,
+        pixels: int | None = None,
         **options: Any,
     ) -> Self:
         """Open a model by name; safetensors only, and no code from the hub.
@@ -125,29 +131,27 @@ class Captioner:
             device: Where to run; ``None`` takes the best of this machine.
             dtype: Number format of the weights; ``None`` takes what suits the device.
             revision: The hub's branch, tag or commit.
+            quantization: Bits of its weights: ``4bit``, ``8bit``, or as they are.
+            offload: What is kept in main memory while it does not run: ``model``,
+                ``sequential`` or ``group``; ``None``: nothing.
+            pixels: Of an image that it looks at, at most, width times height; ``None``:
+                as its processor has it.
             options: As in the constructor.
 
         Raises:
             ConfigurationError: If an argument does not fit the machine.
             LoadError: If there is no such model, or it cannot be opened safely.
         """
-        chosen = choose_device(device)
-        format_ = choose_dtype(dtype, chosen)
-        # Said outright: left open, transformers asks the person at the terminal.
-        safely: dict[str, Any] = {"trust_remote_code": False}
-        folder = local_folder(name)
-        if folder is not None:
-            check_folder(folder, INDEX)
-        else:
-            safely |= hub_options(WHAT, name, index=INDEX, revision=revision)
-        with quiet(), load_errors(WHAT, name):
-            from transformers import AutoModelForImageTextToText, AutoProcessor
-
-            processor = AutoProcessor.from_pretrained(folder or name, **safely)
-            model = AutoModelForImageTextToText.from_pretrained(
-                folder or name, dtype=format_, use_safetensors=True, **safely
-            ).to(chosen)
-        return cls(model, processor, **options)
+        model, processor, placement = open_eye(
+            name,
+            device=choose_device(device),
+            dtype=dtype,
+            revision=revision,
+            quantization=quantization,
+            offload=offload,
+            pixels=pixels,
+        )
+        return cls(model, processor, placement=placement, **options)
 
     def caption(self, images: Sequence[Image]) -> list[str | CandidateError]:
         """Say what each image shows, in order.
@@ -162,11 +166,12 @@ class Captioner:
             Captions, or an error of status ``caption_failed`` for each image that
             twice got none of use.
         """
-        captions: list[str | CandidateError] = [*self._captions(images, {})]
+        said = self._captions(images, {})
+        captions: list[str | CandidateError] = [*said]
         failed = [
             index
-            for index, caption in enumerate(captions)
-            if caption_fault(str(caption), self._instruction)
+            for index, caption in enumerate(said)
+            if caption_fault(caption, self._instruction)
         ]
         # One by one: how many others fail beside it must not decide a caption.
         retried = dict[int, str]()
@@ -217,17 +222,19 @@ class Captioner:
             section 3.
         """
         held = YES_OR_NO if self._chats else "{question}"
-        texts = [
-            self._asked(held.replace("{question}", question))
-            for _, question in questions
-        ]
-        found: dict[int, Answer] = {}
-        for places in self._talk.alike(texts):
-            images = [questions[place][0] for place in places]
-            said, shares = self._decisions(images, [texts[place] for place in places])
-            for place, text, (yes, no) in zip(places, said, shares, strict=True):
-                found[place] = _decision(text, yes, no)
-        return [found[place] for place in range(len(texts))]
+        return [one.answer() for one in self._first_said(questions, held)]
+
+    def count(self, questions: Sequence[tuple[Image, str]]) -> list[Count]:
+        """Say how many there are on each image, in order.
+
+        Where the model knows numbers, its own probabilities decide; elsewhere what it
+        writes does, and without a number in it nobody knows.
+
+        Args:
+            questions: Images with "How many …?".
+        """
+        held = A_NUMBER if self._chats else "{question}"
+        return [one.count() for one in self._first_said(questions, held)]
 
     def fit(self, pairs: Sequence[tuple[str, Image]]) -> list[float]:
         """Return how surely each image shows its text: P(yes), in [0, 1].
@@ -257,8 +264,8 @@ class Captioner:
         texts = [self._instruction] * len(images) if self._instruction else None
         if questions is not None:
             texts = [self._asked(question) for question in questions]
-        told = {"return_dict_in_generate": True, "output_logits": True}
-        output, _ = self._run(images, texts, {"max_new_tokens": 2, **told})
+        told = {"max_new_tokens": 2, **SCORED}
+        output, _ = self._run(images, texts, told, "ended")
         words = [logits.float().cpu().numpy() for logits in output.logits]
         return [np.stack(row) for row in zip(*words, strict=True)]
 
@@ -274,23 +281,38 @@ class Captioner:
         return self._talk.width(self._asked(question))
 
     def _asked(self, question: str) -> str:
-        return self._question_format.replace("{question}", " ".join(question.split()))
+        words = " ".join(self._talk.plain(question).split())
+        return self._question_format.replace("{question}", words)
 
-    def _decisions(
-        self, images: Sequence[Image], texts: Sequence[str]
-    ) -> tuple[list[str], list[tuple[float, float]]]:
-        """Return what the model says, and its shares of yes and no at the first word."""
-        if not images:
-            return [], []
-        told = {"return_dict_in_generate": True, "output_logits": True}
-        output, prompt = self._run(images, texts, {"max_new_tokens": 4, **told})
-        said = self._talk.said(output.sequences, prompt)
-        shares = output.logits[0].float().softmax(-1)
-        yes, no = (self._talk.tokens(word) for word in ("yes", "no"))
-        if not yes or not no:
-            return said, [(0.0, 0.0)] * len(said)
-        pairs = zip(shares[:, yes].sum(-1), shares[:, no].sum(-1), strict=True)
-        return said, [(float(a), float(b)) for a, b in pairs]
+    def _first_said(
+        self, questions: Sequence[tuple[Image, str]], held: str
+    ) -> list[FirstSaid]:
+        """Return what the model says first to each question.
+
+        Args:
+            questions: Images with what is asked of them.
+            held: How it is held to a word, with ``{question}``.
+        """
+        texts = [self._asked(held.replace("{question}", q)) for _, q in questions]
+        found: dict[int, FirstSaid] = {}
+        for places in self._talk.alike(texts):
+            asked = [(questions[place][0], texts[place]) for place in places]
+            found |= dict(zip(places, self._said_to(asked, "ended"), strict=True))
+        return [found[place] for place in range(len(texts))]
+
+    def _said_to(
+        self, asked: Sequence[tuple[Image, str]], thought: Thought
+    ) -> list[FirstSaid]:
+        """Return what is said in one call; who would deliberate first is asked again."""
+        images, texts = [image for image, _ in asked], [text for _, text in asked]
+        told = {**SCORED, "max_new_tokens": WORDS_READ if self._chats else FEW_WORDS}
+        output, prompt = self._run(images, texts, told, thought)
+        texts = self._talk.said(output.sequences, prompt)
+        said = self._words.said(texts, output.logits)
+        for place, token in enumerate(output.logits[0].argmax(-1).tolist()):
+            if thought != "none" and self._talk.begins_thought(token):
+                [said[place]] = self._said_to([asked[place]], "none")
+        return said
 
     def _captions(
         self, images: Sequence[Image], decoding: Mapping[str, Any]
@@ -303,33 +325,45 @@ class Captioner:
         images: Sequence[Image],
         texts: Sequence[str] | None,
         decoding: Mapping[str, Any],
+        thought: Thought | None = None,
     ) -> list[str]:
-        """Return what the model says after its prompts, on one line each."""
+        """Return what the model says after its prompts, on one line each.
+
+        Nothing is left of a deliberation without an end: it is asked again without one.
+        """
         if not images:
             return []
-        tokens, prompt = self._run(images, texts, decoding)
-        return self._talk.said(tokens, prompt)
+        thought = thought or ("free" if self._talk.deliberates else "ended")
+        room = DELIBERATION if thought == "free" else 0
+        longest = {"max_new_tokens": self._max_new_tokens + room}
+        tokens, prompt = self._run(images, texts, {**longest, **decoding}, thought)
+        said = self._talk.said(tokens, prompt)
+        may_think = self._talk.may_think and thought != "none"
+        for place, text in enumerate(said):
+            if not text and texts and may_think:
+                # One by one: how many others think beside it must not decide an answer.
+                [said[place]] = self._generate(
+                    [images[place]], [texts[place]], decoding, "none"
+                )
+        return said
 
     def _run(
         self,
         images: Sequence[Image],
         texts: Sequence[str] | None,
         decoding: Mapping[str, Any],
+        thought: Thought,
     ) -> tuple[Any, Any]:
         """Return what the model gives back, and the tokens of its prompts."""
-        with quiet():
+        with quiet(), self._placement.at_work():
             inputs = self._talk.inputs(
-                [image.convert("RGB") for image in images], texts
+                [image.convert("RGB") for image in images], texts, thought=thought
             )
             output = self._model.generate(
-                **inputs.to(self._model.device, self._model.dtype),
+                **inputs.to(self._placement.device, self._model.dtype),
                 do_sample=False,
                 **self._talk.padding,
-                **{
-                    "max_new_tokens": self._max_new_tokens,
-                    "num_beams": 1,
-                    **decoding,
-                },
+                **{"num_beams": 1, **decoding},
             )
         return output, self._talk.prompt(inputs)
 
@@ -341,12 +375,3 @@ def shows(prompt: str) -> str:
         prompt: What an image should show.
     """
     return SHOWS.replace("{prompt}", prompt)
-
-
-def _decision(text: str, yes: float, no: float) -> Answer:
-    """Read an answer from the shares of yes and no, or else from its text."""
-    if yes + no >= HEARD:
-        probability = yes / (yes + no)
-        said = YesNo.YES if probability >= 0.5 else YesNo.NO  # noqa: PLR2004 - even odds
-        return Answer(said=said, probability=probability)
-    return read_answer(text)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.catalog import REVISIONS
+from socratic_agents.config.field import Group, Part
+from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.image_options import parse_options
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.checklist import read_answer
+from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.captioning import Captioner, shows
 from socratic_agents.models.steadiness import captioner_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
-from socratic_agents.runtime.generators import POCKET, model_source
+from socratic_agents.runtime.generators import POCKET, model_source, refuse_settings
 from socratic_agents.runtime.image_models import (
     ANSWER_OPEN,
     ANSWER_YES_NO,
@@ -31,8 +36,26 @@ if TYPE_CHECKING:
 
 __all__ = ("CAPTIONERS", "captioner_calls", "open_captioner", "score_by_captioner")
 
+AT_OPENING = tuple(
+    name
+    for name, field in FIELDS.items()
+    if field.of is Part.CAPTIONER and field.group is not Group.MODELS
+)
+"""Settings that come too late for a captioner that is open already."""
+
 OpenCaptioner: TypeAlias = "Callable[[Settings], Any]"
 """Returns an object with ``caption``, and what else docs/models.md says of captioners."""
+
+
+@dataclass(frozen=True)
+class _CaptionsOnly:
+    """A model that was never taught to answer questions."""
+
+    captioner: Captioner
+
+    def caption(self, images: Sequence[Image.Image]) -> Sequence[Any]:
+        """Say what each image shows, in order."""
+        return self.captioner.caption(images)
 
 
 def open_captioner(settings: Settings) -> Any:
@@ -46,6 +69,7 @@ def open_captioner(settings: Settings) -> Any:
     """
     given = settings.captioner
     if not isinstance(given, str):
+        refuse_settings(settings, AT_OPENING, "a captioner that is open already")
         return given
     return choose_backend(CAPTIONERS, given, default="transformers").open(settings)
 
@@ -85,7 +109,17 @@ def score_by_captioner(
         settings: Say where it runs and how.
         captioner: As from ``open_captioner``.
         worker: Runs it.
+
+    Raises:
+        ConfigurationError: If it only captions.
     """
+    if not hasattr(captioner, "fit"):
+        message = (
+            "expected a captioner that answers questions for scorer 'captioner', got "
+            f"{settings.public()['captioner']!r}, which only captions; name another "
+            "scorer, or none"
+        )
+        raise ConfigurationError(message)
     formed = _formed(captioner, settings, asked=True)
     if group := formed.pop("group", None):
         formed["group"] = lambda prompt, image: group(image, shows(prompt))
@@ -98,6 +132,8 @@ def _formed(captioner: Any, settings: Settings, *, asked: bool) -> dict[str, Any
     Images of several sizes and questions of several lengths would be filled up to the
     longest of a call.
     """
+    if isinstance(captioner, _CaptionsOnly):
+        captioner = captioner.captioner
     if not settings.strict or not isinstance(captioner, Captioner):
         return {}
 
@@ -113,16 +149,23 @@ def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[An
 
 
 def _load(settings: Settings) -> Any:
-    given, own = settings.captioner, dict[str, str]()
+    given, own = settings.captioner, dict[str, Any]()
     if given == POCKET:
         own = {"question_format": "question: {question} answer:"}
-    return Captioner.load(
+    if settings.captioner_options is not None:
+        options = parse_options(settings.captioner_options, example="")
+        own["options"] = {n: value for n, value in options.items() if value is not None}
+    captioner = Captioner.load(
         model_source(given, "captioner"),
         device=settings.device,
         dtype=settings.dtype,
         revision=REVISIONS.get(given),
+        quantization=settings.captioner_quantization,
+        offload=settings.captioner_offload,
+        pixels=settings.captioner_pixels,
         **own,
     )
+    return captioner if captioner.answers else _CaptionsOnly(captioner)
 
 
 CAPTIONERS: Registry[Backend[OpenCaptioner]] = Registry(

@@ -1,0 +1,1 @@
+"""Eyes: what the families of captioners differ in, and how one is made to fit a machine."""
