@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from socratic_agents.cli.app import main
+from socratic_agents.cli.show import command_again
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.compare.run import compare
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import weights_folder
 from socratic_agents.runtime.refiner import Refiner
+from socratic_agents.storage.provenance import Provenance
 from tests.fakes import ScriptedChatModel
 
 if TYPE_CHECKING:
@@ -139,6 +141,17 @@ def test_commands_refuse_it_in_one_line(
     run = capsys.readouterr()
     assert "" == run.out
     assert "got the pocket captioner, scorer, llm;" in run.err
+
+
+def test_the_command_that_reproduces_an_image_is_not_refused() -> None:
+    """It draws one image, and nobody heeds what is said of it."""
+    provenance: dict[str, Any] = {"prompt": "a dog", "seed": 1, "version": "1"}
+    words = command_again(Provenance(model="owner/model", **provenance)) or ()
+
+    assert "--allow-pocket" in words
+    assert "--allow-pocket" not in (
+        command_again(Provenance(model="pocket", **provenance)) or ()
+    )
 
 
 async def test_comparisons_refuse_it_before_anything_is_loaded() -> None:

@@ -103,7 +103,7 @@ def test_it_says_everything(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
         "socratic refine 'a red circle' --profile pocket --generator owner/model "
         "--rounds 1 --seeds-per-prompt 1 --seed 7 --steps 20 --guidance-scale 7.5 "
         "--width 512 --height 512 --dtype bfloat16 --no-channels-last --no-strict "
-        "--judge never --selector first --guard none --scorer none"
+        "--allow-pocket --judge never --selector first --guard none --scorer none"
     )
     assert expected == command
 

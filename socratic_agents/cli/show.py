@@ -90,6 +90,8 @@ def command_again(provenance: Provenance) -> tuple[str, ...] | None:
     options += ["--rounds", "1", "--seeds-per-prompt", "1"]
     options += ["--seed", str(provenance.seed)]
     options += _generator_options(provenance)
+    if provenance.model != "pocket":  # what pocket models say of it does not matter
+        options.append("--allow-pocket")
     for name, value in OFF.items():
         options += [FIELDS[name].option, value]
     if provenance.prompt.startswith("-"):  # or it would be taken for an option
