@@ -34,7 +34,7 @@ __all__ = (
 
 SECONDS = 10.0
 """What connecting may take, and each wait for an answer."""
-_LIGHT = re.compile("(Scheduler|Tokenizer|Processor|Extractor)(Fast)?$")
+_LIGHT = re.compile("(Scheduler|Tokenizers?|Processor|Extractor)(Fast|Backend)?$")
 """Classes of a pipeline's parts that have no weights."""
 LINE = 200
 """Characters of the hub's own words that are repeated."""
