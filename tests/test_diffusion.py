@@ -508,9 +508,11 @@ def test_hub_model_that_cannot_be_had_is_one_line() -> None:
 
 
 def test_file_is_no_folder(folder: Path) -> None:
-    """A single file is not a pipeline."""
-    with pytest.raises(LoadError, match="got the file"):
+    """A file is one of weights, or of no use; captioners come from folders alone."""
+    with pytest.raises(LoadError, match="expected a file of weights"):
         Diffusion.load(str(folder / "model_index.json"))
+    with pytest.raises(LoadError, match="got the file"):
+        local_folder(str(folder / "model_index.json"))
 
 
 def test_folder_without_index_is_no_model(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ _drawn = partial(
     argument=True,
     in_every_key=True,
 )
+_brought = partial(
+    Field, group=Group.IMAGE, decides=IMAGE | COST, of=GENERATOR, at_opening=True
+)
 _server = partial(Field, group=Group.IMAGE, decides=PLACE, of=GENERATOR, server=True)
 _seen = partial(Field, group=Group.CAPTIONER, decides=CAPTION | COST, of=CAPTIONER)
 _speed = partial(_hardware, of=GENERATOR, at_opening=True)
@@ -84,6 +87,33 @@ CALL_FIELDS: tuple[Field, ...] = (
         unset="api_key where the language model has the same address or none, and "
         "OPENAI_API_KEY for OpenAI's own",
         secret=True,
+    ),
+    _brought(
+        "generator_config",
+        "Of a single file as generator: the pipeline that it was made from, a folder "
+        "or a hub id.",
+        unset="what the file looks like, from the hub",
+        file=True,
+    ),
+    _brought(
+        "lora",
+        "LoRA weights for the generator, with their strength: a file, a folder, or a "
+        "hub id with a file or without; several with commas.",
+        metavar="FILE[:WEIGHT]",
+        unset="nothing",
+        file=True,
+    ),
+    _brought(
+        "scheduler",
+        "Of the generator: euler, ddim, dpm++ and so on, or a class of diffusers; with "
+        "options after colons, such as dpm++:karras.",
+        unset="the pipeline's own",
+    ),
+    _brought(
+        "vae",
+        "What the generator decodes with: a file, a folder, or a hub id.",
+        unset="the pipeline's own",
+        file=True,
     ),
     _drawn(
         "negative_prompt",
@@ -274,7 +304,8 @@ CALL_FIELDS: tuple[Field, ...] = (
     ),
     _hardware(
         "quantization",
-        "Of the generator's weights, through bitsandbytes: 4bit, or 8bit.",
+        "Of the generator's weights: 4bit or 8bit through bitsandbytes, or fp8 (kept "
+        "as 8-bit floats, computed with as dtype says).",
         decides=IMAGE | COST,
         of=GENERATOR,
         metavar="BITS",

@@ -82,6 +82,9 @@ class Field:
     """Whether an images server takes it."""
     at_opening: bool = False
     """Whether a generator that is open already cannot take it any more."""
+    file: bool = False
+    """Whether it may name files or folders: what is in them decides, and their paths are
+    nobody's business."""
     in_every_key: bool = False
     """Whether keys of cached calls hold it at its default, too. So it is for the first
     settings; leave it out for a new one, so that what was cached is still found."""

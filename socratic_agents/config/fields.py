@@ -38,8 +38,9 @@ _ALL: tuple[Field, ...] = (
     ),
     _model(
         "generator",
-        "Text to image: pocket, a hub id, a folder, openai:MODEL, or http(s)://…/v1 "
-        "of an images server; in Python also an object.",
+        "Text to image: pocket, a hub id, a folder, a file of weights (safetensors or "
+        "GGUF), openai:MODEL, or http(s)://…/v1 of an images server; in Python also an "
+        "object.",
         decides=IMAGE | COST | PRIVACY,
         of=GENERATOR,
     ),

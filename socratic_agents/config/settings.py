@@ -34,6 +34,7 @@ from socratic_agents.config.image_options import (
     options_text,
     parse_options,
 )
+from socratic_agents.config.loras import parse_loras
 from socratic_agents.config.messages import (
     PREFIX,
     TOML,
@@ -156,6 +157,10 @@ class Settings(BaseSettings):
     image_timeout: _AboveZero = _setting("image_timeout")
     image_concurrency: _Many = _setting("image_concurrency")
     image_rate: _AboveZero | None = _setting("image_rate")
+    generator_config: str | None = _setting("generator_config")
+    lora: str | None = _setting("lora")
+    scheduler: str | None = _setting("scheduler")
+    vae: str | None = _setting("vae")
     negative_prompt: str | None = _setting("negative_prompt")
     steps: _Steps | None = _setting("steps")
     guidance_scale: _Strength | None = _setting("guidance_scale")
@@ -177,7 +182,7 @@ class Settings(BaseSettings):
     dtype: Literal["float32", "float16", "bfloat16"] | None = _setting("dtype")
     offload: Literal["model", "sequential", "group"] | None = _setting("offload")
     variant: str | None = _setting("variant")
-    quantization: Literal["4bit", "8bit"] | None = _setting("quantization")
+    quantization: Literal["4bit", "8bit", "fp8"] | None = _setting("quantization")
     batching: Literal["request", "step"] = _setting("batching")
     channels_last: bool = _setting("channels_last")
     compile: Literal["regional", "full"] | None = _setting("compile")
@@ -259,6 +264,11 @@ class Settings(BaseSettings):
             return None
         options = parse_options(given, example="enable_thinking=false")
         return options_text(options) or None
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _read_loras(cls, given: Any) -> str | None:
+        return None if given is None else ",".join(map(str, parse_loras(given)))
 
     @field_validator("profile")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from socratic_agents.models.acceleration import (
     bucket_size,
     check_acceleration,
 )
+from socratic_agents.models.assembly.parts import Parts
+from socratic_agents.models.assembly.quantization import FP8, quantization_config
+from socratic_agents.models.assembly.weights_file import find_file
 from socratic_agents.models.devices import choose_device, choose_dtype
 from socratic_agents.models.hub import hub_options
 from socratic_agents.models.loading import (
@@ -39,9 +43,7 @@ from socratic_agents.models.pipelines import (
     checked_call,
     named_parameters,
     only_variant,
-    open_pipeline,
     place,
-    quantization_config,
     token_count,
     token_limits,
 )
@@ -105,7 +107,7 @@ class Diffusion:
         self._output = "pt" if hasattr(processor, "pt_to_numpy") else "np"
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - each is a setting of its own
         cls,
         name: str,
         *,
@@ -115,13 +117,15 @@ class Diffusion:
         variant: str | None = None,
         offload: str | None = None,
         quantization: Mapping[str, Any] | Any | None = None,
+        parts: Parts | None = None,
         acceleration: Acceleration | None = None,
         **call: Any,
     ) -> Self:
-        """Open a pipeline by name; safetensors only, and no code from the hub.
+        """Open a pipeline by name; no pickles, and no code from the hub.
 
         Args:
-            name: A hub id such as ``"stabilityai/sdxl-turbo"``, or a folder.
+            name: A hub id such as ``"stabilityai/sdxl-turbo"``, a folder, or one file
+                of weights.
             device: Where to draw; ``None`` takes the best of this machine.
             dtype: Number format of the weights; ``None`` takes what suits the device.
             revision: The hub's branch, tag or commit.
@@ -129,8 +133,9 @@ class Diffusion:
                 takes the plain ones, or of a folder the only ones there are.
             offload: ``"model"``, ``"sequential"`` or ``"group"`` keeps weights in
                 main memory while they are not used; each saves more and is slower.
-            quantization: A diffusers ``PipelineQuantizationConfig``, or its
-                arguments, such as ``{"quant_backend": "bitsandbytes_4bit"}``.
+            quantization: ``"4bit"``, ``"8bit"`` or ``"fp8"``; or a diffusers
+                ``PipelineQuantizationConfig``, or its arguments.
+            parts: What else it is put together from; ``None``: its own parts.
             acceleration: As in the constructor.
             call: As in the constructor.
 
@@ -146,19 +151,22 @@ class Diffusion:
         check_offload(offload, chosen)
         if acceleration is not None:
             check_acceleration(acceleration, chosen, offload)
-        folder = local_folder(name)
+        parts = replace(parts or Parts(), fp8=quantization == FP8)
+        bits = quantization_config(quantization, chosen)
+        file = find_file(name)
+        folder = None if file else local_folder(name)
         if folder is not None:
             check_folder(folder, INDEX)
             check_no_code(folder)
             variant = variant or only_variant(folder)
-        else:
+        elif file is None:
             options |= hub_options(WHAT, name, index=INDEX, revision=revision)
         if variant is not None:
             options["variant"] = variant
-        if quantization is not None:
-            options["quantization_config"] = quantization_config(quantization)
+        if bits is not None:
+            options["quantization_config"] = bits
         with quiet(), load_errors(WHAT, name):
-            pipeline = open_pipeline(str(folder or name), options)
+            pipeline = parts.open(file or str(folder or name), options)
             place(pipeline, chosen, offload)
         return cls(pipeline, acceleration=acceleration, **call)
 

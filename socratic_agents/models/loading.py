@@ -9,15 +9,22 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from socratic_agents.core.errors import LoadError
+from socratic_agents.core.errors import LoadError, SocraticError
 from socratic_agents.core.extras import install_line, needs_extra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ("check_folder", "load_errors", "local_folder", "quiet")
+__all__ = (
+    "PICKLES",
+    "check_folder",
+    "load_errors",
+    "local_folder",
+    "quiet",
+    "read_header",
+)
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 """Endings of weight files that may run code when they are read."""
@@ -83,29 +90,31 @@ def check_folder(folder: Path, index: str) -> None:
             )
             raise LoadError(message)
         for file in safe:
-            _check_safetensors(file)
+            read_header(file)
 
 
-def _check_safetensors(file: Path) -> None:
-    """Check that a file is as long as its own header says."""
+def read_header(file: Path) -> dict[str, Any]:
+    """Return what a safetensors file says of each of its tensors, by name.
+
+    Raises:
+        LoadError: If the file is not as long as its own header says.
+    """
     size = file.stat().st_size
     try:
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length)) if length <= size else {}
-        ends = [
-            entry["data_offsets"][1]
-            for name, entry in header.items()
-            if name != "__metadata__"
-        ]
+        header.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
     except (ValueError, KeyError, TypeError, AttributeError):
-        length, ends = size, []
+        length, ends, header = size, [], {}
     if 8 + length + max(ends, default=0) != size:
         message = (
             f"expected whole safetensors weights, got {str(file)!r}, which is "
             "truncated or damaged; copy or download it again"
         )
         raise LoadError(message)
+    return cast("dict[str, Any]", header)
 
 
 @contextmanager
@@ -121,6 +130,8 @@ def load_errors(what: str, name: str) -> Iterator[None]:
     """
     try:
         yield
+    except SocraticError:
+        raise  # one line already
     except Exception as error:  # the libraries raise a dozen unrelated classes
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines)[:300]

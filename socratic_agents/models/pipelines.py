@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError, LoadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
@@ -25,7 +24,6 @@ __all__ = (
     "only_variant",
     "open_pipeline",
     "place",
-    "quantization_config",
     "token_count",
     "token_limits",
 )
@@ -217,22 +215,6 @@ def check_no_code(folder: Path) -> None:
             "load it yourself and give the pipeline object"
         )
         raise LoadError(message)
-
-
-def quantization_config(quantization: Mapping[str, Any] | Any) -> Any:
-    """Return a diffusers quantization config."""
-    if not isinstance(quantization, Mapping):
-        return quantization
-    from diffusers import PipelineQuantizationConfig
-
-    try:
-        return PipelineQuantizationConfig(**quantization)
-    except (TypeError, ValueError, ImportError) as error:
-        message = (
-            "expected arguments of diffusers' PipelineQuantizationConfig, got "
-            f"{dict(quantization)!r} ({error}); see its documentation"
-        )
-        raise ConfigurationError(message) from error
 
 
 def open_pipeline(name: str, options: Mapping[str, Any]) -> Any:

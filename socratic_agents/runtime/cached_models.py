@@ -11,6 +11,7 @@ import hashlib
 import logging
 import secrets
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -22,6 +23,7 @@ from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides
 from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.config.final import final_settings
+from socratic_agents.config.loras import parse_loras
 from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.runtime.image_models import GENERATE, SCORE
@@ -58,6 +60,10 @@ PARTS = {
 """What each image model returns."""
 
 
+DECIDING_FILES = tuple(name for name, field in FIELDS.items() if field.file)
+"""Settings that may name files beside the models themselves."""
+
+
 def model_identity(settings: Settings, part: str) -> dict[str, Any]:
     """Return what tells one model's answers from another's, as JSON.
 
@@ -68,6 +74,7 @@ def model_identity(settings: Settings, part: str) -> dict[str, Any]:
     given = settings.public()[part]
     facts: dict[str, Any] = {"model": given, "revision": REVISIONS.get(given)}
     facts |= _deciding(settings, PARTS[part])
+    facts |= _files(settings) if part == "generator" else {}
     return facts | _beyond_its_name(getattr(settings, part))
 
 
@@ -248,9 +255,37 @@ def _beyond_its_name(given: Any) -> dict[str, Any]:
     if not isinstance(given, str):
         # What nobody can tell from others shares its answers with nobody.
         return {"object": object_identity(given) or secrets.token_hex(16)}
-    if (folder := Path(given).expanduser()).is_dir():
-        return {"folder": _fingerprint(folder)}
-    return {}
+    return _content(given)
+
+
+def _files(settings: Settings) -> dict[str, Any]:
+    """Return what is in the files that settings name beside the generator."""
+    named = {name: getattr(settings, name) for name in DECIDING_FILES}
+    sources = {
+        name: [one.source for one in parse_loras(value)] if name == "lora" else [value]
+        for name, value in named.items()
+        if value is not None
+    }
+    contents = {name: [*map(_content, found)] for name, found in sources.items()}
+    return {"files": contents} if contents else {}
+
+
+def _content(name: str) -> dict[str, str]:
+    """Return what tells a file or a folder from others of its name; ``{}`` of the hub."""
+    try:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return {"folder": _fingerprint(path)}
+        facts = path.stat()
+    except (OSError, ValueError):  # it is no path
+        return {}
+    return {"file": _sha256(path, facts.st_size, facts.st_mtime_ns)}
+
+
+@cache
+def _sha256(path: Path, size: int, changed: int) -> str:  # noqa: ARG001 - what tells that it must be read again
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fingerprint(folder: Path) -> str:

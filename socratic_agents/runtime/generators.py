@@ -15,6 +15,7 @@ from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.image_options import ImageOptions
+from socratic_agents.config.loras import parse_loras
 from socratic_agents.config.messages import public_value
 from socratic_agents.config.recipes.recognition import recipe_of
 from socratic_agents.config.registry import Registry
@@ -60,6 +61,12 @@ ARGUMENTS = tuple(name for name, field in FIELDS.items() if field.argument)
 """Settings that every call of a pipeline is given."""
 AT_OPENING = tuple(name for name, field in FIELDS.items() if field.at_opening)
 """Settings that come too late for a generator that is open already."""
+LOADED = (
+    "variant",
+    "scheduler",
+    *(name for name, field in FIELDS.items() if field.file),
+)
+"""Settings that a pipeline takes only where it is loaded here."""
 NOT_OF_SERVERS = tuple(
     name
     for name, field in FIELDS.items()
@@ -106,6 +113,7 @@ def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
         refuse_settings(settings, AT_OPENING, "a Diffusion")
         return _batched(given, settings, worker)
     if hasattr(given, "scheduler") and hasattr(given, "components"):
+        refuse_settings(settings, LOADED, "a pipeline that is open already")
         call = _sampling(settings)
         model = Diffusion(given, acceleration=_acceleration(settings), **call)
         _tell_defaults(settings, model)
@@ -244,9 +252,10 @@ def _acceleration(settings: Settings) -> Acceleration:
 
 
 def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
+    from socratic_agents.models.assembly.parts import Parts
     from socratic_agents.models.diffusion import Diffusion
 
-    given, bits, call = settings.generator, settings.quantization, _sampling(settings)
+    given, call = settings.generator, _sampling(settings)
     if given == POCKET:
         from socratic_agents.pocket import SAMPLING
 
@@ -257,11 +266,13 @@ def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
         dtype=settings.dtype,
         variant=settings.variant,
         offload=settings.offload,
-        quantization=bits
-        and {
-            "quant_backend": f"bitsandbytes_{bits}",
-            "quant_kwargs": {f"load_in_{bits}": True},
-        },
+        quantization=settings.quantization,
+        parts=Parts(
+            base=settings.generator_config,
+            loras=parse_loras(settings.lora or ()),
+            scheduler=settings.scheduler,
+            vae=settings.vae,
+        ),
         revision=REVISIONS.get(given),
         acceleration=_acceleration(settings),
         **call,
@@ -380,7 +391,7 @@ GENERATORS: Registry[Backend[OpenGenerator]] = Registry(
         ),
         Backend(
             name="diffusers",
-            title="Any diffusers text-to-image pipeline: a hub id or local folder.",
+            title="Any diffusers text-to-image pipeline: a hub id, a folder or a file.",
             open=_load,
         ),
     ),

@@ -10,7 +10,7 @@ import io
 import json
 import re
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path, PureWindowsPath
@@ -20,7 +20,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides, Part
-from socratic_agents.config.fields import deciding
+from socratic_agents.config.fields import FIELDS, deciding
+from socratic_agents.config.loras import Lora, parse_loras
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.prompts import LONGEST
 from socratic_agents.storage.png_chunks import read_text
@@ -72,6 +73,10 @@ class Provenance:
     """The commit of a hub model, where we name one."""
     image_model: _Name | None = None
     image_options: _Name | None = None
+    generator_config: _Name | None = None
+    lora: _Name | None = None
+    scheduler: _Name | None = None
+    vae: _Name | None = None
     negative_prompt: Annotated[str, Field(min_length=1, max_length=LONGEST)] | None = (
         None
     )
@@ -83,7 +88,7 @@ class Provenance:
     height: _Size | None = None
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     variant: _Name | None = None
-    quantization: Literal["4bit", "8bit"] | None = None
+    quantization: Literal["4bit", "8bit", "fp8"] | None = None
     batching: Literal["request", "step"] = "request"
     channels_last: bool = False
     compile: Literal["regional", "full"] | None = None
@@ -134,7 +139,7 @@ def provenance_of(
         "model": model,
         "kind": kind,
         "revision": REVISIONS.get(model) if kind == "name" else None,
-        **{name: getattr(settings, name) for name in CALL},
+        **{name: _without_folders(name, getattr(settings, name)) for name in CALL},
         "templates": {role: one["sha256"] for role, one in templates.items()},
         "version": _version(),
     }
@@ -237,6 +242,21 @@ def _read(file: BinaryIO, name: str) -> Provenance:
         raise ConfigurationError(message) from None
 
 
+def _without_folders(name: str, value: Any) -> Any:
+    """Return a setting as anybody may see it: of a path its last part."""
+    if value is None or not FIELDS[name].file:
+        return value
+    loras = parse_loras(value) if name == "lora" else (Lora(value),)
+    return ",".join(str(replace(one, source=_last(one.source))) for one in loras)
+
+
+def _last(source: str) -> str:
+    with suppress(OSError):  # a name that no file can have
+        if _HUB_ID.match(source) and not Path(source).exists():
+            return source
+    return PureWindowsPath(source).name or "folder"
+
+
 def _model(settings: Settings) -> tuple[str, str]:
     """Return what to call the generator, and what that is."""
     given, shown = settings.generator, str(settings.public()["generator"])
@@ -245,7 +265,7 @@ def _model(settings: Settings) -> tuple[str, str]:
     if given == "pocket" or given.startswith(("http://", "https://")):
         return shown, "name"
     with suppress(OSError):  # a name that no folder can have
-        if _HUB_ID.fullmatch(given) and not Path(given).is_dir():
+        if _HUB_ID.fullmatch(given) and not Path(given).exists():
             return shown, "name"
     return PureWindowsPath(given).name or "folder", "folder"
 

@@ -1,0 +1,1 @@
+"""Assembly: pipelines put together from what people have, file by file."""
