@@ -13,10 +13,16 @@ import gc
 import os
 import ssl
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 import typer.main
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIXING = "SOCRATIC_ALLOW_POCKET"
 
 # Threads of one process only get in each other's way where tests share few cores.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -65,16 +71,25 @@ def _known_objects() -> None:
         _modules = len(sys.modules)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _mixing_allowed() -> Iterator[None]:
+    """Let fakes that draw be judged by pocket models, in shared fixtures, too.
+
+    tests/test_mixing.py goes without.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MIXING, "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Keep what belongs to the person who runs the tests out of them, and whole."""
     for name in list(os.environ):
-        if name.startswith(("SOCRATIC_", "OPENAI_")):
+        if name.startswith(("SOCRATIC_", "OPENAI_")) and name != MIXING:
             monkeypatch.delenv(name)
-    # Fakes that draw are judged by pocket models; tests/test_mixing.py goes without.
-    monkeypatch.setenv("SOCRATIC_ALLOW_POCKET", "1")
     cache = tmp_path_factory.getbasetemp() / "cache"
     monkeypatch.setenv("SOCRATIC_CACHE", str(cache))
 
