@@ -6,7 +6,9 @@ import json
 import platform
 import re
 import sys
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -137,6 +139,16 @@ def test_a_package_that_a_library_misses_is_named() -> None:
     """Libraries name in words what else they need; the error says how to get it."""
     missing = ImportError("LlamaTokenizer requires the SentencePiece library.")
     assert "pip install 'socratic-agents[local]'" == install_line(missing)
+    there = ModuleType("bitsandbytes")
+    there.__spec__ = ModuleSpec("bitsandbytes", None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "bitsandbytes", there)
+        patch.setitem(sys.modules, "gepa", None)
+        line = install_line(ImportError("bitsandbytes requires gepa: see its page"))
+        assert "pip install 'socratic-agents[gepa]'" == line
+        patch.setitem(sys.modules, "google.protobuf", None)
+        line = install_line(ImportError("bitsandbytes requires Protobuf"))
+        assert "pip install 'socratic-agents[local]'" == line
     with (
         pytest.raises(
             ConfigurationError, match=r"library.\); run pip install 'socratic"
@@ -161,7 +173,7 @@ def test_models_of_others_are_batched_without_torch(
 
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(batching, "version", missing)
-    settings = Settings(captioner="mine:model", scorer=None)
+    settings = Settings(captioner="mine:model", scorer=None, strict=False)
     options = batching.stage_options("captioner", settings, Worker(), stage="look")
     assert options["model"].startswith(f"mine:model, cpu {platform.machine()}")
     assert batching.QUESTIONS == options["max_batch"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
@@ -34,6 +35,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """Each extra with the modules that it brings."""
 
+_IMPORTED_AS = {"protobuf": "google.protobuf"}
 _HOMES = {module: extra for extra, modules in EXTRAS.items() for module in modules}
 
 
@@ -93,7 +95,18 @@ def require(*modules: str, purpose: str) -> None:
 
 
 def _missed(error: ImportError) -> str | None:
-    """Return the module of an extra that an import missed."""
+    """Return the module of an extra that an import missed.
+
+    A text may name several, such as who looked for it; then it is one that is not there.
+    """
     named = (error.name or "").partition(".")[0]
-    words = re.findall(r"\w+", str(error).lower())
-    return next((word for word in (named, *words) if word in _HOMES), None)
+    words = (named, *re.findall(r"\w+", str(error).lower()))
+    known = [word for word in words if word in _HOMES]
+    return next((one for one in known if not _is_there(one)), next(iter(known), None))
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(_IMPORTED_AS.get(module, module)) is not None
+    except (ImportError, ValueError):  # its parent is not, or it is hidden on purpose
+        return False
