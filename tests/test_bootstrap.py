@@ -28,7 +28,7 @@ from socratic_agents.lab.stats.bootstrap import (
     power_warning,
 )
 
-values = st.lists(st.floats(-1, 1), min_size=2, max_size=12)
+values = st.lists(st.floats(-1, 1), min_size=2, max_size=18)
 measured = st.dictionaries(st.integers(0, 12), st.none() | st.floats(0, 1))
 
 FEW = 499
@@ -146,11 +146,83 @@ def test_a_planted_difference_is_found(true: float) -> None:
 
 
 def test_equal_values_have_no_interval() -> None:
-    """Where nothing varied nobody knows how sure the mean is, and nothing warns."""
+    """Where nothing varied nobody knows how sure the mean is, unless by its bounds."""
     third = 1 / 3
     assert Interval(mean=third, low=None, high=None, n=9) == mean_interval([third] * 9)
     nearly = [0.1 + 0.2, 0.3, 0.3]
     assert mean_interval(nearly).high is None
+    assert (
+        "0 of 3 values differ from the most frequent one, and at least 6 must"
+        == mean_interval(nearly).why
+    )
+    bounded = mean_interval([third] * 9, bounds=(0.0, 1.0))
+    assert bounded.why is None
+    assert bounded.low is not None
+    assert bounded.high is not None
+    assert bounded.low < third - 0.05
+    assert bounded.high > third + 0.1
+
+
+@pytest.mark.parametrize(("ones", "n"), [(20, 20), (0, 20), (58, 60), (3, 150)])
+def test_near_an_end_a_share_has_the_exact_interval(ones: int, n: int) -> None:
+    """Of zeros and ones Gaffke's interval is Clopper and Pearson's."""
+    interval = mean_interval([1.0] * ones + [0.0] * (n - ones), bounds=(0.0, 1.0))
+    exact = stats.binomtest(ones, n).proportion_ci(method="exact")
+    assert (exact.low, exact.high) == pytest.approx(
+        (interval.low, interval.high), abs=0.004
+    )
+
+
+def test_bounds_that_values_break_are_widened() -> None:
+    """An interval never excludes what was seen."""
+    interval = mean_interval([2.0] * 9 + [-1.0], bounds=(0.0, 1.0))
+    assert interval.low is not None
+    assert interval.high is not None
+    assert -1 < interval.low < 1.7 < interval.high <= 2
+
+
+def ones(rng: np.random.Generator, n: int, share: float) -> list[float]:
+    return np.asarray(rng.random(n) < share, dtype=float).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 60, 150])
+@pytest.mark.parametrize("share", [0.9, 0.97, 0.987])
+def test_intervals_near_an_end_cover_the_truth(n: int, share: float) -> None:
+    """Never much less often than they say, however few values differ."""
+    rng = np.random.default_rng(n)
+    held, times = 0, 400
+    for seed in range(times):
+        found = mean_interval(
+            ones(rng, n, share), bounds=(0.0, 1.0), seed=seed, resamples=FEW
+        )
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.high
+        held += found.low <= share <= found.high
+    assert held / times >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 60, 150])
+@pytest.mark.parametrize("sides", [(1.0, -1.0), (0.5, 0.5), (1.0, 1 / 3)])
+def test_intervals_of_ties_cover_the_truth_or_are_refused(
+    n: int, sides: tuple[float, float]
+) -> None:
+    """Where 98.7 % of the pairs tie, and the others differ to both or to one side."""
+    rng = np.random.default_rng(n)
+    held, times, shown = 0, 400, 0
+    for seed in range(times):
+        drawn = rng.choice([0.0, *sides], n, p=[0.987, 0.0065, 0.0065])
+        found = difference(drawn, seed=seed)
+        if found.low is None or found.high is None:
+            differ = found.win + found.loss
+            assert found.why == f"{differ} of {n} pairs differ, and at least 6 must"
+            assert 0 == found.sign
+            continue
+        shown += 1
+        held += found.low <= 0.0065 * sum(sides) <= found.high
+    assert times - shown + held >= 0.93 * times
 
 
 def test_few_untied_pairs_have_no_interval() -> None:
@@ -190,8 +262,9 @@ def test_the_mean_lies_in_its_interval(drawn: list[float]) -> None:
     interval = mean_interval(drawn, resamples=199)
     assert interval.mean is not None
     if interval.low is None or interval.high is None:
-        assert min(drawn) == pytest.approx(max(drawn))
+        assert "differ from the most frequent one" in (interval.why or "")
         return
+    assert interval.why is None
     assert interval.low < interval.high
     ends = (min(drawn), interval.low, interval.mean, interval.high, max(drawn))
     assert all(a <= b + 1e-9 for a, b in pairwise(ends))

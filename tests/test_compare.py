@@ -288,7 +288,7 @@ KEYS = {
     *("since_first", "warnings", "findings", "settings", "seed", "command"),
 }
 ARM_KEYS = {
-    *("mean", "ci", "n", "whole", "images", "llm_calls", "input_tokens"),
+    *("mean", "ci", "n", "whole", "whole_ci", "images", "llm_calls", "input_tokens"),
     *("output_tokens", "seconds", "excluded", "excluded_causes", "below_first"),
     *("anytime", "rounds"),
 }

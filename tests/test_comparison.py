@@ -99,7 +99,12 @@ def test_the_json_form() -> None:
             trial(3, None, images=9, llm_calls=99, seconds=99.0),
         ),
     )
-    shown = comparison(default, best, settings={"seed": 7}, command="socratic lab")
+    shown = comparison(
+        *(default, best),
+        settings={"seed": 7},
+        command="socratic lab",
+        bounds=(0.0, 1.0),
+    )
     record = comparison_json(shown)
     assert record == json.loads(json.dumps(record, allow_nan=False))
     assert {
@@ -127,7 +132,9 @@ def test_the_json_form() -> None:
         "below_first": 1,
     }.items() <= told.items()
     low, high = told["ci"]
-    assert 0.5 <= low <= 0.8333 <= high <= 1.0
+    assert 0.0 <= low <= 0.8333 <= high <= 1.0
+    low, high = told["whole_ci"]
+    assert 0.2 <= low <= 0.6667 <= high <= 0.95
     assert ["default"] == list(record["differences"])
     difference = record["differences"]["default"]
     assert {"mean": 0.0833, "win": 1, "tie": 1, "loss": 1, "n": 3}.items() <= (
@@ -379,6 +386,20 @@ def test_unequal_arms_are_warned_of() -> None:
     assert "greedy drew up to 4 images for a prompt, though 3 were allowed" in text
     assert "short was run on 30 of 40 prompts only." in text
     assert "best_of_n" not in text
+
+
+def test_what_has_no_interval_is_told() -> None:
+    """Where there are enough prompts for one, with the reason."""
+    shown = comparison(
+        arm("best_of_n", [0.5] * 24), arm("default", [0.75] + [0.5] * 23)
+    )
+    pairs = "1 of 24 pairs differ, and at least 6 must"
+    few = "of 24 values differ from the most frequent one, and at least 6 must"
+    assert [
+        f"best_of_n: the mean has no interval, since 0 {few}.",
+        f"default: the mean has no interval, since 1 {few}.",
+        f"default: the difference has no interval, since {pairs}.",
+    ] == list(warnings(shown)[:3])
 
 
 def test_weak_comparisons_are_warned_of_once() -> None:

@@ -112,8 +112,12 @@ def test_two_arms_by_hand() -> None:
 
 def test_an_arm_that_never_lost_is_not_infinitely_strong() -> None:
     """Without a prior there is no answer; with one there is a finite one."""
-    values, _ = davidson([[0, 5], [0, 0]], [[0, 0], [0, 0]])
-    assert all(map(math.isnan, values))
+    with pytest.raises(ValueError, match="give a prior above 0"):
+        davidson([[0, 5], [0, 0]], [[0, 0], [0, 0]])
+    # By way of a third one each lost to each.
+    assert davidson([[0, 5, 0], [0, 0, 5], [5, 0, 0]], [[0] * 3] * 3)
+    with pytest.raises(ValueError, match="arms that never did"):
+        davidson([[0, 5, 1], [2, 0, 5], [0, 0, 0]], [[0] * 3] * 3)
     values, _ = davidson([[0, 5], [0, 0]], [[0, 0], [0, 0]], prior=0.5)
     assert math.log(11) / 2 == pytest.approx(values[0])
 
@@ -144,15 +148,38 @@ def test_who_won_everything_is_not_surely_strong(n: int, people: int) -> None:
     ]
     found = preference(votes, resamples=9_999)
     assert found is not None
-    first = found.strengths[0]
+    first, second = found.strengths
     assert first.low is not None
-    assert first.high is not None
+    assert second.high is not None
+    # Nobody saw how much stronger it may be.
+    assert (None, None) == (first.high, second.low)
     # Log odds of two arms are twice as far apart as each is from their mean.
-    low, high = (1 / (1 + math.exp(-2 * end)) for end in (first.low, first.high))
-    assert stats.beta(n + 1, 1).ppf([0.025, 0.975]) == pytest.approx(
-        [low, high], abs=0.05
+    low, high = (1 / (1 + math.exp(-2 * end)) for end in (first.low, second.high))
+    exact = stats.binomtest(n, n).proportion_ci(method="exact")
+    assert (
+        exact.low == pytest.approx(low, abs=0.05) == pytest.approx(1 - high, abs=0.05)
     )
-    assert first.low < first.value < first.high
+    assert first.low < first.value
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 60])
+@pytest.mark.parametrize("share", [0.9, 0.97])
+def test_strengths_near_separation_cover_the_truth(n: int, share: float) -> None:
+    """Of two arms of which one nearly always wins, as of a share near its end."""
+    rng = random.Random(n)
+    held, times, true = 0, 300, math.log(share / (1 - share)) / 2
+    for seed in range(times):
+        votes = [
+            Vote(prompt=i, one="a", other="b", sign=1 if rng.random() < share else -1)
+            for i in range(n)
+        ]
+        found = preference(votes, seed=seed, resamples=299)
+        assert found is not None
+        [arm] = [one for one in found.strengths if one.arm == "a"]
+        low = -math.inf if arm.low is None else arm.low
+        held += low <= true <= (math.inf if arm.high is None else arm.high)
+    assert held / times >= 0.93
 
 
 def test_ties_alone_say_little_of_strength() -> None:

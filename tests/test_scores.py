@@ -81,7 +81,8 @@ def test_the_json_form_comes_back(drawn: list[float | None]) -> None:
     """Values, reasons and the record survive being written."""
     there = scores(*drawn, record={**RECORD, "texts": ["a", "b"]})
     noted = Scores(**{**vars(there), "values": (Value(value=1.0, note="cut"),)})
-    for one in (there, noted):
+    bounded = Scores(**{**vars(there), "bounds": (-1.0, 1.0)})
+    for one in (there, noted, bounded):
         assert one == Scores.from_json(json.loads(json.dumps(one.to_json())))
 
 
@@ -93,6 +94,8 @@ def test_the_json_form_comes_back(drawn: list[float | None]) -> None:
         {**scores(0.5).to_json(), "values": [None]},
         {**scores(0.5).to_json(), "values": ["good"]},
         {**scores(0.5).to_json(), "record": None},
+        {**scores(0.5).to_json(), "bounds": 1},
+        {**scores(0.5).to_json(), "bounds": ["low", "high"]},
     ],
 )
 def test_what_is_no_score_is_refused(data: Any) -> None:

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.lab.compare.result import SCHEMA
 from socratic_agents.lab.stats.bootstrap import (
+    FEWEST_PAIRS,
     FEWEST_UNTIED,
     paired_values,
     power_warning,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from socratic_agents.lab.compare.result import Comparison
-    from socratic_agents.lab.stats.bootstrap import Difference
+    from socratic_agents.lab.stats.bootstrap import Difference, Interval
 
-__all__ = ("comparison_json", "findings", "warnings")
+__all__ = ("comparison_json", "findings", "warnings", "without_interval")
 
 RELATION = {1: "is above", 0: "cannot be distinguished from", -1: "is below"}
 """Sign of a difference to what it says."""
@@ -33,7 +34,30 @@ def findings(comparison: Comparison) -> tuple[str, ...]:
 
 def warnings(comparison: Comparison) -> tuple[str, ...]:
     """Return what weakens the comparison, a sentence each."""
-    return (*_missing(comparison), *_spent(comparison), *_power(comparison))
+    return (
+        *_missing(comparison),
+        *_spent(comparison),
+        *without_interval(comparison.intervals, "mean"),
+        *without_interval(comparison.differences, "difference"),
+        *_power(comparison),
+    )
+
+
+def without_interval(
+    found: Mapping[str, Interval | Difference], what: str
+) -> Iterator[str]:
+    """Say of what there is no interval, and why, unless there are too few for any.
+
+    Args:
+        found: By the arm's name.
+        what: ``mean`` or ``difference``.
+    """
+    of = dict[str, list[str]]()
+    for name, one in found.items():
+        if one.why is not None and one.n >= FEWEST_PAIRS:
+            of.setdefault(one.why, []).append(name)
+    for why, names in of.items():
+        yield f"{', '.join(names)}: the {what} has no interval, since {why}."
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

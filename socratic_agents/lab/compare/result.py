@@ -11,11 +11,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.lab.stats.bootstrap import mean_interval, paired_difference
+from socratic_agents.lab.stats.proportions import proportion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from socratic_agents.lab.stats.bootstrap import Difference, Interval
+    from socratic_agents.lab.stats.proportions import Proportion
 
 __all__ = ("SCHEMA", "ArmResult", "Comparison", "Step", "Trial", "trials_jsonl")
 
@@ -128,9 +130,10 @@ class ArmResult:
         return dict(counted.most_common())
 
     @property
-    def whole(self) -> float | None:
-        """Share of the values that are 1: prompts that were met in full."""
-        return _mean(float(math.isclose(value, 1.0)) for value in self.reported)
+    def whole(self) -> Proportion:
+        """How many values are 1: prompts that were met in full."""
+        met = sum(math.isclose(value, 1.0) for value in self.reported)
+        return proportion(met, len(self.reported))
 
     @property
     def below_first(self) -> int:
@@ -178,6 +181,8 @@ class Comparison:
     """What to type to run it again."""
     seed: int = 0
     """Of the intervals' resampling."""
+    bounds: tuple[float, float] | None = None
+    """Least and greatest value of the metric; ``None``: not known."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
@@ -195,7 +200,8 @@ class Comparison:
     def intervals(self) -> dict[str, Interval]:
         """Arm's name to its mean value."""
         return {
-            arm.name: mean_interval(arm.reported, seed=self.seed) for arm in self.arms
+            arm.name: mean_interval(arm.reported, bounds=self.bounds, seed=self.seed)
+            for arm in self.arms
         }
 
     @cached_property
@@ -235,7 +241,8 @@ class Comparison:
             "mean": _rounded(interval.mean),
             "ci": [_rounded(interval.low), _rounded(interval.high)],
             "n": interval.n,
-            "whole": _rounded(arm.whole),
+            "whole": _rounded(arm.whole.share),
+            "whole_ci": [_rounded(arm.whole.low), _rounded(arm.whole.high)],
             "images": _rounded(_mean(t.images for t in trials)),
             "llm_calls": _rounded(_mean(t.llm_calls for t in trials)),
             "input_tokens": _rounded(_mean(t.input_tokens for t in trials)),

@@ -133,6 +133,7 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         settings=settings.public(),
         command=command,
         seed=settings.seed,
+        bounds=measure.bounds,
     )
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.extras import needs_extra
-from socratic_agents.lab.metrics.metric import Measure, MetricSpec, Need
+from socratic_agents.lab.metrics.metric import SHARE, Measure, MetricSpec, Need
 
 if TYPE_CHECKING:
     from socratic_agents.lab.metrics.models import MetricModels
@@ -46,5 +46,6 @@ CAPTION_METRICS = (
         title="the caption's words against the user prompt's (chrF)",
         needs=(Need.TEXT, Need.CAPTION),
         open=caption_similarity,
+        bounds=SHARE,
     ),
 )

@@ -14,6 +14,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.metrics.metric import (
     POCKET,
     SEEN,
+    SHARE,
     Measure,
     MetricSpec,
     Need,
@@ -48,15 +49,18 @@ PHOTOS = ("Good photo.", "Bad photo.")
 SCALE = 100.0
 """By which CLIP's cosines are multiplied before a softmax, as it was trained."""
 
+W = 2.5
+"""Stretches CLIPScore to about [0, 1]; W of the paper."""
+SCORE = (0.0, W)
+"""Bounds of CLIPScore."""
+
 
 def general_clip(settings: Settings) -> str:
     """Return the CLIP model that knows what the generator draws."""
     return "pocket" if settings.generator == "pocket" else PUBLISHED
 
 
-def clipscore(
-    models: MetricModels, *, name: str, prefix: str, w: float = 2.5
-) -> Measure:
+def clipscore(models: MetricModels, *, name: str, prefix: str, w: float = W) -> Measure:
     """Return ``w * max(cos(prefix + user prompt, image), 0)`` by a model.
 
     Source: Hessel et al., CLIPScore (EMNLP 2021), section 3.
@@ -180,6 +184,7 @@ CLIP_METRICS = (
         title="CLIPScore as published (OpenAI's ViT-B/32)",
         needs=SEEN,
         open=partial(clipscore, name=PUBLISHED, prefix="A photo depicts "),
+        bounds=SCORE,
         model=lambda _: PUBLISHED,
     ),
     MetricSpec(
@@ -187,6 +192,7 @@ CLIP_METRICS = (
         title="the predecessor's CLIPScore (LAION's ViT-B/32, no prefix)",
         needs=SEEN,
         open=partial(clipscore, name=OPENCLIP, prefix=""),
+        bounds=SCORE,
         model=lambda _: OPENCLIP,
     ),
     MetricSpec(
@@ -194,6 +200,7 @@ CLIP_METRICS = (
         title="the same formula by the pocket scorer",
         needs=SEEN,
         open=partial(clipscore, name=POCKET, prefix=""),
+        bounds=SCORE,
         model=lambda _: POCKET,
         refuse=only_pocket,
     ),
@@ -202,6 +209,7 @@ CLIP_METRICS = (
         title="likeness to the row's reference image",
         needs=(Need.IMAGE, Need.REFERENCE),
         open=image_similarity,
+        bounds=(-1.0, 1.0),
         model=general_clip,
     ),
     MetricSpec(
@@ -209,6 +217,7 @@ CLIP_METRICS = (
         title="good photo or bad photo, by CLIP",
         needs=(Need.IMAGE,),
         open=quality,
+        bounds=SHARE,
         model=lambda _: PUBLISHED,
     ),
     MetricSpec(
@@ -216,6 +225,7 @@ CLIP_METRICS = (
         title="how much images change between rounds",
         needs=(Need.ROUNDS,),
         open=diversity,
+        bounds=(0.0, 2.0),
         higher_is_better=None,
         model=general_clip,
     ),

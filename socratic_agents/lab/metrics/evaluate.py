@@ -74,6 +74,7 @@ async def evaluate(
             record=metric.record,
             higher_is_better=metric.higher_is_better,
             values=tuple(row[place] for row in rows),
+            bounds=metric.bounds,
         )
         for place, metric in enumerate(metrics)
     }

@@ -103,6 +103,9 @@ class MetricSpec:
     """``None``: neither more nor less of it is good in itself."""
     model: Callable[[Settings], str | None] = lambda _settings: None
     """The scorer's name of the model that it uses; ``captioner``; or nothing."""
+    bounds: tuple[float, float] | None = None
+    """Least and greatest value that there can be; ``None``: not known. Where nearly all
+    values are equal, an interval of their mean rests on them."""
     refuse: Callable[[Settings], str | None] = lambda _settings: None
     """Why it cannot measure what these settings draw; ``None`` if it can."""
 
@@ -116,6 +119,8 @@ class Metric:
     higher_is_better: bool | None
     """``None``: neither more nor less of it is good in itself."""
     how: Measure
+    bounds: tuple[float, float] | None = None
+    """Least and greatest value that there can be; ``None``: not known."""
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -176,3 +181,5 @@ def only_pocket(settings: Settings) -> str | None:
 
 SEEN = (Need.TEXT, Need.IMAGE)
 """What every image of a refinement has."""
+SHARE = (0.0, 1.0)
+"""Bounds of a share or a probability."""

@@ -43,6 +43,7 @@ def open_metrics(
             needs=spec.needs,
             higher_is_better=spec.higher_is_better,
             how=spec.open(models),
+            bounds=spec.bounds,
         )
         for spec in specs
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.extras import needs_extra
 from socratic_agents.lab.metrics.metric import (
     SEEN,
+    SHARE,
     Measure,
     MetricSpec,
     Need,
@@ -99,6 +100,7 @@ PIXEL_METRICS = (
         title="what the pixels of the pocket world really show",
         needs=SEEN,
         open=oracle,
+        bounds=SHARE,
         refuse=only_pocket,
     ),
     MetricSpec(
@@ -113,6 +115,7 @@ PIXEL_METRICS = (
         title="how far light and dark are apart",
         needs=(Need.IMAGE,),
         open=contrast,
+        bounds=(0.0, 0.5),
         higher_is_better=None,
     ),
 )

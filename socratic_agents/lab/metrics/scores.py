@@ -77,6 +77,8 @@ class Scores:
     higher_is_better: bool | None
     """``None``: neither more nor less of it is good in itself."""
     values: tuple[Value, ...]
+    bounds: tuple[float, float] | None = None
+    """Least and greatest value that there can be; ``None``: not known."""
 
     @property
     def known(self) -> tuple[float, ...]:
@@ -109,6 +111,7 @@ class Scores:
             "metric": self.metric,
             "record": dict(self.record),
             "higher_is_better": self.higher_is_better,
+            **({"bounds": list(self.bounds)} if self.bounds else {}),
             "values": [v.value for v in self.values],
             "reasons": {
                 str(i): v.reason for i, v in enumerate(self.values) if v.reason
@@ -125,6 +128,8 @@ class Scores:
         """
         try:
             reasons, notes = data.get("reasons", {}), data.get("notes", {})
+            bounds = data.get("bounds")
+            least, most = (0.0, 1.0) if bounds is None else map(float, bounds)
             return cls(
                 metric=str(data["metric"]),
                 record=dict(data["record"]),
@@ -137,6 +142,7 @@ class Scores:
                     )
                     for place, value in enumerate(data["values"])
                 ),
+                bounds=None if bounds is None else (least, most),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as problem:
             message = (
@@ -154,7 +160,7 @@ class Summary:
     mean: float | None
     """``None`` if there are no values."""
     low: float | None
-    """Ends of the mean's 95 % interval; ``None`` if fewer than two values differ."""
+    """Ends of the mean's 95 % interval; ``None``: there is none."""
     high: float | None
     n: int
     excluded: int
@@ -164,13 +170,13 @@ class Summary:
 
 
 def summarise(scores: Scores, *, seed: int = 0) -> Summary:
-    """Return the mean of scores with its 95 % BCa interval.
+    """Return the mean of scores with its 95 % interval.
 
     Args:
         scores: Of one metric.
         seed: Of the resampling.
     """
-    interval = mean_interval(scores.known, seed=seed)
+    interval = mean_interval(scores.known, bounds=scores.bounds, seed=seed)
     return Summary(
         mean=interval.mean,
         low=interval.low,

@@ -10,6 +10,7 @@ from socratic_agents.lab.metrics.metric import (
     CAPTIONER,
     POCKET,
     SEEN,
+    SHARE,
     Measure,
     MetricSpec,
     Need,
@@ -112,6 +113,7 @@ VQA_METRICS = (
         title="how surely the captioner says that the image shows the prompt",
         needs=SEEN,
         open=p_yes,
+        bounds=SHARE,
         model=lambda _: CAPTIONER,
         refuse=_untaught,
     ),
@@ -120,6 +122,7 @@ VQA_METRICS = (
         title="share of the row's questions passed, by the captioner",
         needs=(Need.IMAGE, Need.QUESTIONS),
         open=dsg,
+        bounds=SHARE,
         model=lambda _: CAPTIONER,
     ),
     MetricSpec(
@@ -127,6 +130,7 @@ VQA_METRICS = (
         title="share of the loop's own questions passed, by the captioner",
         needs=(Need.IMAGE, Need.CHECKLIST),
         open=checklist,
+        bounds=SHARE,
         model=lambda _: CAPTIONER,
     ),
 )

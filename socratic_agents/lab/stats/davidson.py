@@ -31,17 +31,30 @@ def fit_davidson(counts: Any, size: int, *, seen: Any, prior: float = PRIOR) -> 
         counts: ``(sets, pairs, 3)``: first wins, second wins, ties.
         size: Number of arms.
         seen: ``(pairs, 3)``; those that met at all get the prior.
-        prior: Wins for both sides.
+        prior: Wins for both sides, 0 or more.
+
+    Raises:
+        ValueError: If without a prior no strengths are the most likely: some arms never
+            lost to the others, so that the stronger they are said to be, the likelier.
 
     The likelihood is that of a log-linear model, so it has one top, and Newton's
     method climbs it. Where nobody said tie, its parameter is 0 and stays out. What
     did not arrive is not a number.
+
+    Source of when there is a top: Ford, "Solution of a ranking problem from binary
+    comparisons", The American Mathematical Monthly 64 (1957), pages 28-33.
     """
     import numpy as np
 
     sides = np.zeros((counts.shape[1], size))
     for row, (i, j) in enumerate(combinations(range(size), 2)):
         sides[row, i], sides[row, j] = 0.5, -0.5
+    if not prior and not _each_lost_to_each(counts, size):
+        message = (
+            "expected every arm to have lost to each other one, if only by way of "
+            "others, got arms that never did; give a prior above 0"
+        )
+        raise ValueError(message)
     free = sides[:, 1:]  # the first arm's strength is 0 until the mean is taken off
     won = counts[..., 0] + prior * (seen.sum(axis=1) > 0)
     lost = counts[..., 1] + prior * (seen.sum(axis=1) > 0)
@@ -74,3 +87,16 @@ def fit_davidson(counts: Any, size: int, *, seen: Any, prior: float = PRIOR) -> 
     values -= values.mean(axis=1, keepdims=True)
     values[~arrived] = np.nan
     return values, np.where(some, np.exp(at[:, -1]), 0.0)
+
+
+def _each_lost_to_each(counts: Any, size: int) -> bool:
+    """Whether losses and ties lead from every arm to every other one, in all sets."""
+    import numpy as np
+
+    lost = np.tile(np.eye(size, dtype=bool), (len(counts), 1, 1))
+    for row, (i, j) in enumerate(combinations(range(size), 2)):
+        first, second, tied = counts[:, row].T > 0
+        lost[:, j, i], lost[:, i, j] = first | tied, second | tied
+    for _ in range(size.bit_length()):
+        lost = lost @ lost
+    return bool(lost.all())

@@ -13,6 +13,8 @@ from socratic_agents.lab.stats.proportions import proportion
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+
 __all__ = (
     "PairwiseResult",
     "PreferenceScale",
@@ -52,7 +54,8 @@ class Strength:
     arm: str
     value: float
     low: float | None
-    """Ends of the 95 % interval; ``None`` if there are fewer than two prompts."""
+    """Ends of the 95 % interval; both ``None``: there are fewer than two prompts; one:
+    that end is open, since the arm was never seen to lose, or never to win."""
     high: float | None
 
 
@@ -93,9 +96,10 @@ def preference(
     The model is Bradley and Terry's with Davidson's ties. The interval is that of the
     weighted likelihood bootstrap over prompts: people who judged one prompt are not
     independent of each other, prompts are. The people themselves are taken as given.
-    Every two arms that met also get a prompt that each of them wins: an arm that won
-    everything was not seen to lose, which is no proof that it cannot. Of two arms the
-    interval is that of a share under a flat prior.
+    Every two arms that met also get a prompt that each of them wins; but for its own low
+    end an arm gets one that it loses, for its high end one that it wins, shared among
+    those whom it met: what comes next may be the worst. Of two arms the interval is Clopper and Pearson's of
+    the share won, which is open where an arm won everything.
 
     Args:
         votes: At least one; of arms that no chain of votes links, there is no scale.
@@ -119,14 +123,7 @@ def preference(
     ends: Any = [[None] * len(arms)] * 2
     if len(counts) > 1:
         random = np.random.default_rng(seed)
-        weights = random.exponential(size=(resamples, len(counts)))
-        drawn = np.tensordot(weights, counts, axes=1)
-        # As many votes as a prompt of these two arms has.
-        votes_of_prompt = total[0].sum(1) / (counts.sum(2) > 0).sum(0).clip(1)
-        unseen = random.exponential(size=(resamples, counts.shape[1], 2))
-        drawn[..., :2] += unseen.clip(LIGHTEST) * votes_of_prompt[:, None]
-        resampled, _ = fit_davidson(drawn, len(arms), seen=total[0], prior=0.0)
-        ends = np.quantile(resampled, (0.025, 0.975), axis=0).tolist()
+        ends = _ends(counts, len(arms), random, resamples)
     strengths = [
         Strength(arm=arm, value=float(value), low=low, high=high)
         for arm, value, low, high in zip(arms, values[0], *ends, strict=True)
@@ -173,6 +170,43 @@ def _standing(one: str, other: str, prompts: Sequence[Sequence[int]]) -> Pairwis
         high=rate.high,
         votes=sum(map(len, prompts)),
     )
+
+
+def _ends(
+    counts: Any, size: int, random: np.random.Generator, resamples: int
+) -> list[list[float | None]]:
+    """Return the low and the high end of every arm's strength."""
+    import numpy as np
+
+    total = counts.sum(axis=0)
+    weights = random.exponential(size=(resamples, len(counts)))
+    drawn = np.tensordot(weights, counts, axes=1)
+    # As many votes as a prompt of these two arms has.
+    votes_of_prompt = total.sum(1) / (counts.sum(2) > 0).sum(0).clip(1)
+    unseen = random.exponential(size=(resamples, counts.shape[1], 2)).clip(LIGHTEST)
+    unseen *= votes_of_prompt[:, None]
+    pairs = list(combinations(range(size), 2))
+    ends = list[list[float | None]]()
+    for better, share in ((False, 0.025), (True, 0.975)):
+        found = list[float | None]()
+        for arm in range(size):
+            extra, seen = unseen.copy(), 0.0
+            mine = [row for row, pair in enumerate(pairs) if arm in pair]
+            extra[:, mine] /= max(int((total[mine].sum(1) > 0).sum()), 1)
+            for row in mine:
+                # Which of the two must not win the prompt that nobody saw.
+                side = pairs[row].index(arm) ^ better
+                extra[:, row, side] = LIGHTEST * votes_of_prompt[row]
+                seen += total[row, side] + total[row, 2]
+            values = None
+            if seen:
+                added = drawn.copy()
+                added[..., :2] += extra
+                values, _ = fit_davidson(added, size, seen=total, prior=0.0)
+            end = None if values is None else float(np.quantile(values[:, arm], share))
+            found.append(end)
+        ends.append(found)
+    return ends
 
 
 def _linked(votes: Sequence[Vote], arms: Sequence[str]) -> bool:

@@ -54,6 +54,7 @@ class ArmValues:
             record=self.records[metric].record,
             higher_is_better=self.records[metric].higher_is_better,
             values=tuple(map(_mean, zip(*by_seed, strict=True))),
+            bounds=self.records[metric].bounds,
         )
 
     def quantity(self, metric: str, name: str) -> Scores:

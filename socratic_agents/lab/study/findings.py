@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.lab.compare.findings import RELATION
+from socratic_agents.lab.compare.findings import RELATION, without_interval
 from socratic_agents.lab.metrics.scores import summarise
 from socratic_agents.lab.stats.bootstrap import FEWEST_PAIRS
 from socratic_agents.lab.study.significance import differences
@@ -37,7 +37,12 @@ def study_findings(values: StudyValues) -> tuple[str, ...]:
 
 def study_warnings(values: StudyValues) -> tuple[str, ...]:
     """Return what weakens a study, a sentence each."""
-    return (*values.manifest["warnings"], *_missing(values), *_few(values))
+    return (
+        *values.manifest["warnings"],
+        *_missing(values),
+        *_no_interval(values),
+        *_few(values),
+    )
 
 
 def study_methods(values: StudyValues) -> str:
@@ -73,7 +78,8 @@ def study_methods(values: StudyValues) -> str:
             "A prompt without a value is left out of the mean and counted.",
             (
                 "Means and differences have 95 % BCa bootstrap intervals over prompts "
-                "(9,999 resamples), shares Wilson's; differences are paired by prompt and "
+                "(9,999 resamples), means of which fewer than six values differ from the "
+                "most frequent one Gaffke's, shares Wilson's; differences are paired by prompt and "
                 "tested by sign flips, two-sided, adjusted by Holm over the arms."
             ),
             f"Templates (sha256): {'; '.join(templates) or 'none'}.",
@@ -103,6 +109,12 @@ def _missing(values: StudyValues) -> Iterator[str]:
                 f"{arm.name}: {summary.excluded} of {summary.excluded + summary.n} prompts are "
                 f"left out, {count} because: {cause}."
             )
+
+
+def _no_interval(values: StudyValues) -> Iterator[str]:
+    tests = differences(values, values.metrics[0], values.sets[values.whole])
+    found = {name: test.difference for name, test in tests.items()}
+    yield from without_interval(found, "difference")
 
 
 def _few(values: StudyValues) -> Iterator[str]:

@@ -119,4 +119,8 @@ def _share(value: float | None) -> str:
 
 
 def _ends(low: float | None, high: float | None, form: str) -> str:
-    return "-" if low is None or high is None else f"{low:{form}} to {high:{form}}"
+    if low is None and high is None:
+        return "-"
+    below = "open" if low is None else f"{low:{form}}"
+    above = "open" if high is None else f"{high:{form}}"
+    return f"{below} to {above}"
