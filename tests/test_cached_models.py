@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -180,6 +181,31 @@ async def test_a_cache_serves_other_runs(tmp_path: Path) -> None:
     assert {"generate": 2, "caption": 1, "decide": 1, "look": 1, "score": 1} == (
         models.asked
     )
+
+
+@pytest.mark.parametrize("reader", [None, "reader/one"])
+async def test_what_was_read_belongs_to_the_reader(
+    tmp_path: Path, reader: str | None
+) -> None:
+    """Where there is one; another captioner reads no other text then."""
+    asked: Counter[str] = Counter()
+
+    async def read(image: Image.Image, question: str) -> str:
+        asked[question] += 1
+        return "OPEN"
+
+    image, models = (
+        Image.new("RGB", (4, 4)),
+        replace(Models().image_models(), read_text=read),
+    )
+    for name, captioner in (("one", "eye/one"), ("two", "eye/two")):
+        settings = Settings(captioner=captioner, reader=reader)
+        folder, cache = tmp_path / name, tmp_path / "cache"
+        with RunDirectory(folder, settings={}, cache=cache) as run:
+            cached = with_journal(models, run.journal, settings, images=run.images)
+            assert cached.read_text is not None
+            assert "OPEN" == await cached.read_text(image, "What?")
+    assert (1 if reader else 2) == asked["What?"]
 
 
 def test_a_model_is_told_by_what_decides_its_answers(tmp_path: Path) -> None:

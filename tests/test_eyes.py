@@ -29,7 +29,12 @@ from socratic_agents.models.eyes import families
 from socratic_agents.models.eyes.first_words import FirstWords
 from socratic_agents.models.eyes.pixels import limit_pixels
 from socratic_agents.models.eyes.placement import Placement, quantized
-from socratic_agents.runtime.captioners import open_captioner
+from socratic_agents.runtime.captioners import (
+    as_reader,
+    captioner_calls,
+    open_captioner,
+)
+from socratic_agents.scheduler.worker import Worker
 from tests import tiny_eyes, tiny_models
 
 if TYPE_CHECKING:
@@ -136,6 +141,66 @@ def test_questions_to_who_only_captions_are_refused_at_opening(
 
     assert code != 0
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("family", "told"),
+    [
+        ("got-ocr2", "OCR"),
+        ("florence-2", "What is the text in the image"),
+        ("paligemma", "ocr"),
+        ("qwen3-vl", "is there"),
+        ("instruct-blip", "Question: is there"),
+    ],
+)
+def test_every_reader_reads_in_its_own_words(
+    family: str, told: str, folder_of: Callable[[str], Path]
+) -> None:
+    """By its task, its own prompt, or a question; in a batch as alone."""
+    eye = Captioner.load(
+        str(folder_of(family)), device="cpu", reader=True, max_new_tokens=5
+    )
+    prompts = list[str]()
+    tokenizer = eye._talk._processor.tokenizer
+    whole = type(tokenizer)._encode_plus
+
+    def noted(self: Any, text: Any = None, **options: Any) -> Any:
+        prompts.extend([text] if isinstance(text, str) else text)
+        return whole(self, text, **options)
+
+    asked = [(image(seed), "is there a sign") for seed in range(2)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(tokenizer), "_encode_plus", noted)
+        together = eye.read(asked)
+    assert [eye.read([pair])[0] for pair in asked] == together
+    assert any(told in str(prompt) for prompt in prompts)
+
+
+def test_a_reader_of_pages_is_no_captioner(folder_of: Callable[[str], Path]) -> None:
+    """It describes nothing; named as reader it opens beside one that does."""
+    with pytest.raises(ConfigurationError, match="name it as reader, and another"):
+        Captioner.load(str(folder_of("got-ocr2")), device="cpu")
+    with pytest.raises(ConfigurationError, match="expected answerer 'captioner' for"):
+        Settings(reader="x/y", answerer="llm")
+
+
+async def test_a_reader_stands_beside_the_captioner(
+    eye_of: Callable[..., Any], folder_of: Callable[[str], Path]
+) -> None:
+    """The one reads, the other counts; options of the captioner are not the reader's."""
+    settings = Settings(
+        captioner=str(folder_of("qwen3.5")),
+        captioner_options="enable_thinking=false",
+        reader=str(folder_of("florence-2")),
+        device="cpu",
+    )
+    async with Worker() as worker:
+        calls = captioner_calls(settings, open_captioner(settings), worker)
+        read = await calls["read_text"](image(0), "What is written?")
+        count = await calls["answer_count"](image(0), "How many?")
+    assert isinstance(read, str)
+    assert isinstance(count, Count)
+    assert settings.captioner != as_reader(settings).captioner
 
 
 def test_an_eye_by_folder_refines(

@@ -13,6 +13,7 @@ from PIL import Image
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
+from socratic_agents.core.counts import Count
 from socratic_agents.core.errors import CandidateError, ConfigurationError
 from socratic_agents.core.history import Candidate
 from socratic_agents.llm.usage import using_meter
@@ -102,6 +103,26 @@ async def test_a_captioner_that_writes_is_read(worker: Worker) -> None:
     assert image_models.answer_yes_no is not None
     assert "Yes, what?" == await image_models.answer_open(IMAGE, "What?")
     assert YesNo.YES == (await image_models.answer_yes_no(IMAGE, "Is it?")).said
+
+
+async def test_a_captioner_that_counts_and_reads_is_asked_to(worker: Worker) -> None:
+    """By methods of its own; the pocket captioner was taught neither."""
+
+    class Able(Decides):
+        def count(self, questions: Sequence[tuple[Image.Image, str]]) -> list[Count]:
+            return [Count(number=len(text)) for _, text in questions]
+
+        def read(self, questions: Sequence[tuple[Image.Image, str]]) -> list[str]:
+            return [text.upper() for _, text in questions]
+
+    image_models = open_image_models(_settings(Able()), worker)
+    assert image_models.answer_count is not None
+    assert image_models.read_text is not None
+    assert Count(number=9) == await image_models.answer_count(IMAGE, "How many?")
+    assert "WHAT?" == await image_models.read_text(IMAGE, "What?")
+    for other in (Decides(), "pocket"):
+        less = open_image_models(_settings(other), worker)
+        assert (None, None) == (less.answer_count, less.read_text)
 
 
 async def test_a_captioner_that_decides_need_not_write(worker: Worker) -> None:
@@ -309,6 +330,9 @@ async def test_one_function_stands_before_every_call() -> None:
     [
         ("caption", "a thing"),
         ("answer_open", "red"),
+        ("answer_count", Count(number=2, shares={2: 0.75, 3: 0.25})),
+        ("answer_count", Count(number=None)),
+        ("read_text", "OPEN"),
         ("answer_yes_no", Answer(said=YesNo.YES, probability=0.25)),
         ("score", 0.5),
     ],
@@ -329,5 +353,7 @@ def test_stored_names_of_calls_stay() -> None:
         ("caption", "captioner"),
         ("decide", "decide"),
         ("look", "look"),
+        ("count", "count"),
+        ("read", "read"),
         ("score", "scorer"),
     ] == [(kind.journal, kind.stage) for kind in CALL_KINDS]

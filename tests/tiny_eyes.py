@@ -432,6 +432,28 @@ def _llava() -> tuple[Any, Any]:
     return t.LlavaForConditionalGeneration(config), processor
 
 
+def _got_ocr2() -> tuple[Any, Any]:
+    """Build GOT-OCR 2, which writes its own prompt, and reads."""
+    named = {"start": "<img>", "end": "</img>", "pad": "<imgpad>"}
+    tokenizer = _tokenizer(*named.values(), "<|im_start|>", "<|im_end|>")
+    config = t.GotOcr2Config(
+        text_config={"model_type": "qwen2", **_text(tokenizer)},
+        vision_config={
+            "hidden_size": 16,
+            "output_channels": 4,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "window_size": 4,
+            "global_attn_indexes": [],
+            "mlp_dim": 16,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids(named["pad"]),
+    )
+    look = t.GotOcr2ImageProcessor(size={"height": 1024, "width": 1024})
+    processor = t.GotOcr2Processor(look, tokenizer)
+    return t.GotOcr2ForConditionalGeneration(config), processor
+
+
 ANSWERING: dict[str, Callable[[], tuple[Any, Any]]] = {
     **tiny_captioners.CAPTIONERS,
     "qwen2-vl": lambda: _qwen("Qwen2VL"),
@@ -455,8 +477,8 @@ ANSWERING: dict[str, Callable[[], tuple[Any, Any]]] = {
 }
 """Family to what builds its model and its processor; all of these answer questions."""
 
-EYES = {**ANSWERING, "florence-2": _florence2}
-"""Those that only caption, too."""
+EYES = {**ANSWERING, "florence-2": _florence2, "got-ocr2": _got_ocr2}
+"""Those that only caption or only read, too."""
 
 
 def save_eye(family: str, folder: Path) -> Path:

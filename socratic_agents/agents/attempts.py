@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.text import printable_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from socratic_agents.core.checklist import Checklist, Question
+    from socratic_agents.core.checklist import Answer, Checklist, Question
     from socratic_agents.core.history import Candidate, History
     from socratic_agents.llm.templates import Value
 
@@ -32,12 +32,24 @@ def attempt(candidate: Candidate, checklist: Checklist | None = None) -> dict[st
         "caption": candidate.caption or "",
         "score": f"{score:.3f}" if known else "",
         "passed": _requirements(checklist.met(answers)) if checklist else "",
-        "failed": _requirements(checklist.failed(answers)) if checklist else "",
+        "failed": _failed(checklist, answers) if checklist else "",
     }
 
 
 def _requirements(questions: Iterable[Question]) -> str:
     return "; ".join(question.requirement for question in questions)
+
+
+def _failed(checklist: Checklist, answers: Sequence[Answer]) -> str:
+    """Return what an image misses, each with how it differs where that is known."""
+    pairs = zip(checklist.questions, answers, strict=bool(answers))
+    return "; ".join(
+        f"{question.requirement} ({answer.seen})"
+        if answer.seen
+        else question.requirement
+        for question, answer in pairs
+        if answer.passed is False
+    )
 
 
 def attempts(history: History, *, best: int = 5) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from socratic_agents.agents.checklist_kinds import count_asked, text_asked
 from socratic_agents.agents.checklist_writer import VALIDATION_RETRIES
 from socratic_agents.agents.images import BELOW, with_images
 from socratic_agents.agents.spec import AnswererSpec
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from socratic_agents.agents.spec import Answerer, BuildContext
+    from socratic_agents.core.checklist import Question
+    from socratic_agents.core.counts import Count
     from socratic_agents.core.history import Candidate
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template, Value
@@ -54,24 +57,45 @@ class Answers(BaseModel):
 
 def captioner_answers(
     answer_yes_no: Callable[[Image, str], Awaitable[Answer]],
+    *,
+    answer_count: Callable[[Image, str], Awaitable[Count]] | None = None,
+    read_text: Callable[[Image, str], Awaitable[str]] | None = None,
 ) -> Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]:
     """Return the answerer that puts each question to the captioner.
 
+    What is asked of a number is counted, and what is asked of a text is read, by who
+    can; where nothing is heard of a number or a text, yes or no must do.
+
     Args:
         answer_yes_no: Image, question -> answer.
+        answer_count: Image, "how many …?" -> count; ``None``: nobody counts.
+        read_text: Image, "what is written …?" -> text; ``None``: nobody reads.
     """
+
+    async def one(image: Image, question: Question) -> Answer:
+        counted = count_asked(question) if answer_count else None
+        if answer_count and counted:
+            count = await answer_count(image, counted.question)
+            if count.number is not None:
+                return counted.answer(count)
+        written = text_asked(question) if read_text else None
+        if read_text and written:
+            read = written.answer(await read_text(image, written.question))
+            if read.said is not YesNo.UNKNOWN:
+                return read
+        return await answer_yes_no(image, question.text)
 
     async def answer(checklist: Checklist, candidate: Candidate) -> tuple[Answer, ...]:
         image = _image(candidate)
         asked = [
-            asyncio.ensure_future(answer_yes_no(image, question.text))
+            asyncio.ensure_future(one(image, question))
             for question in checklist.questions
         ]
         try:
             return checklist.resolved(await asyncio.gather(*asked))
         finally:
-            for one in asked:  # where one fails, nobody reads the others
-                one.cancel()
+            for task in asked:  # where one fails, nobody reads the others
+                task.cancel()
 
     return answer
 
@@ -143,7 +167,11 @@ def _captioner(context: BuildContext) -> Answerer:
             "selector 'clip'"
         )
         raise ConfigurationError(message)
-    return captioner_answers(context.answer_yes_no)
+    return captioner_answers(
+        context.answer_yes_no,
+        answer_count=context.answer_count,
+        read_text=context.read_text,
+    )
 
 
 ANSWERERS: Registry[AnswererSpec] = Registry(
@@ -151,7 +179,7 @@ ANSWERERS: Registry[AnswererSpec] = Registry(
     (
         AnswererSpec(
             name="captioner",
-            title="The captioner answers each question.",
+            title="The captioner answers each question, counts and reads.",
             build=_captioner,
             needs_captioner=True,
         ),

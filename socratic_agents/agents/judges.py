@@ -241,9 +241,13 @@ def checklist_judge(
             cause = f"{unknown} of {count} questions could not be answered"
             return Verdict.unjudged(cause)
         orphans = {p for p, answer in enumerate(answers) if answer.passed is False}
-        asked = [q for q in failed if not orphans.intersection(q.parents)]
+        asked = [
+            (question, answer.seen)
+            for question, answer in zip(checklist.questions, answers, strict=True)
+            if answer.passed is False and not orphans.intersection(question.parents)
+        ]
         missing = await asyncio.gather(
-            *(_missing(q, incumbent, answer_open) for q in asked)
+            *(_missing(q, seen, incumbent, answer_open) for q, seen in asked)
         )
         reason = f"{count - len(failed) - unknown} of {count} questions passed"
         return Verdict(satisfied=not failed, missing=tuple(missing), reason=reason)
@@ -296,10 +300,13 @@ def _earlier_verdict(history: History) -> Verdict | None:
 
 async def _missing(
     question: Question,
+    seen: str,
     candidate: Candidate,
     answer_open: Callable[[Image, str], Awaitable[str]] | None,
 ) -> str:
     """Return what is missing, and what is seen instead where that is known."""
+    if seen:
+        return f"{question.requirement} ({seen})"
     if answer_open is None or not question.instead or candidate.image is None:
         return question.requirement
     try:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.checklist import Answer, Checklist
+    from socratic_agents.core.counts import Count
     from socratic_agents.core.history import Candidate, History, Verdict
     from socratic_agents.llm.retry import RetryPolicy
     from socratic_agents.llm.templates import Template
@@ -56,6 +57,11 @@ class BuildContext:
     """Image, question -> the captioner's answer; ``None``: it only captions."""
     answer_open: Callable[[Image, str], Awaitable[str]] | None = None
     """Image, open question -> the captioner's answer; ``None``: it only captions."""
+    answer_count: Callable[[Image, str], Awaitable[Count]] | None = None
+    """Image, "how many …?" -> the captioner's count; ``None``: it does not count."""
+    read_text: Callable[[Image, str], Awaitable[str]] | None = None
+    """Image, "what is written …?" -> text, by the reader or the captioner; ``None``:
+    nobody reads."""
     max_tokens: int | None = None
     """Tokens of a prompt that the generator reads at most, where it is known."""
     guard: Guard | None = None

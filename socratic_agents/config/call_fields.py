@@ -171,6 +171,14 @@ CALL_FIELDS: tuple[Field, ...] = (
         unset="the model's own",
         server=True,
     ),
+    Field(
+        "reader",
+        "Who reads text on images for the checklist: a hub id or a folder of an OCR or "
+        "another image-text-to-text model.",
+        group=Group.CAPTIONER,
+        decides=SEARCH,
+        unset="the captioner",
+    ),
     _seen(
         "captioner_options",
         "What the captioner's chat template or its processor is told besides: "

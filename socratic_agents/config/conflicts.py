@@ -67,6 +67,9 @@ def conflict(settings: Settings) -> str | None:
         and settings.llm == "pocket",
         f"expected a device to offload from, got offload {settings.offload!r} on the "
         "cpu; leave offload out": settings.offload and settings.device == "cpu",
+        "expected answerer 'captioner' for a reader, which reads for it, got 'llm'; "
+        "leave reader out, or change answerer": settings.reader
+        and settings.answerer == "llm",
         "expected a device to offload from, got captioner_offload "
         f"{settings.captioner_offload!r} on the cpu; leave captioner_offload out": (
             settings.captioner_offload and settings.device == "cpu"

@@ -170,6 +170,7 @@ class Settings(BaseSettings):
     final_guidance_scale: _Strength | None = _setting("final_guidance_scale")
     width: _Pixels | None = _setting("width")
     height: _Pixels | None = _setting("height")
+    reader: str | None = _setting("reader")
     captioner_options: str | None = _setting("captioner_options")
     captioner_pixels: _Area | None = _setting("captioner_pixels")
     captioner_quantization: Literal["4bit", "8bit"] | None = _setting(

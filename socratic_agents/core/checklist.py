@@ -68,13 +68,17 @@ class Answer:
     """P(yes) / (P(yes) + P(no)), in [0, 1]; ``None`` where only text came."""
     passed: bool | None = None
     """Whether the requirement is met, its parents included; ``None``: nobody knows."""
+    seen: str = ""
+    """How the image differs, in words, where it was counted or read."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
+        seen = {"seen": self.seen} if self.seen else {}
         return {
             "said": self.said.value,
             "probability": self.probability,
             "passed": self.passed,
+            **seen,
         }
 
     @classmethod
@@ -84,6 +88,7 @@ class Answer:
             said=YesNo(data["said"]),
             probability=data["probability"],
             passed=data["passed"],
+            seen=data.get("seen", ""),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +49,9 @@ SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 
 A_NUMBER = "{question} Answer with one number in digits."
 """How a chat model is held to a number."""
+
+AS_WRITTEN = "{question} Answer with the exact text alone, letter by letter."
+"""How a chat model is held to what stands there, and not to what was meant."""
 
 FEW_WORDS, WORDS_READ = 4, 8
 """Tokens of an answer that is yes, no or a number; of a chat model, more come first."""
@@ -122,6 +126,7 @@ class Captioner:
         quantization: str | None = None,
         offload: str | None = None,
         pixels: int | None = None,
+        reader: bool = False,
         **options: Any,
     ) -> Self:
         """Open a model by name; safetensors only, and no code from the hub.
@@ -136,6 +141,7 @@ class Captioner:
                 ``sequential`` or ``group``; ``None``: nothing.
             pixels: Of an image that it looks at, at most, width times height; ``None``:
                 as its processor has it.
+            reader: Whether it need only read, as models for documents do.
             options: As in the constructor.
 
         Raises:
@@ -150,6 +156,7 @@ class Captioner:
             quantization=quantization,
             offload=offload,
             pixels=pixels,
+            reader=reader,
         )
         return cls(model, processor, placement=placement, **options)
 
@@ -201,13 +208,22 @@ class Captioner:
             Answers without the prompt; an empty one means that there was none.
         """
         texts = [self._asked(question) for _, question in questions]
-        said = [""] * len(texts)
-        for places in self._talk.alike(texts):
-            images = [questions[place][0] for place in places]
-            some = self._generate(images, [texts[place] for place in places], {})
-            for place, text in zip(places, some, strict=True):
-                said[place] = text
-        return said
+        return self._answers([image for image, _ in questions], texts)
+
+    def read(self, questions: Sequence[tuple[Image, str]]) -> list[str]:
+        """Return what is written on each image, in order; all of it, if taught to read.
+
+        Args:
+            questions: Images with "What is written …?".
+        """
+        family, images = self._talk.family, [image for image, _ in questions]
+        if family.reading:
+            return self._answers(images, [family.reading] * len(images))
+        if not family.describes or not self.answers:
+            return self._generate(images, [""] * len(images) if self._chats else None)
+        held = AS_WRITTEN if self._chats else "{question}"
+        texts = [self._asked(held.replace("{question}", q)) for _, q in questions]
+        return self._answers(images, texts)
 
     def decide(self, questions: Sequence[tuple[Image, str]]) -> list[Answer]:
         """Answer a question about each image by yes, no or unknown, in order.
@@ -225,10 +241,7 @@ class Captioner:
         return [one.answer() for one in self._first_said(questions, held)]
 
     def count(self, questions: Sequence[tuple[Image, str]]) -> list[Count]:
-        """Say how many there are on each image, in order.
-
-        Where the model knows numbers, its own probabilities decide; elsewhere what it
-        writes does, and without a number in it nobody knows.
+        """Say how many there are on each image, in order; decided as yes and no are.
 
         Args:
             questions: Images with "How many …?".
@@ -240,7 +253,7 @@ class Captioner:
         """Return how surely each image shows its text: P(yes), in [0, 1].
 
         Raises:
-            CandidateError: If the model's first word is no yes and no no.
+            CandidateError: If the model says neither yes nor no.
         """
         answers = self.decide([(image, shows(text)) for text, image in pairs])
         for answer in answers:
@@ -261,9 +274,10 @@ class Captioner:
             images: Images of any mode and size.
             questions: What is asked of each; ``None``: they are captioned.
         """
-        texts = [self._instruction] * len(images) if self._instruction else None
-        if questions is not None:
-            texts = [self._asked(question) for question in questions]
+        plain = [self._instruction] * len(images) if self._instruction else None
+        texts = (
+            [self._asked(question) for question in questions] if questions else plain
+        )
         told = {"max_new_tokens": 2, **SCORED}
         output, _ = self._run(images, texts, told, "ended")
         words = [logits.float().cpu().numpy() for logits in output.logits]
@@ -314,6 +328,16 @@ class Captioner:
                 [said[place]] = self._said_to([asked[place]], "none")
         return said
 
+    def _answers(self, images: Sequence[Image], texts: Sequence[str]) -> list[str]:
+        """Return what the model says to each text, in as many calls as it needs."""
+        said = [""] * len(texts)
+        for places in self._talk.alike(texts):
+            some = [images[place] for place in places]
+            answers = self._generate(some, [texts[place] for place in places])
+            for place, text in zip(places, answers, strict=True):
+                said[place] = text
+        return said
+
     def _captions(
         self, images: Sequence[Image], decoding: Mapping[str, Any]
     ) -> list[str]:
@@ -324,7 +348,7 @@ class Captioner:
         self,
         images: Sequence[Image],
         texts: Sequence[str] | None,
-        decoding: Mapping[str, Any],
+        decoding: Mapping[str, Any] = MappingProxyType({}),
         thought: Thought | None = None,
     ) -> list[str]:
         """Return what the model says after its prompts, on one line each.
@@ -342,9 +366,8 @@ class Captioner:
         for place, text in enumerate(said):
             if not text and texts and may_think:
                 # One by one: how many others think beside it must not decide an answer.
-                [said[place]] = self._generate(
-                    [images[place]], [texts[place]], decoding, "none"
-                )
+                alone = [images[place]], [texts[place]]
+                [said[place]] = self._generate(*alone, decoding, "none")
         return said
 
     def _run(

@@ -14,18 +14,28 @@ from typing import Any, NoReturn, cast
 from PIL import Image
 
 from socratic_agents.core.checklist import Answer, YesNo
+from socratic_agents.core.counts import Count
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import whole_characters
 from socratic_agents.models.validation import on_white
 from socratic_agents.storage.safe_png import MAX_PIXELS
 
-__all__ = ("own_answer", "own_caption", "own_image", "own_score", "own_text")
+__all__ = (
+    "own_answer",
+    "own_caption",
+    "own_count",
+    "own_image",
+    "own_score",
+    "own_text",
+)
 
 SMALL = 2**16
 """An image of so many pixels is examined in less time than another thread takes."""
 DARKEST = 1
 """An image without a brighter level is black, up to rounding."""
+ROUNDED = 1e-6
+"""Shares that were rounded may be larger by so much."""
 NOTE = "truncated_tokens"
 """What is read of an image's ``info``."""
 
@@ -99,6 +109,23 @@ def own_answer(given: Any) -> Answer:
     return Answer(
         said=YesNo(given.said), probability=None if known is None else float(known)
     )
+
+
+def own_count(given: Any) -> Count:
+    """Return what a captioner answered to "how many".
+
+    Raises:
+        CandidateError: If it is no count, or one whose shares are none.
+    """
+    if not isinstance(given, Count) or not all(
+        0 <= share <= 1 + ROUNDED for share in given.shares.values()
+    ):
+        _refuse(
+            Status.OK,
+            f"expected a Count with shares from 0 to 1, got "
+            f"{given if isinstance(given, Count) else _name(given)}",
+        )
+    return given
 
 
 def own_score(given: Any) -> float:

@@ -175,6 +175,7 @@ def _checks(
                 "needs": [parent["number"] for parent in needs],
                 "state": _state(answer, [parent["state"] for parent in needs]),
                 "sure": answer and answer.probability,
+                "seen": answer.seen if answer else "",
             }
         )
     return checks

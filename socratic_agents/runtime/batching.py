@@ -44,7 +44,7 @@ POCKET_BATCH = 16
 """Items of one call of a pocket model: it is small enough to gain from more."""
 QUESTIONS = 16
 """Questions of one call: they are short, and every image gets several."""
-QUESTION_STAGES = frozenset(("decide", "look"))
+QUESTION_STAGES = frozenset(("decide", "look", "count", "read"))
 
 LIBRARIES: dict[ModelName, tuple[str, ...]] = {
     "generator": ("torch", "diffusers", "transformers"),

@@ -200,6 +200,8 @@ def build_agents(
         retries=retries,
         answer_yes_no=models.answer_yes_no,
         answer_open=models.answer_open,
+        answer_count=models.answer_count,
+        read_text=models.read_text,
         max_tokens=models.max_tokens,
     )
 

@@ -26,7 +26,8 @@ from socratic_agents.config.final import final_settings
 from socratic_agents.config.loras import parse_loras
 from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
-from socratic_agents.runtime.image_models import GENERATE, SCORE
+from socratic_agents.runtime.captioners import as_reader
+from socratic_agents.runtime.image_models import GENERATE, READ_TEXT, SCORE
 from socratic_agents.storage.journal import key_of
 from socratic_agents.storage.object_identity import object_identity
 from socratic_agents.storage.safe_png import decode_png
@@ -158,6 +159,8 @@ class _CachedCalls:
         if codec is None:
             return call
         identity = model_identity(self._settings, kind.model)
+        if kind.journal == READ_TEXT.journal and self._settings.reader:
+            identity = model_identity(as_reader(self._settings), "captioner")
         if kind.journal == SCORE.journal and self._settings.scorer == "captioner":
             identity = model_identity(self._settings, "captioner") | {"score": "p_yes"}
 

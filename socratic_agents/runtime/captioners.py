@@ -19,9 +19,11 @@ from socratic_agents.models.steadiness import captioner_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
 from socratic_agents.runtime.generators import POCKET, model_source, refuse_settings
 from socratic_agents.runtime.image_models import (
+    ANSWER_COUNT,
     ANSWER_OPEN,
     ANSWER_YES_NO,
     CAPTION,
+    READ_TEXT,
     SCORE,
 )
 
@@ -34,7 +36,13 @@ if TYPE_CHECKING:
     from socratic_agents.core.checklist import Answer
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("CAPTIONERS", "captioner_calls", "open_captioner", "score_by_captioner")
+__all__ = (
+    "CAPTIONERS",
+    "as_reader",
+    "captioner_calls",
+    "open_captioner",
+    "score_by_captioner",
+)
 
 AT_OPENING = tuple(
     name
@@ -91,13 +99,39 @@ def captioner_calls(
         return {"caption": run_in_worker(CAPTION, captioner, worker)}
     answers = getattr(captioner, "answer", None)
     decides = getattr(captioner, "decide", answers and partial(_read, answers))
+    # The pocket captioner was taught its own questions alone.
+    taught = settings.captioner == POCKET
+    counts = None if taught else getattr(captioner, "count", None)
     told, asked = (_formed(captioner, settings, asked=asked) for asked in (False, True))
     call = partial(batched_call, settings=settings, worker=worker)
     return {
         "caption": call(CAPTION, captioner.caption, **told),
         "answer_yes_no": decides and call(ANSWER_YES_NO, decides, **asked),
         "answer_open": answers and call(ANSWER_OPEN, answers, **asked),
+        "answer_count": counts and call(ANSWER_COUNT, counts, **asked),
+        "read_text": _reading(settings, captioner, worker),
     }
+
+
+def as_reader(settings: Settings) -> Settings:
+    """Return settings by which the reader is opened and called as a captioner is.
+
+    Args:
+        settings: Name it.
+    """
+    own = {"captioner_options": None, "captioner_pixels": None, "reader": None}
+    return settings.but(captioner=settings.reader, **own)
+
+
+def _reading(settings: Settings, captioner: Any, worker: Worker) -> Any:
+    """Return how text on an image is read: by the reader, or else by the captioner."""
+    if settings.reader is not None:
+        settings = as_reader(settings)
+        captioner = _load(settings, reader=True)
+    elif settings.captioner == POCKET or not hasattr(captioner, "read"):
+        return None
+    formed = _formed(captioner, settings, asked=True)
+    return batched_call(READ_TEXT, captioner.read, settings, worker, **formed)
 
 
 def score_by_captioner(
@@ -148,7 +182,7 @@ def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[An
     return [read_answer(str(text)) for text in answers(questions)]
 
 
-def _load(settings: Settings) -> Any:
+def _load(settings: Settings, *, reader: bool = False) -> Any:
     given, own = settings.captioner, dict[str, Any]()
     if given == POCKET:
         own = {"question_format": "question: {question} answer:"}
@@ -163,9 +197,10 @@ def _load(settings: Settings) -> Any:
         quantization=settings.captioner_quantization,
         offload=settings.captioner_offload,
         pixels=settings.captioner_pixels,
+        reader=reader,
         **own,
     )
-    return captioner if captioner.answers else _CaptionsOnly(captioner)
+    return captioner if reader or captioner.answers else _CaptionsOnly(captioner)
 
 
 CAPTIONERS: Registry[Backend[OpenCaptioner]] = Registry(

@@ -1,4 +1,4 @@
-"""Image models: what they do as one value, five calls of one item each.
+"""Image models: what they do as one value, calls of one item each.
 
 Whatever stands between a loop and the models (a cache, sharing, counting, a choice of
 devices) is a function of one call, and ``ImageModels.map`` puts it before all of them.
@@ -22,6 +22,7 @@ from typing import (
 
 from socratic_agents.core.checklist import Answer
 from socratic_agents.core.concurrency import is_cancelled
+from socratic_agents.core.counts import Count
 from socratic_agents.core.errors import BatchError, CandidateError, SocraticError
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import error_line
@@ -29,6 +30,7 @@ from socratic_agents.llm.usage import current_meter
 from socratic_agents.models.output_checks import (
     own_answer,
     own_caption,
+    own_count,
     own_image,
     own_score,
     own_text,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = (
+    "ANSWER_COUNT",
     "ANSWER_OPEN",
     "ANSWER_YES_NO",
     "CALL_KINDS",
@@ -135,6 +138,22 @@ ANSWER_OPEN: CallKind[str] = CallKind(
     codec=TEXT,
     check=own_text,
 )
+ANSWER_COUNT: CallKind[Count] = CallKind(
+    name="answer_count",
+    journal="count",
+    stage="count",
+    model="captioner",
+    codec=Codec(encode=Count.to_json, decode=Count.from_json),
+    check=own_count,
+)
+READ_TEXT: CallKind[str] = CallKind(
+    name="read_text",
+    journal="read",
+    stage="read",
+    model="captioner",
+    codec=TEXT,
+    check=own_text,
+)
 SCORE: CallKind[float] = CallKind(
     name="score",
     journal="score",
@@ -148,7 +167,7 @@ SCORE: CallKind[float] = CallKind(
 )
 CALL_KINDS: tuple[CallKind[Any], ...] = (
     *(GENERATE, CAPTION),
-    *(ANSWER_YES_NO, ANSWER_OPEN, SCORE),
+    *(ANSWER_YES_NO, ANSWER_OPEN, ANSWER_COUNT, READ_TEXT, SCORE),
 )
 
 
@@ -175,6 +194,10 @@ class ImageModels:
     """image, yes/no question -> answer; ``None``: the captioner only captions"""
     answer_open: Callable[[Image.Image, str], Awaitable[str]] | None = None
     """image, open question -> answer"""
+    answer_count: Callable[[Image.Image, str], Awaitable[Count]] | None = None
+    """image, "how many …?" -> count; ``None``: the captioner does not count"""
+    read_text: Callable[[Image.Image, str], Awaitable[str]] | None = None
+    """image, "what is written …?" -> text; ``None``: nobody reads"""
     score: Callable[[str, Image.Image], Awaitable[float]] | None = None
     """user prompt, image -> score, higher is better"""
     score_name: str = "score"
@@ -206,6 +229,7 @@ class ImageModels:
             wrap: Returns what stands before a call of some kind.
         """
         decide, look, score = self.answer_yes_no, self.answer_open, self.score
+        count, read = self.answer_count, self.read_text
         final = self.generate_final
         return replace(
             self,
@@ -214,6 +238,8 @@ class ImageModels:
             caption=wrap(CAPTION, self.caption),
             answer_yes_no=decide and wrap(ANSWER_YES_NO, decide),
             answer_open=look and wrap(ANSWER_OPEN, look),
+            answer_count=count and wrap(ANSWER_COUNT, count),
+            read_text=read and wrap(READ_TEXT, read),
             score=score and wrap(SCORE, score),
         )
 

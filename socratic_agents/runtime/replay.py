@@ -57,6 +57,8 @@ NAMES = {
     "caption": ("caption", "captions"),
     "decide": ("answer about an image", "answers about images"),
     "look": ("answer about an image", "answers about images"),
+    "count": ("count on an image", "counts on images"),
+    "read": ("reading of an image", "readings of images"),
     "score": ("score", "scores"),
     "llm": ("answer of the language model", "answers of the language model"),
 }

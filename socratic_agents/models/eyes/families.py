@@ -27,6 +27,8 @@ class Family:
     """What it is told when it shall read; nothing: a question as any other."""
     answers: bool = True
     """Whether it answers questions."""
+    describes: bool = True
+    """Whether it captions; what does not only reads."""
     marks: bool = True
     """Whether a text must say where the image stands; else its processor knows."""
     padded: bool = True
@@ -36,6 +38,7 @@ class Family:
 
 
 _ALONE = Family(instruction="", marks=False)
+_READER = Family(instruction="", answers=False, describes=False)
 
 FAMILIES: dict[str, Family] = {
     "": _ALONE,
@@ -60,7 +63,12 @@ FAMILIES: dict[str, Family] = {
     "idefics3": Family(nested=True),
     "smolvlm": Family(nested=True),
     "mllama": Family(nested=True),
-    "got_ocr2": replace(_ALONE, answers=False),
+    "got_ocr2": replace(_READER, marks=False),
+    # Source: the model cards of their makers; a chat template puts these words in place.
+    "glm_ocr": replace(_READER, reading="Text Recognition:"),
+    "paddleocr_vl": replace(_READER, reading="OCR:"),
+    "deepseek_ocr2": replace(_READER, reading="Free OCR."),
+    "lighton_ocr": _READER,
     "vision-encoder-decoder": replace(_ALONE, answers=False),
 }
 """By ``model_type``; the first is of models that say none."""
@@ -81,12 +89,13 @@ BLIND: dict[str, str] = {
 """What transformers lists among image-text-to-text models, and why it is no captioner."""
 
 
-def check_sees(config: Any, name: str) -> None:
+def check_sees(config: Any, name: str, *, reader: bool = False) -> None:
     """Check that a model can look at images for us, before its weights are loaded.
 
     Args:
         config: Of the model.
         name: What was asked for.
+        reader: Whether it need only read.
 
     Raises:
         ConfigurationError: If it is no captioner.
@@ -96,6 +105,12 @@ def check_sees(config: Any, name: str) -> None:
         message = (
             f"expected a model that describes images, got {name!r}, a {kind}, which "
             f"{BLIND[kind]}; name another, such as 'Qwen/Qwen3-VL-2B-Instruct'"
+        )
+        raise ConfigurationError(message)
+    if not reader and not family_of(config).describes:
+        message = (
+            f"expected a model that describes images, got {name!r}, a {kind}, which only "
+            "reads text; name it as reader, and another as captioner"
         )
         raise ConfigurationError(message)
 

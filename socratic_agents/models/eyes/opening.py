@@ -37,6 +37,7 @@ def open_eye(
     quantization: str | None = None,
     offload: str | None = None,
     pixels: int | None = None,
+    reader: bool = False,
 ) -> tuple[Any, Any, Placement]:
     """Return a model, its processor and where it is; arguments as of ``Captioner.load``.
 
@@ -57,7 +58,7 @@ def open_eye(
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(folder or name, **safely)
-    check_sees(config, name)
+    check_sees(config, name, reader=reader)
     weights = {
         "dtype": choose_dtype(dtype, device),
         "use_safetensors": True,
