@@ -9,6 +9,8 @@ decides for a real device and for a simulated one.
   captions accumulate to a full batch of their own.
 * An idle device waits for sessions that think only where that pays; see ``group_wait``.
 * The oldest session goes first; users share the device evenly, and so do keys.
+* Where not all models fit on the device, a stage whose model is not there is passed over
+  as long as others have work, up to a limit: see ``swap_patience``.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from socratic_agents.scheduler.think_time import ThinkTimes
 from socratic_agents.scheduler.tuning import DEFAULT_TUNING, SchedulerTuning
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Collection, Hashable
 
     from socratic_agents.scheduler.cost_curve import CostCurve
 
@@ -52,10 +54,17 @@ class BatchPolicy(Generic[Payload]):
 
     Args:
         tuning: What its decisions depend on.
+        swap_seconds: Stage -> how long it takes to bring its model; 0: it is there.
     """
 
-    def __init__(self, tuning: SchedulerTuning = DEFAULT_TUNING) -> None:
+    def __init__(
+        self,
+        tuning: SchedulerTuning = DEFAULT_TUNING,
+        *,
+        swap_seconds: Callable[[Hashable], float] = lambda _: 0.0,
+    ) -> None:
         self._tuning, self.think_times = tuning, ThinkTimes(tuning)
+        self._swap_seconds = swap_seconds
         self._group_wait = GroupWait(self.think_times, tuning)
         self._queues: dict[Hashable, StageQueue[Payload]] = {}
         self._costs: dict[Hashable, tuple[int, CostCurve]] = {}
@@ -135,7 +144,7 @@ class BatchPolicy(Generic[Payload]):
         """
         if not self._queues:
             return None
-        queue = self._next_queue()
+        queue = self._without_swap(self._next_queue(self._queues.values()), now)
         size = min(queue.count, queue.best_size)
         if queue.curve is not None and self._may_wait(queue):
             size, until = self._group_wait.plan(
@@ -180,18 +189,49 @@ class BatchPolicy(Generic[Payload]):
         Their next requests are about to come: captions of the images that were just
         drawn would else wait until the next images are.
         """
+        swaps = [self._swap_seconds(queue.stage) for queue in self._queues.values()]
+        before_swap = self._tuning.swap_wait_share * min(swaps, default=0.0)
         heavy = min(self._costs.values(), key=lambda cost: cost[0], default=None)
         if heavy is None:
-            return 0.0
+            return before_swap
         _, curve = heavy
-        return self._tuning.return_wait_share * curve.predict(curve.good_size)
+        share = self._tuning.return_wait_share
+        return max(share * curve.predict(curve.good_size), before_swap)
 
-    def _next_queue(self) -> StageQueue[Payload]:
-        """Return the queue whose turn it is."""
-        if len(self._queues) == 1:
-            return next(iter(self._queues.values()))
+    def waiting(self) -> set[Hashable]:
+        """Return the stages for which something waits."""
+        return {queue.stage for queue in self._queues.values()}
+
+    def _without_swap(
+        self, queue: StageQueue[Payload], now: float
+    ) -> StageQueue[Payload]:
+        """Return the queue whose turn it is among those whose models are there.
+
+        It is the given one if its model is, if nothing else can run without a swap, or
+        if it was passed over for long enough.
+        """
+        seconds = self._swap_seconds(queue.stage)
+        there = seconds and [
+            other
+            for other in self._queues.values()
+            if not self._swap_seconds(other.stage)
+        ]
+        if not there:
+            return queue
+        if queue.passed_over is None:
+            queue.passed_over = now
+        if now - queue.passed_over >= self._tuning.swap_patience * seconds:
+            return queue
+        return self._next_queue(there)
+
+    def _next_queue(
+        self, queues: Collection[StageQueue[Payload]]
+    ) -> StageQueue[Payload]:
+        """Return the queue whose turn it is, of those that may run."""
+        if len(queues) == 1:
+            return next(iter(queues))
         ranked = sorted(
-            self._queues.values(),
+            queues,
             key=lambda queue: (-queue.priority, *queue.oldest().age),
         )
         lowest = [queue for queue in ranked if queue.priority == ranked[-1].priority]
@@ -269,6 +309,7 @@ class BatchPolicy(Generic[Payload]):
             if following is not None:
                 heapq.heappush(turns, (used + each, *following.age, user))
         queue.device_seconds, queue.skipped = queue.device_seconds + cost, 0
+        queue.passed_over = None
         if queue.curve:
             self._items_run[queue.stage] += size
             key, batches = self._last_keys.get(queue.stage, (queue.key, 0))

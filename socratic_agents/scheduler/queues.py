@@ -57,6 +57,8 @@ class StageQueue(Generic[Payload]):
     """Items that wait."""
     skipped: int = 0
     """How often another queue was preferred since it ran."""
+    passed_over: float | None = None
+    """Since when it would have been its turn, but for its model; ``None``: it is not."""
     per_user: dict[Hashable, list[QueueItem[Payload]]] = field(default_factory=dict)
     """The items of each user, as a heap."""
 

@@ -39,6 +39,8 @@ class Stage(Generic[Item, Output]):
     model: str | None = None
     """What its calls cost is stored under this name, of the model, its device and the
     versions that run it; ``None``: only as long as the worker lives."""
+    holds: str | None = None
+    """Name of the model that must be on the device meanwhile; see ``residency``."""
     timeout: float | None = None
     """Seconds after which a call is taken to be stuck; ``None``: never."""
     free_memory: Callable[[], object] | None = None

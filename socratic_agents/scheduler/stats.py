@@ -41,6 +41,10 @@ class Statistics:
     """Items that are queued."""
     stages: Mapping[str, StageStatistics]
     """The same by the name of the stage."""
+    swaps: int = 0
+    """How often a model was brought to the device, where not all fit there."""
+    swap_seconds: float = 0.0
+    """How long that took, others' way out included."""
     seed_spread: SeedSpread | None = None
     """How much images of one prompt differ from seed to seed, where prompts were drawn
     more than once; a refiner knows it, a worker does not."""

@@ -79,6 +79,15 @@ class SchedulerTuning:
     """After so many in vain, waiting for groups pauses."""
     group_wait_pause: int = _tunable(16, "chances")
     """How many chances to wait for a group are passed up then."""
+    swap_patience: float = _tunable(20, "factor")
+    """A batch whose model is not on the device is passed over while there is other work,
+    for so many times what bringing it takes: swaps cost a twentieth of the time at
+    most, and nobody waits for ever."""
+    swap_wait_share: float = _tunable(0.1, "share", high=1)
+    """Before models are swapped, a device waits for just-answered sessions for this share
+    of what that takes at most."""
+    swap_rate: float = _tunable(5, "GB/s", low=1e-3)
+    """So fast a model is taken to be brought before that was measured."""
     think_times_kept: int = _tunable(64, "think times", low=1)
     """The last ones predict the next."""
     sessions_predicted: int = _tunable(32, "sessions", low=1)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from socratic_agents.core.concurrency import ProcessGuard
@@ -25,6 +26,7 @@ from socratic_agents.scheduler.executor import BatchExecutor
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch
 from socratic_agents.scheduler.queues import QueueItem
 from socratic_agents.scheduler.requests import Request, Session, current_session
+from socratic_agents.scheduler.residency import Residency
 from socratic_agents.scheduler.return_wait import ReturnWait
 from socratic_agents.scheduler.stage import Stage
 from socratic_agents.scheduler.stats import StageStatistics, Statistics, StatsRecorder
@@ -55,6 +57,7 @@ class Worker:
         name: Of the thread, for people who look at threads.
         cost_model: What calls cost; ``None``: learned anew, and not stored.
         tuning: What the scheduler's decisions depend on.
+        residency: Which models lie on the device; ``None``: all that are opened.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Worker:
         *,
         cost_model: CostModel | None = None,
         tuning: SchedulerTuning = DEFAULT_TUNING,
+        residency: Residency | None = None,
     ) -> None:
         # A daemon: the interpreter waits for other threads before ``atexit`` runs, so
         # a worker that nobody closed could never be asked to stop.
@@ -75,7 +79,9 @@ class Worker:
             record=self._record,
             closed=lambda: self._closed,
         )
-        self._policy, self._numbers = BatchPolicy[Request](tuning), itertools.count()
+        self.residency = residency or Residency(tuning=tuning)
+        self._policy = BatchPolicy[Request](tuning, swap_seconds=self._swap_seconds)
+        self._numbers = itertools.count()
         self._stats = StatsRecorder(time.perf_counter())
         self._running: list[Request] = []
         self._sessions: dict[int, Session] = {}
@@ -231,7 +237,9 @@ class Worker:
         """Return what was done until now."""
         with self._changed:
             now = time.perf_counter()
-            return self._stats.statistics(len(self._policy), now=now)
+            told = self._stats.statistics(len(self._policy), now=now)
+        swaps, seconds = self.residency.swaps, self.residency.swap_seconds
+        return replace(told, swaps=swaps, swap_seconds=seconds)
 
     def _give_up(self, stage: AnyStage, watched: object) -> None:
         """Answer everyone, since the device may never be free again."""
@@ -304,10 +312,27 @@ class Worker:
     def _work(self) -> None:
         try:
             while (batch := self._next()) is not None:
-                self._executor.run(*batch)
+                if self._bring(batch[0], batch[2]):
+                    self._executor.run(*batch)
                 del batch  # or the last images would live until the next batch
         finally:
             self._ended.set()
+
+    def _swap_seconds(self, stage: Hashable) -> float:
+        return self.residency.seconds(getattr(stage, "holds", None))
+
+    def _bring(self, stage: AnyStage, requests: list[Request]) -> bool:
+        """Bring the model of a batch to the device; who waits is told if it fails."""
+        with self._changed:
+            waiting = {getattr(one, "holds", None) for one in self._policy.waiting()}
+        try:
+            with self._watch(stage):
+                self.residency.bring(stage.holds, wanted=waiting)
+        except Exception as problem:  # noqa: BLE001 - it is raised where it was asked
+            for request in requests:
+                request.resolve(problem.with_traceback(None))
+            return False
+        return True
 
     def _next(self) -> tuple[AnyStage, Hashable, list[Request]] | None:
         """Return the batch that is best now, when there is one; ``None``: closed."""
