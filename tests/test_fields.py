@@ -190,6 +190,7 @@ def test_a_setting_of_today_does_not_stand_in_keys_until_it_is_set(
 def test_what_may_change_when_a_run_is_resumed() -> None:
     """Where it runs and who may see it, but nothing that decides what comes out."""
     expected = {"device", "in_flight", "llm_concurrency", "llm_rate", "metadata"}
+    expected |= {"device_memory"}
     expected |= {
         "offload",
         "captioner_offload",

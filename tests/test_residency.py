@@ -15,13 +15,18 @@ import heapq
 import itertools
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from socratic_agents.core.errors import ConfigurationError
+from socratic_agents import Refinement, Refiner, Settings
+from socratic_agents.core.errors import ConfigurationError, LoadError
+from socratic_agents.models.placement import resident_of
+from socratic_agents.runtime.residents import Residents
 from socratic_agents.scheduler.cost_curve import CostCurve
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch, WaitUntil
 from socratic_agents.scheduler.queues import QueueItem
@@ -358,3 +363,125 @@ async def test_who_needs_a_model_that_cannot_be_brought_is_told() -> None:
         plain: Stage[int, int] = Stage(name="plain", run=lambda items: items)
         assert 8 == await worker.submit(plain, 8)
     assert [] == log
+
+
+# The models
+
+
+def _network(numbers: int) -> torch.nn.Module:
+    return torch.nn.Linear(numbers, 1, bias=False)
+
+
+class Eye:
+    """As a captioner holds its network, and something else."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network, self.again, self.words = network, network, ["a"]
+
+
+def test_a_models_weights_are_found_wherever_it_holds_them() -> None:
+    """Each is counted once; on a CPU there is nothing to save, unless it is asked for."""
+    network = _network(25)
+    network.register_buffer("mask", torch.zeros(5, dtype=torch.float64))
+    pipeline = SimpleNamespace(
+        components={"unet": network, "vae": None, "tokenizer": 7}
+    )
+    for model in (network, Eye(network), SimpleNamespace(pipeline=pipeline)):
+        resident = resident_of("it", model, on_cpu=True)
+        assert resident is not None
+        assert 25 * 4 + 5 * 8 == resident.size
+        assert resident_of("it", model) is None
+
+
+def test_weights_leave_and_come_back() -> None:
+    """To where they were; what a library moves by itself stays there."""
+    network = _network(4)
+    before = network.weight.clone()
+    resident = resident_of("it", network, on_cpu=True)
+    assert resident is not None
+    assert resident.unload is not None
+    resident.unload()
+    resident.load()
+    assert torch.equal(before, network.weight)
+    network.hf_device_map = {"": "cpu"}
+    fixed = resident_of("it", network, on_cpu=True)
+    assert fixed is not None
+    assert fixed.unload is None
+
+
+async def test_a_refiner_lets_its_models_take_turns() -> None:
+    """The same images, captions and scores as where everything fits."""
+    prompts = ["a crimson ball above an azure box", "a tiny emerald ring"]
+    found = []
+    for memory in (None, 0.0185):
+        async with Refiner(seed=7, rounds=2, device_memory=memory) as refiner:
+            outcomes = [one async for one in refiner.refine_many(prompts)]
+            told = refiner.statistics()
+        assert told is not None
+        assert (told.swaps > 0) is (memory is not None)
+        found.append(
+            {
+                one.user_prompt: one.rounds
+                for one in outcomes
+                if isinstance(one, Refinement)
+            }
+        )
+    plain, turns = (
+        {
+            prompt: [
+                (c.prompt, c.caption, dict(c.scores))
+                for r in rounds
+                for c in r.candidates
+            ]
+            for prompt, rounds in one.items()
+        }
+        for one in found
+    )
+    assert plain == turns
+    assert 2 == len(plain)
+
+
+async def test_a_model_that_is_too_large_is_refused_when_it_is_opened() -> None:
+    """In one line that says what helps."""
+    with pytest.raises(ConfigurationError, match=r"got generator of 0\.0181 GB; take"):
+        await Refiner(device_memory=0.01).agents()
+
+
+async def test_a_card_that_is_full_makes_room_and_opens_again() -> None:
+    """Where nobody said how much there is, what is in the way is found out by trying."""
+    async with Worker() as worker:
+        residents = Residents(Settings(), worker)
+        with pytest.raises(OutOfMemoryError):
+            residents.open("generator", partial(_failing, [OutOfMemoryError()]))
+        worker.residency.capacity = 10
+        residents.note("generator", _network(4))  # on a CPU: nothing to note
+        worker.residency.add(Resident(name="it", size=8, unload=lambda: None))
+        problem = LoadError("it cannot be opened")
+        problem.__cause__ = OutOfMemoryError()
+        assert 7 == residents.open("captioner", partial(_failing, [problem]))
+        assert set() == worker.residency.here
+        with pytest.raises(LoadError, match="no such file"):
+            residents.open("captioner", partial(_failing, [LoadError("no such file")]))
+
+
+def _failing(problems: list[Exception]) -> int:
+    if problems:
+        raise problems.pop()
+    return 7
+
+
+def test_what_is_there_fits_where_nobody_said_how_much_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model that was opened beyond what was reckoned is not refused."""
+    monkeypatch.setattr("socratic_agents.runtime.residents._free", lambda _: 100)
+    worker = Worker()
+    residents = Residents(Settings(), worker)
+    assert 85 == worker.residency.capacity
+    resident = Resident(name="captioner", size=90, unload=lambda: None)
+    monkeypatch.setattr(
+        "socratic_agents.models.placement.resident_of", lambda *_, **__: resident
+    )
+    residents.note("captioner", object())
+    assert 90 == worker.residency.capacity
+    assert {"captioner"} == worker.residency.here

@@ -287,6 +287,15 @@ CALL_FIELDS: tuple[Field, ...] = (
         unset="the best that is there",
     ),
     _hardware(
+        "device_memory",
+        "GB of weights that a device holds at a time; models that do not fit together "
+        "take turns there.",
+        decides=PLACE,
+        of=IMAGE_MODELS,
+        metavar="GB",
+        unset="most of what a graphics card has free, and no limit elsewhere",
+    ),
+    _hardware(
         "dtype",
         "Number format of the weights: float32, float16, or bfloat16.",
         decides=IMAGE | CAPTION | SCORE | COST,

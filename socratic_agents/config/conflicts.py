@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.messages import public_value
 from socratic_agents.config.recipes.recognition import nearest_sizes
+from socratic_agents.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from socratic_agents.config.settings import Settings
 
-__all__ = ("conflict",)
+__all__ = ("conflict", "refuse_settings")
 
 
 def conflict(settings: Settings) -> str | None:
@@ -97,3 +101,24 @@ def _misfit(settings: Settings) -> str | None:
             f"{recipe.family} draws, got {pixels}; take {near}"
         )
     return None
+
+
+def refuse_settings(settings: Settings, names: Iterable[str], what: str) -> None:
+    """Say of settings that would be passed over in silence that they are of no use.
+
+    Args:
+        settings: As they were given.
+        names: Of those that are of no use.
+        what: Takes none of them.
+
+    Raises:
+        ConfigurationError: If one is not its default.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if value != FIELDS[name].default:
+            message = (
+                f"expected no {name} for {what}, which takes none, got {value!r}; "
+                "leave it out"
+            )
+            raise ConfigurationError(message)

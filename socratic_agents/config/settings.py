@@ -180,6 +180,7 @@ class Settings(BaseSettings):
         "captioner_offload"
     )
     device: str | None = _setting("device")
+    device_memory: _AboveZero | None = _setting("device_memory")
     dtype: Literal["float32", "float16", "bfloat16"] | None = _setting("dtype")
     offload: Literal["model", "sequential", "group"] | None = _setting("offload")
     variant: str | None = _setting("variant")

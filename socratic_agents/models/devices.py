@@ -12,7 +12,13 @@ from socratic_agents.core.extras import needs_extra
 if TYPE_CHECKING:
     import torch
 
-__all__ = ("choose_device", "choose_dtype", "device_type", "free_memory")
+__all__ = (
+    "choose_device",
+    "choose_dtype",
+    "device_type",
+    "empty_caches",
+    "free_memory",
+)
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
@@ -119,6 +125,11 @@ def device_type(device: str | None) -> str:
 def free_memory() -> None:
     """Free what nobody needs any more, and what the allocators only keep."""
     gc.collect()
+    empty_caches()
+
+
+def empty_caches() -> None:
+    """Give back what the allocators keep, though nobody uses it."""
     torch = sys.modules.get("torch")
     if torch is None:
         return  # nobody has allocated anything

@@ -18,6 +18,7 @@ from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.steadiness import remembered
+from socratic_agents.runtime.image_models import FINAL
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from socratic_agents.runtime.image_models import CallKind, ModelName
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("batched_call", "opening", "run_in_worker", "stage_options")
+__all__ = ("batched_call", "holding", "run_in_worker", "stage_options")
 
 Output = TypeVar("Output")
 
-_opening: ContextVar[str | None] = ContextVar("opening", default=None)
-"""What the stages of a model are called that is opened now, if not as ever."""
+_holds: ContextVar[str | None] = ContextVar("holds", default=None)
+"""Name of the model that is opened now; it is what its stages hold."""
 
 BATCHES: dict[ModelName, int] = {"generator": 8, "captioner": 16, "scorer": 64}
 """Items of one call on an accelerator, until larger ones were measured."""
@@ -55,17 +56,22 @@ LIBRARIES: dict[ModelName, tuple[str, ...]] = {
 
 
 @contextmanager
-def opening(stage: str) -> Iterator[None]:
-    """Open a further model inside, whose calls are a stage of their own.
+def holding(name: str) -> Iterator[None]:
+    """Open a model inside: its stages need it on the device.
 
     Args:
-        stage: What that is called.
+        name: What it is called.
     """
-    token = _opening.set(stage)
+    token = _holds.set(name)
     try:
         yield
     finally:
-        _opening.reset(token)
+        _holds.reset(token)
+
+
+def _stage_name(usual: str) -> str:
+    """Return what a stage is called; a second generator has a stage of its own."""
+    return FINAL if _holds.get() == FINAL else usual
 
 
 def batched_call(
@@ -128,7 +134,7 @@ def run_in_worker(
 
         return ask
     stage: Stage[tuple[Any, ...], Output] = Stage(
-        name=_opening.get() or kind.model,
+        name=_stage_name(kind.model),
         run=lambda inputs: [_apart(given(*map(_apart, one))) for one in inputs],
         max_batch=1,
         priority=0 if kind.model == "generator" else 1,
@@ -171,7 +177,7 @@ def stage_options(
     """
     from socratic_agents.models.devices import device_type, free_memory
 
-    stage = _opening.get() or stage
+    stage = _stage_name(stage)
     device = device_type(settings.device)
     model = _identity(part, settings)
     if device != "cpu":
@@ -192,6 +198,7 @@ def stage_options(
         most = most if known else 1
     return {
         "name": stage,
+        "holds": _holds.get() or part,
         "max_batch": most,
         "padded": settings.strict,
         "bucketed": not settings.strict,

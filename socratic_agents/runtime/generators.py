@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.catalog import REVISIONS
+from socratic_agents.config.conflicts import refuse_settings
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.image_options import ImageOptions
@@ -30,7 +31,7 @@ from socratic_agents.scheduler.worker import Stage, Worker
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from PIL import Image
     from pydantic import SecretStr
@@ -85,6 +86,8 @@ class OpenedGenerator:
     """prompt, seed -> image"""
     max_tokens: int | None = None
     """Tokens of a prompt that it reads; ``None``: not known"""
+    model: object = None
+    """What lies on the device; ``None``: nothing that could make room."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = ()
     """To be awaited when it is not needed any more."""
 
@@ -216,27 +219,6 @@ def images_key(settings: Settings) -> SecretStr | None:
     return settings.api_key
 
 
-def refuse_settings(settings: Settings, names: Iterable[str], what: str) -> None:
-    """Say of settings that would be passed over in silence that they are of no use.
-
-    Args:
-        settings: As they were given.
-        names: Of those that are of no use.
-        what: Takes none of them.
-
-    Raises:
-        ConfigurationError: If one is not its default.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if value != FIELDS[name].default:
-            message = (
-                f"expected no {name} for {what}, which takes none, got {value!r}; "
-                "leave it out"
-            )
-            raise ConfigurationError(message)
-
-
 def _sampling(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in ARGUMENTS}
 
@@ -311,7 +293,7 @@ def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGene
     tiles = {"reduce_memory": model.decode_in_tiles}
     steady = generator_steadiness(model)
     generate = batched_call(GENERATE, model, settings, worker, steady=steady, **tiles)
-    return OpenedGenerator(generate=generate, max_tokens=model.max_tokens)
+    return OpenedGenerator(generate=generate, max_tokens=model.max_tokens, model=model)
 
 
 def _step_by_step(
@@ -338,7 +320,9 @@ def _step_by_step(
         batcher.step()
         return nothing
 
-    stage: Stage[None, None] = Stage(name="denoiser", run=step, max_batch=1)
+    stage: Stage[None, None] = Stage(
+        name="denoiser", run=step, max_batch=1, holds=batch["holds"]
+    )
     steps: WeakKeyDictionary[AbstractEventLoop, asyncio.Future[None]]
     steps = WeakKeyDictionary()
 
@@ -370,7 +354,10 @@ def _step_by_step(
         batcher.close()
 
     return OpenedGenerator(
-        generate=generate, max_tokens=model.max_tokens, closers=(close,)
+        generate=generate,
+        max_tokens=model.max_tokens,
+        model=model,
+        closers=(close,),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,7 +11,7 @@ from socratic_agents.config.final import final_settings
 from socratic_agents.config.registry import Registry
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.steadiness import scorer_steadiness
-from socratic_agents.runtime.batching import batched_call, opening, run_in_worker
+from socratic_agents.runtime.batching import batched_call, run_in_worker
 from socratic_agents.runtime.captioners import (
     captioner_calls,
     open_captioner,
@@ -24,11 +25,13 @@ from socratic_agents.runtime.image_models import (
     as_candidate_errors,
     guarded,
 )
+from socratic_agents.runtime.residents import Residents
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.generators import OpenedGenerator
     from socratic_agents.scheduler.worker import Worker
 
 __all__ = ("SCORERS", "open_image_models", "open_scorer", "score_name")
@@ -47,15 +50,31 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
     Raises:
         ConfigurationError: If something cannot be opened, or is of the wrong type.
     """
-    generator, final = open_generator(settings, worker), final_settings(settings)
+    residents, final = Residents(settings, worker), final_settings(settings)
+    scorers: list[object] = []
+
+    def open_drawing(holds: str, own: Settings) -> OpenedGenerator:
+        opened = residents.open(holds, partial(open_generator, own, worker))
+        residents.note(holds, opened.model)
+        return opened
+
+    def open_looking() -> tuple[Any, dict[str, Any]]:
+        opened = open_captioner(settings)
+        return opened, captioner_calls(settings, opened, worker)
+
+    generator = open_drawing("generator", settings)
     closers, generate_final = generator.closers, None
     if final is not None:
-        with opening(FINAL):
-            opened = open_generator(final, worker)
-        generate_final, closers = opened.generate, (*closers, *opened.closers)
-    captioner = open_captioner(settings)
-    calls = captioner_calls(settings, captioner, worker)
-    name, score = open_scorer(settings, worker, captioner)
+        last = open_drawing(FINAL, final)
+        generate_final, closers = last.generate, (*closers, *last.closers)
+    captioner, calls = residents.open("captioner", open_looking)
+    residents.note("captioner", captioner)
+    name, score = residents.open(
+        "captioner" if settings.scorer == "captioner" else "scorer",
+        partial(open_scorer, settings, worker, captioner, note=scorers.append),
+    )
+    for scorer in scorers:
+        residents.note("scorer", scorer)
     return guarded(
         ImageModels(
             generate=generator.generate,
@@ -70,7 +89,11 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
 
 
 def open_scorer(
-    settings: Settings, worker: Worker, captioner: Any = None
+    settings: Settings,
+    worker: Worker,
+    captioner: Any = None,
+    *,
+    note: Callable[[object], object] = lambda _: None,
 ) -> tuple[str, Any]:
     """Return a score's name and how to score; ``None`` where nobody does.
 
@@ -78,6 +101,7 @@ def open_scorer(
         settings: Names the scorer.
         worker: Runs it.
         captioner: The captioner, if it was opened already.
+        note: Called with a scorer of its own that was opened.
     """
     given, name = settings.scorer, score_name(settings)
     if given is None:
@@ -89,6 +113,7 @@ def open_scorer(
         scorer = given
         if isinstance(given, str):
             scorer = choose_backend(SCORERS, given, default="clip").open(settings)
+        note(scorer)
         steady = scorer_steadiness(scorer) if isinstance(scorer, Clip) else None
         call = batched_call(SCORE, scorer.score, settings, worker, steady=steady)
     else:

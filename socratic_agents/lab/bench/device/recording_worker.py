@@ -18,6 +18,7 @@ from socratic_agents.lab.bench.device.instrumentation import (
     TracedOutput,
     current_loop_id,
 )
+from socratic_agents.scheduler.residency import Residency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -61,7 +62,7 @@ class RecordingWorker:
     """Stands where models expect the worker, and passes on to the scheduler under test."""
 
     def __init__(self) -> None:
-        self.log = CallLog()
+        self.log, self.residency = CallLog(), Residency()
         self.scheduler: SchedulerUnderTest | None = None
         self.caps: dict[str, int] = {}
         """Items of the largest call by the stage's name, where not the stage's own."""
