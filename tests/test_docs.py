@@ -80,12 +80,10 @@ def _profiles() -> str:
         preset = ", preset " + values["preset"] if "preset" in values else ""
         named = (str(values.get(role, FIELDS[role].default)) for role in roles)
         rows.append(f"| `{name}`{preset} | {' | '.join(named)} |")
-    rows += ["", "| model | licence | commercial use | GB | looked up |"]
-    rows += ["|---|---|---|---|---|"]
+    rows += ["", "| model | licence | GB | looked up |", "|---|---|---|---|"]
     for name, known in MODELS.items():
-        free = "free" if known.commercial else "not free"
         size = "" if known.weights is None else f"{known.weights:g}"
-        rows.append(f"| {name} | {known.licence} | {free} | {size} | {known.checked} |")
+        rows.append(f"| {name} | {known.licence} | {size} | {known.checked} |")
     return "\n".join([*rows, ""])
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import close_session, constants
+from huggingface_hub import constants
 
 from socratic_agents.core.errors import LoadError
 from socratic_agents.models.captioning import Captioner
@@ -26,74 +22,22 @@ from socratic_agents.models.hub import (
     unfinished,
 )
 from tests import tiny_models
+from tests.hubs import COMMIT, answering, cached, online
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 NAME = "owner/model"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub:
-    """Answers every request alike, and notes what was asked."""
-
-    def __init__(self, status: int, headers: dict[str, str]) -> None:
-        self.status, self.headers = status, headers
-        self.asked: list[tuple[str, str]] = []
-        self.url = ""
-
-
-@contextmanager
-def answering(status: int, **headers: str) -> Iterator[Hub]:
-    """Serve a hub on the loopback; underscores in names of headers become dashes."""
-    hub = Hub(status, {name.replace("_", "-"): one for name, one in headers.items()})
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            hub.asked.append((self.command, self.path))
-            self.send_response(hub.status)
-            for name, value in hub.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        yield hub
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(autouse=True)
-def _online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Let the hub be asked, with an empty cache, no token and no proxy."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    close_session()
-    yield
-    close_session()
-
-
-@pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return what says where the hub is, as HF_ENDPOINT does before Python starts."""
-
-    def put(url: str) -> None:
-        template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-    return put
+def at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[[str], None]]:
+    """Return what says where the hub is; it may be asked."""
+    with online(monkeypatch, tmp_path) as put:
+        yield put
 
 
 def problem(name: str = NAME, revision: str | None = None) -> str:
@@ -228,6 +172,12 @@ def test_the_proxys_own_address_may_be_unknown(
     assert "no address is known of proxy.test:3128 (DNS), through a proxy" in problem()
 
 
+def test_a_name_that_no_model_can_have_is_told() -> None:
+    """The hub is not asked for it."""
+    assert "it can be no hub's (HFValidationError" in problem("-x" * 99)
+    assert cached_folder("-x" * 99, index="config.json") is None
+
+
 def test_offline_nobody_is_asked(
     monkeypatch: pytest.MonkeyPatch, at: Callable[[str], None]
 ) -> None:
@@ -239,17 +189,6 @@ def test_offline_nobody_is_asked(
     assert "HF_HUB_OFFLINE says that the hub must not be asked" in told
     assert "run 'hf download owner/model'" in told
     assert [] == hub.asked
-
-
-def cached(folder: Path, cache: str, revision: str = "main") -> Path:
-    """Put a model's files into the cache as the hub's client does; return where."""
-    place = Path(cache) / "models--owner--model"
-    snapshot = place / "snapshots" / COMMIT
-    snapshot.parent.mkdir(parents=True)
-    folder.rename(snapshot)
-    (place / "refs").mkdir()
-    (place / "refs" / revision).write_text(COMMIT)
-    return snapshot
 
 
 def test_without_the_hub_what_is_cached_is_opened(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-ROLES = ("generator", "captioner", "scorer", "llm")
+ROLES = ("generator", "final_generator", "captioner", "scorer", "llm")
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +63,10 @@ def test_every_name_of_a_profile_is_in_the_catalog(name: str) -> None:
         model = PROFILES[name].get(role)
         if model not in {None, "captioner", "llm"}:
             known = MODELS[model]
-            assert known.licence
+            assert known.licence.name
             assert date(2026, 1, 1) < known.checked
             assert model not in ENDS
-            hub = role in {"generator", "captioner"} and ":" not in model
+            hub = role not in {"scorer", "llm"} and ":" not in model
             assert hub == (model in REVISIONS)
 
 

@@ -69,7 +69,7 @@ def test_every_profile_is_valid(profile: str) -> None:
 
 def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An argument beats the environment, that the file, and that the profile."""
-    assert 9 == Settings(profile="local-24gb").steps
+    assert 8 == Settings(profile="local-24gb").steps
     (folder / "socratic.toml").write_text('profile = "local-24gb"\nsteps = 5\nseed = 5')
     assert (5, 5) == (Settings().steps, Settings().seed)
     monkeypatch.setenv("SOCRATIC_STEPS", "6")

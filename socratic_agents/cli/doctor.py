@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
 from importlib import metadata, resources
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ import typer
 from socratic_agents.cli.options import with_settings
 from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import install_line
 from socratic_agents.core.prompts import sanitize_for_terminal
 from socratic_agents.runtime.readiness.finding import Finding
 
@@ -27,18 +28,29 @@ if TYPE_CHECKING:
 
 __all__ = ("checks", "register")
 
-PACKAGES = (
-    "socratic-agents",
-    "torch",
-    "diffusers",
-    "transformers",
-    "open_clip_torch",
-    "langchain",
-    "langchain-openai",
-    "pydantic",
-    "pillow",
+PACKAGES = {
+    "socratic-agents": None,
+    "torch": "torch",
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+    "open_clip_torch": "open_clip",
+    "langchain": None,
+    "langchain-openai": None,
+    "pydantic": None,
+    "pillow": None,
+}
+"""Each with its module, where only some choices need it."""
+KEYS = (
+    *("OPENAI_API_KEY", "SOCRATIC_API_KEY", "SOCRATIC_IMAGE_API_KEY"),
+    "HF_TOKEN",
 )
-KEYS = ("OPENAI_API_KEY", "SOCRATIC_API_KEY", "HF_TOKEN")
+CHOICE = (
+    *("profile", "preset", "generator", "final_generator", "captioner", "scorer"),
+    *("llm", "judge", "selector"),
+)
+"""Settings that say what runs."""
+ASKED = "language model"
+"""The finding on one that was asked."""
 YES = frozenset(("1", "on", "true", "yes"))
 
 
@@ -70,13 +82,18 @@ def _doctor(
     ] = False,
     overrides: dict[str, Any],
 ) -> int:
-    """Check this installation: versions, device, settings, keys, weights.
+    """Check what the settings need: packages, card, memory, models, keys, licences.
 
-    Nothing leaves this machine, unless --llm asks for it.
+    A line each, OK, WARN or FAIL; exit code 1 if one is FAIL, and 2 if that is the
+    settings or the language model that --llm asked. The hub is asked for
+    models of the settings that are not on this machine, unless HF_HUB_OFFLINE is set;
+    nothing else leaves it, unless --llm asks for it.
     """
     if model is not None and not llm:
         message = f"expected --llm beside the model {model!r}, got none; add --llm"
         raise ConfigurationError(message)
+    from socratic_agents.config.settings import Settings
+
     named = {} if model is None else {"llm": model}
     found: list[Finding] = []
 
@@ -87,17 +104,14 @@ def _doctor(
                 typer.echo(sanitize_for_terminal(str(finding)))
 
     tell(checks(overrides=overrides | named))
+    failed = {one.name for one in found if one.state == "problem"}
+    settings = None if "settings" in failed else Settings(**overrides | named)
     probed: dict[str, Any] | None = None
-    if llm and not any(
-        one.state == "problem" for one in found if one.name == "settings"
-    ):
-        from socratic_agents.config.settings import Settings
-
-        settings = Settings(**overrides | named)
+    if llm and settings is not None:
         try:
             probes, advice = ctx.obj.interruption.run(_probes(settings))
         except ConfigurationError as error:
-            tell(iter([Finding("problem", "language model", str(error))]))
+            tell(iter([Finding("problem", ASKED, str(error))]))
         else:
             tell(_probe_findings(settings, probes, advice))
             probed = {
@@ -108,9 +122,15 @@ def _doctor(
                 "advice": advice,
             }
     if as_json:
-        shown = {"schema": 1, "findings": list(map(asdict, found)), "llm": probed}
+        shown = {
+            "schema": 1,
+            "choice": settings and {n: settings.public()[n] for n in CHOICE},
+            "findings": list(map(asdict, found)),
+            "llm": probed,
+        }
         typer.echo(json.dumps(shown))
-    return 2 if any(one.state == "problem" for one in found) else 0
+    failed = {one.name for one in found if one.state == "problem"}
+    return 2 if failed & {"settings", ASKED} else 1 if failed else 0
 
 
 async def _probes(settings: Settings) -> tuple[list[Probe], list[str]]:
@@ -160,12 +180,12 @@ def _probe_findings(
         )
     used = next((probe.method for probe in probes if probe.works), None)
     if used is None:
-        yield Finding("problem", "language model", "; ".join(advice))
+        yield Finding("problem", ASKED, "; ".join(advice))
         return
     text = f"{settings.llm} is asked by {used}; "
     yield Finding(
         "warning" if advice else "ok",
-        "language model",
+        ASKED,
         text + ("; ".join(advice) or "there is nothing to set"),
     )
 
@@ -186,18 +206,21 @@ def checks(
         today: By which models have ended.
     """
     from socratic_agents.config.messages import unknown_variables
-    from socratic_agents.config.settings import Settings
-    from socratic_agents.runtime.readiness.endings import endings
+    from socratic_agents.runtime.readiness.choice import (
+        choice_findings,
+        needed_packages,
+    )
 
+    settings, told = _settings(overrides or {})
+    needed = {} if settings is None else needed_packages(settings)
     yield Finding("ok", "python", f"{platform.python_version()}, {platform.platform()}")
     yield _system(platform.system())
-    for name in PACKAGES:
-        yield _version(name)
-    yield _checked("torch device", _device)
-    yield _checked("settings", lambda: _settings(overrides or {}))
-    with suppress(ConfigurationError):
-        yield from endings(Settings(**overrides or {}), today or date.today())  # noqa: DTZ011 - an end is a day wherever one is
-    yield from _recipe(overrides or {})
+    yield from _packages(needed)
+    if "torch" in needed or find_spec("torch") is not None:
+        yield _checked("torch device", _device)
+    yield told
+    if settings is not None:
+        yield from choice_findings(settings, today or date.today())  # noqa: DTZ011 - an end is a day wherever one is
     for name, text in unknown_variables(environment).items():
         yield Finding("warning", name, text)
     yield _checked("pocket weights", _weights)
@@ -217,6 +240,21 @@ def _system(name: str) -> Finding:
         f"{name}: what it lacks is allowed for, but everything was tried on Linux only"
     )
     return Finding("warning", "system", text)
+
+
+def _packages(needed: Mapping[str, str]) -> Iterator[Finding]:
+    """Say which packages there are, and which of the missing ones are needed."""
+    for name, module in PACKAGES.items():
+        found = _version(name)
+        if found.state == "ok" or module is None or module in needed:
+            yield found
+        else:
+            yield Finding("ok", name, "not installed, and these settings need it not")
+    for module, why in needed.items():
+        if find_spec(module) is None:
+            line = install_line(ModuleNotFoundError(name=module))
+            text = f"not installed, and {why} needs it; run {line}"
+            yield Finding("problem", module, text)
 
 
 def _version(name: str) -> Finding:
@@ -239,32 +277,19 @@ def _device() -> str:
     return str(choose_device())
 
 
-def _settings(overrides: Mapping[str, Any]) -> str:
+def _settings(overrides: Mapping[str, Any]) -> tuple[Settings | None, Finding]:
+    """Return the settings, if they can be read, and what is to be said of them."""
     from socratic_agents.agents.registry import find_roles
     from socratic_agents.config.messages import TOML
     from socratic_agents.config.settings import Settings
 
-    settings = Settings(**overrides)
-    find_roles(settings)
-    where = f", with {TOML}" if os.path.exists(TOML) else ""  # noqa: PTH110 - a name in the working directory
-    return f"profile {settings.profile}{where}"
-
-
-def _recipe(overrides: Mapping[str, Any]) -> Iterator[Finding]:
-    """Say how a generator that is named is drawn with, and on which terms."""
-    from socratic_agents.config.recipes.recognition import recipe_of
-    from socratic_agents.config.settings import Settings
-
-    with suppress(ConfigurationError):  # which is told already
+    try:
         settings = Settings(**overrides)
-        name = str(settings.generator)
-        if name == "pocket" or "://" in name or name.startswith("openai:"):
-            return
-        if recipe := recipe_of(name):
-            yield Finding("ok", "recipe", str(recipe))
-        else:
-            text = f"none for {name!r}; its pipeline's own defaults are used"
-            yield Finding("warning", "recipe", text)
+        find_roles(settings)
+    except ConfigurationError as error:
+        return None, Finding("problem", "settings", str(error))
+    where = f", with {TOML}" if os.path.exists(TOML) else ""  # noqa: PTH110 - a name in the working directory
+    return settings, Finding("ok", "settings", f"profile {settings.profile}{where}")
 
 
 def _weights() -> str:

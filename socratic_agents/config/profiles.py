@@ -30,6 +30,7 @@ __all__ = (
 
 LOCAL = "local"
 """Stands for the profile that suits the graphics card which is found."""
+FINAL = "final_generator"
 SIZES = {"local-80gb": 80, "local-24gb": 24, "local-16gb": 16}
 """The card that each is for, in GB; every smaller one gets ``local-8gb``."""
 ROUGHLY = 0.9
@@ -137,6 +138,10 @@ def resolve_profile(given: Mapping[str, Any]) -> dict[str, Any]:
             # What a profile says of its own model, it says of no other.
             for detail in _details(part):
                 values.pop(detail, None)
+            if part is Part.GENERATOR:
+                values.pop(FINAL, None)
+    if given.get("workers") is not None:
+        values.pop(FINAL, None)  # which draws here alone
     chosen = given.get("generator", values.get("generator"))
     return recipe_settings(chosen, given.keys() | values.keys()) | values
 
@@ -159,6 +164,8 @@ def resolve_other_generator(
         for name in _details(Part.GENERATOR)
         if name in brought and known[name] == brought[name]
     }
+    if known[FINAL] is not None and known[FINAL] == PROFILES[profile].get(FINAL):
+        gone[FINAL] = None
     stay = {name for name in known if known[name] != FIELDS[name].default} - gone.keys()
     return gone | recipe_settings(generator, stay)
 

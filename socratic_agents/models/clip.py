@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ("Clip", "clip_scores", "cosines", "hub_place", "is_cached")
+__all__ = ("Clip", "cached_weights", "clip_scores", "cosines", "hub_place")
 
 WEIGHTS = (
     *("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
@@ -262,13 +262,14 @@ def hub_place(name: str) -> tuple[str, str | None] | None:
     return (repository, None) if repository else None
 
 
-def is_cached(place: tuple[str, str | None]) -> bool:
-    """Return whether the hub's cache has a model's weights.
+def cached_weights(place: tuple[str, str | None]) -> Path | None:
+    """Return the folder in which the hub's cache has a model's weights, or ``None``.
 
     Args:
         place: As from ``hub_place``.
     """
-    return any(cached_file(place[0], file, revision=place[1]) for file in WEIGHTS)
+    found = (cached_file(place[0], file, revision=place[1]) for file in WEIGHTS)
+    return next((file.parent for file in found if file is not None), None)
 
 
 def _check_hub(name: str) -> None:
@@ -278,7 +279,7 @@ def _check_hub(name: str) -> None:
         LoadError: If they are not, and why.
     """
     place = hub_place(name)
-    if place is None or is_cached(place):
+    if place is None or cached_weights(place):
         return
     problem = hub_problem(place[0], index=INDEX, revision=place[1])
     if problem is not None:

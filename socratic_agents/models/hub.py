@@ -111,7 +111,10 @@ def cached_file(name: str, file: str, *, revision: str | None = None) -> Path | 
     """
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, file, revision=revision)
+    try:
+        found = try_to_load_from_cache(name, file, revision=revision)
+    except ValueError:  # no model can have that name
+        return None
     return Path(found) if isinstance(found, str) else None
 
 
@@ -176,7 +179,10 @@ def hub_problem(name: str, *, index: str, revision: str | None) -> HubProblem | 
             f"run 'hf download {name}' where it may be, or unset HF_HUB_OFFLINE",
             everywhere=True,
         )
-    url = hf_hub_url(name, index, revision=revision)
+    try:
+        url = hf_hub_url(name, index, revision=revision)
+    except ValueError as error:
+        return HubProblem(f"it can be no hub's ({error_line(error)})", "check the name")
     try:
         response = get_session().head(
             url, headers=build_hf_headers(), timeout=SECONDS, follow_redirects=False

@@ -20,7 +20,16 @@ from socratic_agents.models.loading import PICKLES, read_header
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("GGUF", "Holds", "WeightsFile", "expect", "find_file", "read_weights_file")
+__all__ = (
+    "ENDINGS",
+    "GGUF",
+    "HUB_FILE",
+    "Holds",
+    "WeightsFile",
+    "expect",
+    "find_file",
+    "read_weights_file",
+)
 
 GGUF = ".gguf"
 ENDINGS = (".safetensors", GGUF)
@@ -109,7 +118,7 @@ def find_file(name: str) -> Path | None:
             return None
     except OSError:  # too long for a path
         return None
-    if _HUB_FILE.fullmatch(name):
+    if HUB_FILE.fullmatch(name):
         return _downloaded(name)
     message = (
         f"expected a file of weights, got {name!r}, and there is none; check the path"
@@ -117,13 +126,13 @@ def find_file(name: str) -> Path | None:
     raise LoadError(message)
 
 
-_HUB_FILE = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)/([\w-][\w. -]*(/[\w-][\w. -]*)*)")
+HUB_FILE = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)/([\w-][\w. -]*(/[\w-][\w. -]*)*)")
 
 
 def _downloaded(name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    match = cast("re.Match[str]", _HUB_FILE.fullmatch(name))
+    match = cast("re.Match[str]", HUB_FILE.fullmatch(name))
     try:
         return Path(hf_hub_download(match[1], match[2]))
     except Exception as error:  # the library raises a dozen unrelated classes

@@ -1,0 +1,109 @@
+"""Places: whether a model's files are here, and whether they can be had if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import install_line
+from socratic_agents.models.assembly.weights_file import (
+    ENDINGS,
+    HUB_FILE,
+    Holds,
+    expect,
+    read_weights_file,
+)
+from socratic_agents.models.clip import cached_weights
+from socratic_agents.models.hub import (
+    HubProblem,
+    cached_folder,
+    hub_problem,
+    unfinished,
+)
+from socratic_agents.models.loading import check_folder
+from socratic_agents.runtime.readiness.finding import Finding
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from socratic_agents.runtime.readiness.parts import Part
+
+__all__ = ("Place", "locate")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files are, in words and as a folder if they are here."""
+
+    finding: Finding
+    folder: Path | None = None
+
+
+def locate(part: Part, known: list[HubProblem]) -> Place:
+    """Return where a model's files are, or why they cannot be had.
+
+    Args:
+        part: The model.
+        known: Why the hub was not reached before, which is not tried again; what is
+            found of that now is added.
+    """
+    try:
+        return _here(part) or _of_hub(part, known)
+    except ConfigurationError as error:
+        return _told(part, "problem", str(error))
+    except ImportError as error:
+        line = install_line(error)
+        return _told(part, "problem", f"not looked for on the hub; run {line}")
+
+
+def _told(part: Part, state: str, text: str, folder: Path | None = None) -> Place:
+    return Place(Finding(state, part.role, f"{part.shown}: {text}"), folder)
+
+
+def _here(part: Part) -> Place | None:
+    """Return where a model is on this machine, if its name says that it is there.
+
+    Raises:
+        ConfigurationError: If it cannot be opened.
+    """
+    if not part.is_loaded:
+        return _told(part, "ok", part.note)
+    if part.file is not None:
+        file = read_weights_file(part.file)
+        expect(file, part.role, Holds.CHECKPOINT, Holds.DENOISER)
+        return _told(part, "ok", f"a file of this machine, {file.holds}")
+    if part.name.endswith(ENDINGS) and HUB_FILE.fullmatch(part.name):
+        return _told(part, "warning", "a file of the hub, which is asked for it")
+    folder = part.folder
+    if folder is None:
+        return None
+    check_folder(folder, part.index)
+    lacking = ", ".join(list(unfinished(folder))[:3])
+    if lacking:
+        return _told(part, "problem", f"its folder lacks {lacking}; copy it again")
+    return _told(part, "ok", "a folder of this machine", folder)
+
+
+def _of_hub(part: Part, known: list[HubProblem]) -> Place:
+    place = part.hub_place
+    if place is None:
+        text = "not of the hub, so it is not known whether it is here"
+        return _told(part, "warning", text)
+    name, revision = place
+    if part.backend == "clip":
+        cached = cached_weights(place)
+    else:
+        cached = cached_folder(name, index=part.index, revision=revision)
+    if cached is not None:
+        return _told(part, "ok", "in the hub's cache", cached)
+    problem = next(iter(known), None) or hub_problem(
+        name, index=part.index, revision=revision
+    )
+    if problem is None:
+        text = "not here yet; the hub gives it out, at the first run"
+        return _told(part, "warning", text)
+    if problem.everywhere and not known:
+        known.append(problem)
+    text = f"not on this machine, and {problem.reason}; {problem.advice}"
+    return _told(part, "problem", text)
