@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -361,19 +360,17 @@ def test_true_cfg_has_the_negative_prompt_that_it_needs() -> None:
     ],
 )
 async def test_an_unknown_model_is_said_to_be_one(
-    given: dict[str, Any], said: str | None, caplog: pytest.LogCaptureFixture
+    given: dict[str, Any], said: str | None
 ) -> None:
     """With the numbers that its pipeline takes of itself, unless somebody chose."""
     async with Worker() as worker:
-        with caplog.at_level(logging.WARNING, "socratic_agents"):
-            open_generator(Settings(generator=Painter(), **given), worker)
-    lines = [record.getMessage() for record in caplog.records]
+        opened = open_generator(Settings(generator=Painter(), **given), worker)
     if said is None:
-        assert not lines
+        assert not opened.notices()
     else:
-        (line,) = lines
-        assert f"defaults are used ({said})" in line
-        assert "Painter" in line
+        (notice,) = opened.notices()
+        assert f"defaults are used ({said})" in notice
+        assert "Painter" in notice
 
 
 def test_the_doctor_tells_recipe_and_terms() -> None:

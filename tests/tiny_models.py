@@ -218,11 +218,11 @@ def stable_diffusion(*, scheduler: str = "PNDMScheduler") -> Any:
         options["skip_prk_steps"] = True
     torch.manual_seed(0)
     return diffusers.StableDiffusionPipeline(
-        vae=_autoencoder(blocks=2),
-        text_encoder=_clip_text(),
-        tokenizer=_clip_tokenizer(),
+        vae=autoencoder(blocks=2),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
         unet=_unet(cross_attention_dim=16),
-        scheduler=_scheduler(scheduler, **options),
+        scheduler=make_scheduler(scheduler, **options),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -236,18 +236,18 @@ def stable_diffusion_xl() -> Any:
 
     torch.manual_seed(0)
     return diffusers.StableDiffusionXLPipeline(
-        vae=_autoencoder(blocks=2),
-        text_encoder=_clip_text(),
-        text_encoder_2=_clip_text(CLIPTextModelWithProjection),
-        tokenizer=_clip_tokenizer(),
-        tokenizer_2=_clip_tokenizer(),
+        vae=autoencoder(blocks=2),
+        text_encoder=clip_text(),
+        text_encoder_2=clip_text(CLIPTextModelWithProjection),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         unet=_unet(
             cross_attention_dim=32,
             addition_embed_type="text_time",
             addition_time_embed_dim=4,
             projection_class_embeddings_input_dim=16 + 6 * 4,
         ),
-        scheduler=_scheduler("EulerDiscreteScheduler", steps_offset=1),
+        scheduler=make_scheduler("EulerDiscreteScheduler", steps_offset=1),
         add_watermarker=False,
     )
 
@@ -272,14 +272,14 @@ def stable_diffusion_3() -> Any:
             pooled_projection_dim=32,
             pos_embed_max_size=16,
         ),
-        scheduler=_scheduler("FlowMatchEulerDiscreteScheduler"),
-        vae=_autoencoder(blocks=2, shift_factor=0.0609),
-        text_encoder=_clip_text(CLIPTextModelWithProjection),
-        tokenizer=_clip_tokenizer(),
-        text_encoder_2=_clip_text(CLIPTextModelWithProjection),
-        tokenizer_2=_clip_tokenizer(),
-        text_encoder_3=_t5(),
-        tokenizer_3=_byte_tokenizer(),
+        scheduler=make_scheduler("FlowMatchEulerDiscreteScheduler"),
+        vae=autoencoder(blocks=2, shift_factor=0.0609),
+        text_encoder=clip_text(CLIPTextModelWithProjection),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=clip_text(CLIPTextModelWithProjection),
+        tokenizer_2=clip_tokenizer(),
+        text_encoder_3=t5(),
+        tokenizer_3=byte_tokenizer(),
     )
 
 
@@ -289,12 +289,12 @@ def flux() -> Any:
 
     torch.manual_seed(0)
     return diffusers.FluxPipeline(
-        scheduler=_scheduler("FlowMatchEulerDiscreteScheduler"),
-        vae=_autoencoder(blocks=1, latent_channels=1, shift_factor=0.0609),
-        text_encoder=_clip_text(),
-        tokenizer=_clip_tokenizer(),
-        text_encoder_2=_t5(),
-        tokenizer_2=_byte_tokenizer(),
+        scheduler=make_scheduler("FlowMatchEulerDiscreteScheduler"),
+        vae=autoencoder(blocks=1, latent_channels=1, shift_factor=0.0609),
+        text_encoder=clip_text(),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=t5(),
+        tokenizer_2=byte_tokenizer(),
         transformer=diffusers.FluxTransformer2DModel(
             patch_size=1,
             in_channels=4,
@@ -315,9 +315,9 @@ def pixart_sigma() -> Any:
 
     torch.manual_seed(0)
     return diffusers.PixArtSigmaPipeline(
-        tokenizer=_byte_tokenizer(),
-        text_encoder=_t5(),
-        vae=_autoencoder(blocks=2),
+        tokenizer=byte_tokenizer(),
+        text_encoder=t5(),
+        vae=autoencoder(blocks=2),
         transformer=diffusers.PixArtTransformer2DModel(
             sample_size=8,
             num_layers=1,
@@ -333,7 +333,7 @@ def pixart_sigma() -> Any:
             norm_elementwise_affine=False,
             norm_eps=1e-6,
         ),
-        scheduler=_scheduler("DDIMScheduler"),
+        scheduler=make_scheduler("DDIMScheduler"),
     )
 
 
@@ -344,10 +344,10 @@ def sana() -> Any:
 
     torch.manual_seed(0)
     return diffusers.SanaPipeline(
-        tokenizer=_byte_tokenizer(),
+        tokenizer=byte_tokenizer(),
         text_encoder=Gemma2Model(
             Gemma2Config(
-                vocab_size=_BYTE_VOCABULARY,
+                vocab_size=BYTE_VOCABULARY,
                 hidden_size=8,
                 intermediate_size=16,
                 num_hidden_layers=1,
@@ -389,7 +389,7 @@ def sana() -> Any:
             caption_channels=8,
             sample_size=8,
         ),
-        scheduler=_scheduler("FlowMatchEulerDiscreteScheduler", shift=7.0),
+        scheduler=make_scheduler("FlowMatchEulerDiscreteScheduler", shift=7.0),
     )
 
 
@@ -400,7 +400,7 @@ def qwen_image() -> Any:
 
     torch.manual_seed(0)
     return diffusers.QwenImagePipeline(
-        scheduler=_scheduler("FlowMatchEulerDiscreteScheduler"),
+        scheduler=make_scheduler("FlowMatchEulerDiscreteScheduler"),
         vae=diffusers.AutoencoderKLQwenImage(
             base_dim=8,
             z_dim=4,
@@ -413,7 +413,7 @@ def qwen_image() -> Any:
         text_encoder=Qwen2_5_VLForConditionalGeneration(
             Qwen2_5_VLConfig(
                 text_config={
-                    "vocab_size": _BYTE_VOCABULARY,
+                    "vocab_size": BYTE_VOCABULARY,
                     "hidden_size": 16,
                     "intermediate_size": 16,
                     "num_hidden_layers": 1,
@@ -441,7 +441,7 @@ def qwen_image() -> Any:
                 vision_end_token_id=6,
             )
         ).eval(),
-        tokenizer=_byte_tokenizer(),
+        tokenizer=byte_tokenizer(),
         transformer=diffusers.QwenImageTransformer2DModel(
             patch_size=2,
             in_channels=16,
@@ -470,17 +470,17 @@ def z_image() -> Any:
         n_kv_heads=2,
         cap_feat_dim=16,
         axes_dims=[8, 4, 4],
-        axes_lens=[256, 32, 32],
+        axes_lens=[1024, 32, 32],
     )
     # Diffusers leaves these uninitialised, and whatever was in memory may be NaN.
     torch.nn.init.ones_(transformer.x_pad_token)
     torch.nn.init.ones_(transformer.cap_pad_token)
     return diffusers.ZImagePipeline(
-        scheduler=_scheduler("FlowMatchEulerDiscreteScheduler"),
-        vae=_autoencoder(blocks=2, shift_factor=0.0609),
+        scheduler=make_scheduler("FlowMatchEulerDiscreteScheduler"),
+        vae=autoencoder(blocks=2, shift_factor=0.0609),
         text_encoder=Qwen3Model(
             Qwen3Config(
-                vocab_size=_BYTE_VOCABULARY,
+                vocab_size=BYTE_VOCABULARY,
                 hidden_size=16,
                 intermediate_size=16,
                 num_hidden_layers=2,
@@ -492,7 +492,7 @@ def z_image() -> Any:
                 eos_token_id=2,
             )
         ).eval(),
-        tokenizer=_byte_tokenizer(
+        tokenizer=byte_tokenizer(
             chat_template="{% for message in messages %}{{ message.content }}"
             "{% endfor %}"
         ),
@@ -513,9 +513,10 @@ PIPELINES: dict[str, Callable[[], Any]] = {
 """Family to the function that builds a pipeline of it."""
 
 
-def _autoencoder(
+def autoencoder(
     *, blocks: int, latent_channels: int = 4, shift_factor: float | None = None
 ) -> Any:
+    """Build an autoencoder that halves a side with each further block."""
     import diffusers
 
     return diffusers.AutoencoderKL(
@@ -545,13 +546,15 @@ def _unet(**options: Any) -> Any:
     )
 
 
-def _scheduler(name: str, **options: Any) -> Any:
+def make_scheduler(name: str, **options: Any) -> Any:
+    """Build the scheduler of a name."""
     import diffusers
 
     return getattr(diffusers, name)(**options)
 
 
-def _clip_text(kind: Any = None) -> Any:
+def clip_text(kind: Any = None, *, positions: int = 77) -> Any:
+    """Build a CLIP text encoder."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     config = CLIPTextConfig(
@@ -561,7 +564,7 @@ def _clip_text(kind: Any = None) -> Any:
         projection_dim=16,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=77,
+        max_position_embeddings=positions,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
@@ -576,17 +579,19 @@ def _clip_vocabulary() -> dict[str, int]:
     return {entry: index for index, entry in enumerate(entries)}
 
 
-def _clip_tokenizer() -> Any:
+def clip_tokenizer() -> Any:
+    """Build CLIP's tokenizer, with a token for each letter."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer(vocab=_clip_vocabulary(), merges=[], model_max_length=77)
 
 
-def _t5() -> Any:
+def t5() -> Any:
+    """Build a T5 encoder."""
     from transformers import T5Config, T5EncoderModel
 
     config = T5Config(
-        vocab_size=_BYTE_VOCABULARY,
+        vocab_size=BYTE_VOCABULARY,
         d_model=32,
         d_kv=8,
         d_ff=32,
@@ -597,11 +602,21 @@ def _t5() -> Any:
 
 
 _SPECIAL = ("<pad>", "<s>", "</s>", "<3>", "<4>", "<5>", "<6>")
-_BYTE_VOCABULARY = len(_SPECIAL) + 256
+BYTE_VOCABULARY = len(_SPECIAL) + 256
 
 
-def _byte_tokenizer(chat_template: str | None = None) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+def byte_tokenizer(
+    chat_template: str | None = None,
+    *,
+    more: Iterable[str] = (),
+    limit: int | None = None,
+    opens: bool = False,
+) -> Any:
+    """Build a tokenizer of bytes, with ``more`` tokens and a limit of length.
+
+    ``opens``: a text begins with a mark, so that an empty one is not empty.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     entries = (*_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()))
@@ -609,6 +624,10 @@ def _byte_tokenizer(chat_template: str | None = None) -> Any:
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
+    if opens:
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])]
+        )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="<pad>",
@@ -616,6 +635,9 @@ def _byte_tokenizer(chat_template: str | None = None) -> Any:
         eos_token="</s>",
     )
     tokenizer.chat_template = chat_template
+    tokenizer.add_tokens(list(more), special_tokens=True)
+    if limit is not None:
+        tokenizer.model_max_length = limit
     return tokenizer
 
 

@@ -153,6 +153,13 @@ def _summary(refinement: Refinement) -> Iterator[str]:
     for trouble, numbers in rounds.items():
         many = "rounds" if len(numbers) > 1 else "round"
         yield f"{many} {', '.join(map(str, numbers))}: {trouble}"
+    cut = [c.truncated_tokens for r in refinement.rounds for c in r.candidates]
+    if longest := max(cut, default=0):
+        images = sum(tokens > 0 for tokens in cut)
+        yield (
+            f"{images} of {len(cut)} images of prompts that are not read to the end "
+            f"(up to {longest} tokens are not)"
+        )
     if refinement.llm_error:
         yield f"ended with the best so far: {refinement.llm_error}"
     spread = refinement.seed_spread

@@ -126,6 +126,8 @@ class Refinement:
     """The comparison with best-of-N at equal cost, if it was asked for."""
     seed_spread: SeedSpread | None = None
     """How much the images of one prompt differ; ``None``: none was drawn twice."""
+    notices: tuple[str, ...] = ()
+    """What means other images or answers than those that the settings ask for."""
     index: int = 0
     """The input's place when many prompts are refined."""
 
@@ -165,6 +167,8 @@ class Refinement:
             # Only where there is something to tell.
             **({"statistics": told} if (told := _told(self.seed_spread)) else {}),
             **({"llm_error": self.llm_error} if self.llm_error else {}),
+            # Only where there are any.
+            **({"notices": list(self.notices)} if self.notices else {}),
         }
 
     @classmethod
@@ -187,6 +191,7 @@ class Refinement:
             seed_spread=_spread(data.get("statistics", {})),
             settings=dict(data["settings"]),
             templates=dict(data["templates"]),
+            notices=tuple(data.get("notices", ())),
             index=data["index"],
         )
 

@@ -97,8 +97,8 @@ class Captioner:
         options: Mapping[str, Any] | None = None,
         placement: Placement | None = None,
     ) -> None:
-        self._model = model.eval()
         self._placement = placement or Placement(model)
+        self._model, self.notices = model.eval(), self._placement.notices
         self._talk = ProcessorTalk(model, processor, options)
         self._words = FirstWords(processor.tokenizer, self._talk.ends)
         self._chats, family = self._talk.chats, self._talk.family
@@ -378,7 +378,7 @@ class Captioner:
         thought: Thought,
     ) -> tuple[Any, Any]:
         """Return what the model gives back, and the tokens of its prompts."""
-        with quiet(), self._placement.at_work():
+        with quiet(self.notices), self._placement.at_work():
             inputs = self._talk.inputs(
                 [image.convert("RGB") for image in images], texts, thought=thought
             )

@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from socratic_agents.core.errors import BatchError, CandidateError, is_out_of_memory
@@ -36,7 +35,9 @@ from socratic_agents.models.noise import (
     scheduler_noise,
     seeded_noise,
 )
+from socratic_agents.models.notices import Notices
 from socratic_agents.models.pipelines import (
+    ALONE,
     INDEX,
     check_no_code,
     check_offload,
@@ -47,13 +48,14 @@ from socratic_agents.models.pipelines import (
     token_count,
     token_limits,
 )
+from socratic_agents.models.pixels import checked_pixels, withheld_flags
 from socratic_agents.models.step_batching.hooks import check_caches
-from socratic_agents.models.validation import image_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -77,6 +79,7 @@ class Diffusion:
     Args:
         pipeline: A diffusers text-to-image pipeline, ready and on its device.
         acceleration: How to make it faster, its models in place; ``None``: as it is.
+        notices: Keeps what means other images than those that were asked for.
         call: Arguments for every call of the pipeline; ``steps`` stands for
             ``num_inference_steps``, and ``None`` for the pipeline's own default.
 
@@ -87,8 +90,14 @@ class Diffusion:
     """
 
     def __init__(
-        self, pipeline: Any, *, acceleration: Acceleration | None = None, **call: Any
+        self,
+        pipeline: Any,
+        *,
+        acceleration: Acceleration | None = None,
+        notices: Notices | None = None,
+        **call: Any,
     ) -> None:
+        self.notices = notices or Notices()
         self._defaults = named_parameters(pipeline)
         self._call = checked_call(call, self._defaults, type(pipeline).__name__)
         self._encoders = token_limits(pipeline, self._call, self._defaults)
@@ -101,6 +110,7 @@ class Diffusion:
         self._bucketed = acceleration is not None and acceleration.compile is not None
         self._pipeline = pipeline
         self._noise = Noise.SEEDED
+        self._alone = type(pipeline).__name__ in ALONE
         # Tensors stay on the device; where there is no such processor, "pt" may be
         # numbers of another range.
         processor = getattr(pipeline, "image_processor", None)
@@ -165,10 +175,11 @@ class Diffusion:
             options["variant"] = variant
         if bits is not None:
             options["quantization_config"] = bits
-        with quiet(), load_errors(WHAT, name):
+        notices = Notices()
+        with quiet(notices), load_errors(WHAT, name):
             pipeline = parts.open(file or str(folder or name), options)
             place(pipeline, chosen, offload)
-        return cls(pipeline, acceleration=acceleration, **call)
+        return cls(pipeline, acceleration=acceleration, notices=notices, **call)
 
     @property
     def pipeline(self) -> Any:
@@ -274,7 +285,7 @@ class Diffusion:
         """Return ``(height, width, 3)`` of float32 in [0, 1] where it was drawn."""
         if not requests:
             return []
-        if self._noise is Noise.PROCESS and len(requests) > 1:
+        if (self._alone or self._noise is Noise.PROCESS) and len(requests) > 1:
             return [pixels for one in requests for pixels in self._pixels([one])]
         try:
             output = self._draw(requests)
@@ -300,11 +311,24 @@ class Diffusion:
                 f"got {len(images)}; use a pipeline that draws one image a prompt"
             )
             raise BatchError(message)
-        withheld = _withheld(output, len(images))
-        return [
-            _checked_pixels(image, filtered=flag)
+        withheld = withheld_flags(output, len(images))
+        drawn = [
+            checked_pixels(image, filtered=flag)
             for image, flag in zip(images, withheld, strict=True)
         ]
+        self._compare_sizes(drawn)
+        return drawn
+
+    def _compare_sizes(self, drawn: Sequence[torch.Tensor | CandidateError]) -> None:
+        """Note where a pipeline draws another size than it was asked for."""
+        for pixels in drawn:
+            if isinstance(pixels, CandidateError):
+                continue
+            height, width = pixels.shape[:2]
+            asked = (self._call.get("width", width), self._call.get("height", height))
+            if asked != (width, height):
+                message = f"asked for {asked[0]}x{asked[1]}, it draws {width}x{height}"
+                self.notices.add(message)
 
     def truncated_tokens(self, prompt: str) -> int:
         """Count the tokens that no text encoder of the pipeline reads.
@@ -353,7 +377,7 @@ class Diffusion:
             for name, value in self._call.items()
         }
         seeded = [torch.Generator("cpu").manual_seed(seed) for _, seed in requests]
-        with quiet(), scheduler_noise(self._pipeline, seeded):
+        with quiet(self.notices), scheduler_noise(self._pipeline, seeded):
             return self._pipeline(
                 # A fresh list: some pipelines (Z-Image) write into it.
                 prompt=[prompt for prompt, _ in requests],
@@ -361,39 +385,3 @@ class Diffusion:
                 output_type=self._output,
                 **call,
             )
-
-
-def _withheld(output: Any, count: int) -> list[bool]:
-    """Return for each image whether the pipeline's own safety filter hid it.
-
-    The flag is the only evidence: the image itself was replaced.
-    """
-    for name in ("nsfw_content_detected", "nsfw_detected"):
-        flags = getattr(output, name, None)
-        if flags is not None:
-            return [bool(flag) for flag in flags]
-    return [False] * count
-
-
-def _checked_pixels(image: Any, *, filtered: bool) -> torch.Tensor | CandidateError:
-    """Return an image's numbers, or why it is none."""
-    import torch
-
-    if filtered:
-        message = (
-            "expected an image, got one that the generator's safety filter withheld; "
-            "try another seed or prompt"
-        )
-        return CandidateError(Status.SAFETY_FILTERED, message)
-    if isinstance(image, torch.Tensor):
-        pixels = image.permute(1, 2, 0).float()
-    else:
-        pixels = torch.from_numpy(np.array(image, dtype=np.float32))
-    fault = image_fault(pixels)
-    if fault is not None:
-        message = (
-            f"expected an image, but {fault}; try dtype float32 or bfloat16, or "
-            "another seed"
-        )
-        return CandidateError(Status.NUMERICAL_FAILURE, message)
-    return pixels.clamp(0.0, 1.0)

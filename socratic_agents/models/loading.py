@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.core.errors import LoadError, SocraticError
 from socratic_agents.core.extras import install_line, needs_extra
+from socratic_agents.models.notices import Ear, listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from socratic_agents.models.notices import Notices
 
 __all__ = (
     "PICKLES",
@@ -151,7 +155,7 @@ class _Silence:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._wanted = 0
+        self._wanted = self._listeners = 0
         self._restore: list[Callable[[], None]] = []
 
     def begin(self) -> None:
@@ -173,6 +177,7 @@ class _Silence:
                 self._restore.append(partial(log.set_verbosity, log.get_verbosity()))
                 if log.is_progress_bar_enabled():
                     self._restore.append(log.enable_progress_bar)
+                self._restore.append(_with_ear(log))
                 log.set_verbosity_error()
                 log.disable_progress_bar()
             # open_clip logs to the root logger in a way that would give it a handler
@@ -184,6 +189,17 @@ class _Silence:
             if downloads_shown:
                 enable_progress_bars()
 
+    def listen(self, count: int) -> None:
+        """Let the libraries log warnings as long as somebody listens."""
+        from diffusers.utils import logging as diffusers_log
+        from transformers.utils import logging as transformers_log
+
+        with self._lock:
+            self._listeners += count
+            level = logging.WARNING if self._listeners else logging.ERROR
+            for log in (diffusers_log, transformers_log):
+                log.set_verbosity(level)
+
     def end(self) -> None:
         """Let the libraries speak again once nobody wants silence."""
         with self._lock:
@@ -192,14 +208,38 @@ class _Silence:
                 self._restore.pop()()
 
 
+def _with_ear(log: ModuleType) -> Callable[[], None]:
+    """Take the place of a library's handlers; return how to give it back."""
+    logger = log.get_logger(log.__name__.partition(".")[0])
+    handlers, propagates = logger.handlers[:], logger.propagate
+    logger.handlers, logger.propagate = [Ear(handlers, logger.level)], False
+
+    def restore() -> None:
+        logger.handlers, logger.propagate = handlers, propagates
+
+    return restore
+
+
 _SILENCE = _Silence()
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the libraries' progress bars and warnings, downloads excepted."""
+def quiet(notices: Notices | None = None) -> Iterator[None]:
+    """Silence the libraries' progress bars and warnings, downloads excepted.
+
+    Args:
+        notices: Keeps the warnings that mean other results.
+    """
     _SILENCE.begin()
     try:
-        yield
+        with listening(notices):
+            if notices is None:
+                yield
+                return
+            _SILENCE.listen(1)
+            try:
+                yield
+            finally:
+                _SILENCE.listen(-1)
     finally:
         _SILENCE.end()

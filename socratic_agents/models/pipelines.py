@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = (
+    "ALONE",
     "INDEX",
     "check_no_code",
     "check_offload",
@@ -36,6 +37,11 @@ OURS = ("prompt", "generator", "output_type", "num_images_per_prompt", "return_d
 
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4", "processor")
 """Parts of a pipeline that read prompts; processors among them."""
+
+ALONE = ("QwenImage21Pipeline",)
+"""Pipelines of whose batches one prompt's length moves the others' images."""
+
+TWO_STEPS = 2
 
 OFFLOADS = ("model", "sequential", "group")
 
@@ -82,6 +88,10 @@ def checked_call(
     if given.get("true_cfg_scale", 0) > 1 and "negative_prompt" in parameters:
         # Without one there is no guidance at all, and a blank stands for none.
         given.setdefault("negative_prompt", " ")
+    if given.get("num_inference_steps") != TWO_STEPS and "num_inference_steps" in given:
+        # SANA-Sprint has a time between its two steps, and refuses it for others.
+        for name in parameters.keys() & {"intermediate_timesteps"}:
+            given.setdefault(name, None)
     takes = sorted(parameters.keys() - set(OURS))
     unknown = sorted(given.keys() - set(takes))
     if unknown:

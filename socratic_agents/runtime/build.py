@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from socratic_agents.agents.spec import Guard
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.history import Candidate, History, Verdict
+    from socratic_agents.core.loop import Event
     from socratic_agents.llm.templates import Template
     from socratic_agents.runtime.image_models import ImageModels
     from socratic_agents.scheduler.cost_model import CostModel
@@ -57,6 +59,8 @@ __all__ = (
     "open_all",
     "open_run_directory",
 )
+
+_log = logging.getLogger(__name__)
 
 Agent = TypeVar("Agent")
 
@@ -74,6 +78,29 @@ class Opened:
     """Who draws the end of a refinement; ``None``: the best draft is it."""
     closers: tuple[Callable[[], Awaitable[None]], ...] = field(default=())
     """To be awaited when they are not needed any more."""
+    told: set[str] = field(default_factory=set)
+    """Notices that were told."""
+
+    def tell_notices(self) -> tuple[str, ...]:
+        """Return what the models noticed; what is new is logged, and so told once."""
+        notices = self.models.notices()
+        for notice in notices:
+            if notice not in self.told:
+                self.told.add(notice)
+                _log.warning("%s", notice)
+        return notices
+
+    def telling(
+        self, on_event: Callable[[Event], None] | None
+    ) -> Callable[[Event], None]:
+        """Return who observes a refinement, and tells what is noticed meanwhile."""
+
+        def observe(event: Event) -> None:
+            self.tell_notices()
+            if on_event is not None:
+                on_event(event)
+
+        return observe
 
 
 def check_models(settings: Settings, *, speaks: bool) -> None:

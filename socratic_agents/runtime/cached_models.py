@@ -132,12 +132,27 @@ def with_journal(
         images: Keeps the images.
     """
     cache, final = _CachedCalls(journal, images, settings), final_settings(settings)
-    noted = {"max_tokens": models.max_tokens}
+    opened = key_of("opened", model_identity(settings, "generator"))
+
+    def noted() -> dict[str, Any]:
+        said = [one for one in models.notices() if one.startswith("generator: ")]
+        more = {"notices": said} if said else {}
+        return {"max_tokens": models.max_tokens, **more}
+
+    def notices() -> tuple[str, ...]:
+        known = (journal.get(opened) or {}).get("notices", ())
+        return tuple(dict.fromkeys((*known, *models.notices())))
+
     generate = cache.generating(models.generate, settings, opened=noted)
     last = models.generate_final
     if last is not None and final is not None:
         last = cache.generating(last, final)
-    return replace(models.map(cache.wrap), generate=generate, generate_final=last)
+    return replace(
+        models.map(cache.wrap),
+        generate=generate,
+        generate_final=last,
+        notices=notices,
+    )
 
 
 class _CachedCalls:
@@ -178,14 +193,14 @@ class _CachedCalls:
         draw: Callable[[str, int], Awaitable[Image]],
         settings: Settings,
         *,
-        opened: dict[str, Any] | None = None,
+        opened: Callable[[], dict[str, Any]] | None = None,
     ) -> Callable[[str, int], Awaitable[Image]]:
         """Return a generator whose images are objects of the journal's folder.
 
         Args:
             draw: Draws what is not known.
             settings: Name it.
-            opened: What is noted of it, once it was opened.
+            opened: Returns what is noted of it, once it was opened.
         """
         journal, kind = self._journal, GENERATE.journal
         identity = model_identity(settings, "generator")
@@ -199,10 +214,12 @@ class _CachedCalls:
                 if image is not None:
                     journal.reused[kind] += 1
                     current_meter().add_images()  # it belongs to this refinement, too
+                    if opened is not None and journal.get(noted) is None:
+                        journal.get_or_copy_from_cache("opened", noted)
                 else:
                     image = await draw(prompt, seed)
                     if opened is not None and journal.get(noted) is None:
-                        journal.put("opened", noted, opened)
+                        journal.put("opened", noted, opened())
                     journal.put_async(kind, key, self._writing(image, prompt, seed))
                 self._drawn[key] = image
                 return image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,7 +17,7 @@ from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.loras import parse_loras
 from socratic_agents.config.messages import public_value
-from socratic_agents.config.recipes.recognition import recipe_of
+from socratic_agents.config.recipes.recognition import recipe_of, unchosen
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import BudgetError, CandidateError, ConfigurationError
 from socratic_agents.llm.usage import current_meter
@@ -53,8 +52,6 @@ __all__ = (
     "refuse_settings",
 )
 
-_log = logging.getLogger(__name__)
-
 OPENAI = "https://api.openai.com/v1"
 POCKET = "pocket"
 
@@ -88,6 +85,8 @@ class OpenedGenerator:
     """Tokens of a prompt that it reads; ``None``: not known"""
     model: object = None
     """What lies on the device; ``None``: nothing that could make room."""
+    notices: Callable[[], tuple[str, ...]] = tuple
+    """What means other images than those that were asked for, as far as it is known"""
     closers: tuple[Callable[[], Awaitable[None]], ...] = ()
     """To be awaited when it is not needed any more."""
 
@@ -265,24 +264,13 @@ def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
 
 
 def _tell_defaults(settings: Settings, model: Diffusion) -> None:
-    """Say what nobody chose: neither the settings, nor a recipe of the model's family."""
-    if recipe_of(settings.generator) is not None:
-        return
-    chosen = {name for name in ARGUMENTS if getattr(settings, name) is not None}
-    if chosen & {"guidance_scale", "true_cfg_scale"}:
-        chosen |= {"guidance_scale", "true_cfg_scale"}
-    left = {
-        name: value
-        for name, value in model.defaults.items()
-        if name in {"steps", "guidance_scale", "true_cfg_scale"} - chosen
-    }
-    if left:
-        said = ", ".join(f"{name} {value}" for name, value in left.items())
-        _log.warning(
-            "no recipe is known for generator %r: its pipeline's own defaults are used "
-            "(%s); set what its authors say",
-            settings.public()["generator"],
-            said,
+    """Note what nobody chose: neither the settings, nor a recipe of the model's family."""
+    if recipe_of(settings.generator) is None and (
+        left := unchosen(_sampling(settings), model.defaults)
+    ):
+        model.notices.add(
+            f"no recipe is known for {settings.public()['generator']!r}: its pipeline's "
+            f"own defaults are used ({left}); set what its authors say"
         )
 
 
@@ -293,7 +281,12 @@ def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGene
     tiles = {"reduce_memory": model.decode_in_tiles}
     steady = generator_steadiness(model)
     generate = batched_call(GENERATE, model, settings, worker, steady=steady, **tiles)
-    return OpenedGenerator(generate=generate, max_tokens=model.max_tokens, model=model)
+    return OpenedGenerator(
+        generate=generate,
+        max_tokens=model.max_tokens,
+        model=model,
+        notices=model.notices,
+    )
 
 
 def _step_by_step(
@@ -357,6 +350,7 @@ def _step_by_step(
         generate=generate,
         max_tokens=model.max_tokens,
         model=model,
+        notices=model.notices,
         closers=(close,),
     )
 

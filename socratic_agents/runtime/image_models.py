@@ -204,6 +204,8 @@ class ImageModels:
     """What that score is called."""
     max_tokens: int | None = None
     """Tokens of a prompt that the generator reads; ``None``: not known"""
+    notices: Callable[[], tuple[str, ...]] = tuple
+    """What means other results than those that were asked for, as far as it is known"""
     closers: tuple[Callable[[], Awaitable[None]], ...] = ()
     """To be awaited when the models are not needed any more."""
 

@@ -126,5 +126,10 @@ def _shared(devices: list[_Device], closing: ExitStack, *, strict: bool) -> Imag
     async def close() -> None:
         await asyncio.to_thread(closing.close)
 
+    def notices() -> tuple[str, ...]:
+        said = (one for device in devices for one in device.models.notices())
+        return tuple(dict.fromkeys(said))
+
     closers = (close, *(c for device in devices for c in device.models.closers))
-    return replace(devices[0].models.map(placed), closers=closers)
+    models = devices[0].models.map(placed)
+    return replace(models, notices=notices, closers=closers)

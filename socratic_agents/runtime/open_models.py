@@ -64,9 +64,11 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
 
     generator = open_drawing("generator", settings)
     closers, generate_final = generator.closers, None
+    notices = {"generator": generator.notices}
     if final is not None:
         last = open_drawing(FINAL, final)
         generate_final, closers = last.generate, (*closers, *last.closers)
+        notices[FINAL] = last.notices
     captioner, calls = residents.open("captioner", open_looking)
     residents.note("captioner", captioner)
     name, score = residents.open(
@@ -75,6 +77,11 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
     )
     for scorer in scorers:
         residents.note("scorer", scorer)
+    notices["captioner"] = getattr(captioner, "notices", tuple)
+
+    def noticed() -> tuple[str, ...]:
+        return tuple(f"{of}: {one}" for of, said in notices.items() for one in said())
+
     return guarded(
         ImageModels(
             generate=generator.generate,
@@ -83,6 +90,7 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
             score=score,
             score_name=name,
             max_tokens=generator.max_tokens,
+            notices=noticed,
             closers=closers,
         )
     )

@@ -257,12 +257,14 @@ class Refiner(RunnableRefiner):
         _check_deadline(deadline)
         agents = await self.agents()
         worker, settings = cast("Worker", self._worker), self.settings
+        opened = cast("Opened", self._opened)
         if limit := self._run.spent():
             message = f"expected room in the budget of the run, got {limit}; raise it"
             raise BudgetError(message)
         meter = UsageMeter(
             budget=settings.budget, prices=settings.prices, parent=self._run
         )
+
         with (
             using_meter(meter),
             using_cache(self._response_cache),
@@ -280,9 +282,9 @@ class Refiner(RunnableRefiner):
                 user_prompt,
                 agents,
                 self._search,
-                final=cast("Opened", self._opened).final,
+                final=opened.final,
                 limits=limits,
-                on_event=on_event or _unobserved,
+                on_event=opened.telling(on_event),
             )
             images = refinement.usage.images
             refinement = replace(refinement, usage=meter.usage(images))
@@ -301,6 +303,7 @@ class Refiner(RunnableRefiner):
             refinement,
             receipt=receipt,
             seed_spread=spread,
+            notices=opened.tell_notices(),
             settings=settings.public(),
             templates={
                 role: {"name": template.name, "sha256": template.sha256}
@@ -391,7 +394,3 @@ def _check_deadline(deadline: float | None) -> None:
             f"expected more than 0 seconds, got {deadline}; leave the deadline out"
         )
         raise ConfigurationError(message)
-
-
-def _unobserved(event: Event) -> None:
-    """Let an event pass."""

@@ -82,6 +82,7 @@ def open_replicas(
             call,
             score_name=able.score_name,
             max_tokens=able.max_tokens,
+            notices=replicas.notices,
             closers=(close,),
         )
     )

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.config.recipes.table import RECIPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Mapping
 
     from socratic_agents.config.recipes.recipe import Recipe
 
-__all__ = ("nearest_sizes", "recipe_of", "recipe_settings")
+__all__ = ("nearest_sizes", "recipe_of", "recipe_settings", "unchosen")
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 _FEW_STEPS = re.compile(
@@ -58,6 +58,19 @@ def recipe_settings(model: object, taken: Container[str]) -> dict[str, int | flo
     recipe = recipe_of(model)
     said = recipe.settings if recipe else {}
     return {name: value for name, value in said.items() if name not in taken}
+
+
+def unchosen(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Return which numbers of a recipe a pipeline takes of itself; empty: none.
+
+    Args:
+        given: Settings of its calls, ``None`` where nobody said anything.
+        defaults: What its calls do where they are told nothing.
+    """
+    scales = {"guidance_scale", "true_cfg_scale"}
+    chosen = {name for name, value in given.items() if value is not None}
+    left = {"steps"} - chosen | (set() if chosen & scales else scales)
+    return ", ".join(f"{name} {defaults[name]}" for name in defaults if name in left)
 
 
 def nearest_sizes(model: object, pixels: int) -> tuple[Recipe, int, int] | None:

@@ -15,6 +15,7 @@ from socratic_agents.models.loading import (
     local_folder,
     quiet,
 )
+from socratic_agents.models.notices import Notices
 from socratic_agents.models.pipelines import check_offload
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def open_eye(
         "use_safetensors": True,
         **quantized(quantization, device),
     }
-    with quiet(), load_errors(WHAT, name):
+    notices = Notices()
+    with quiet(notices), load_errors(WHAT, name):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         processor = AutoProcessor.from_pretrained(folder or name, **safely)
@@ -73,4 +75,4 @@ def open_eye(
         )
     if pixels is not None:
         limit_pixels(processor, model.config, pixels)
-    return model, processor, Placement(model, device, offload)
+    return model, processor, Placement(model, device, offload, notices)

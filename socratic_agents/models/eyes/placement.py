@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.models.notices import Notices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ class Placement:
         device: Where it computes; ``None``: where it is.
         offload: What is kept in main memory while it does not run: ``model`` (all),
             ``sequential`` (layers) or ``group`` (groups of layers); ``None``: nothing.
+        notices: What was noticed of it until now.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class Placement:
         model: Any,
         device: torch.device | None = None,
         offload: str | None = None,
+        notices: Notices | None = None,
     ) -> None:
+        self.notices = notices or Notices()
         self._model, self._device = model, device
         self._moves = offload == "model"
         if device is None or self._moves:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.errors import BatchError, ClosedError, ConfigurationError
 from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.core.text import error_line
-from socratic_agents.scheduler.remote.replica import ImageEvictedError
+from socratic_agents.scheduler.remote.replica import NOTICES, ImageEvictedError
 from socratic_agents.scheduler.requests import Request, current_session
 from socratic_agents.scheduler.stage import Stage
 
@@ -82,6 +82,7 @@ class ReplicaPool:
         self._locations: WeakImageMap[_ImageLocation] = WeakImageMap()
         self._tokens = itertools.count()
         self._closed, self._last_death = False, "none was started"
+        self._notices = dict[str, None]()
         self._slots = [self._open_slot() for _ in range(cluster.count)]
 
     def open(self, timeout: float) -> Capabilities:
@@ -114,6 +115,10 @@ class ReplicaPool:
                     raise error
             self._replace_failed()
 
+    def notices(self) -> tuple[str, ...]:
+        """Return what the models of the actors noticed, as far as they drew."""
+        return tuple(self._notices)
+
     async def generate(self, prompt: str, seed: int) -> Image.Image:
         """Draw where the fewest items are outstanding."""
         from PIL import Image
@@ -124,6 +129,7 @@ class ReplicaPool:
             return slot.actor.generate.remote(owner, token, prompt, seed)
 
         slot, (pixels, info) = await self._request(call)
+        self._notices |= dict.fromkeys(info.pop(NOTICES, ()))
         image = Image.fromarray(pixels)
         image.info.update(info)
         self._location(image, _ImageLocation(token, slot))

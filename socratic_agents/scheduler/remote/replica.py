@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.image_models import ImageModels
 
-__all__ = ("Capabilities", "ImageEvictedError", "Replica")
+__all__ = ("NOTICES", "Capabilities", "ImageEvictedError", "Replica")
 
+NOTICES = "notices"
+"""Of the models, among the metadata of an image on its way."""
 KEPT = 256
 """Images that a replica keeps, the last ones: 1 GB at 1024 x 1024 pixels."""
 
@@ -99,7 +101,8 @@ class Replica:
         _join_session(owner)
         image = await self._models.generate(prompt, seed)
         self._keep(token, image)
-        return np.asarray(image), image.info
+        said = self._models.notices()
+        return np.asarray(image), image.info | ({NOTICES: said} if said else {})
 
     async def query(
         self,

@@ -1,0 +1,95 @@
+"""Notices: what libraries say of a model that changes its results, each thing once.
+
+While a model is loaded and called the libraries are silent, for most of what they log
+helps nobody. What means that an image or an answer is not what was asked for is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from socratic_agents.core.text import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ("Ear", "Notices", "listening")
+
+_CHANGES_RESULTS = re.compile(
+    r"guidance|ignored|resized|steps|not initialized|newly initialized|mismatch"
+    r"|not used when|unexpected|clean_caption|cannot run|not supported",
+    re.IGNORECASE,
+)
+_OTHERWISE_KNOWN = re.compile(r"truncated|safety.checker|deprecated", re.IGNORECASE)
+"""Each image counts what was cut of its own prompt."""
+
+
+class Notices:
+    """What was said of one model, in the order in which it was first said."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._said: dict[str, None] = {}
+
+    def add(self, text: str) -> None:
+        """Keep a notice, unless it is known already."""
+        with self._lock:
+            self._said[one_line(text, 300)] = None
+
+    def hear(self, record: logging.LogRecord) -> None:
+        """Keep what a library logged, if it means other results."""
+        text = record.getMessage()
+        if _CHANGES_RESULTS.search(text) and not _OTHERWISE_KNOWN.search(text):
+            self.add(text)
+
+    def __call__(self) -> tuple[str, ...]:
+        """Return what was said until now."""
+        with self._lock:
+            return tuple(self._said)
+
+
+_listener: ContextVar[Notices | bool] = ContextVar("listener", default=False)
+"""Whether this thread works in silence, and who listens then."""
+
+
+@contextmanager
+def listening(notices: Notices | None) -> Iterator[None]:
+    """Work in silence in this thread.
+
+    Args:
+        notices: Keeps what matters; ``None``: nobody does.
+    """
+    token = _listener.set(notices or True)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+class Ear(logging.Handler):
+    """Stands for a library's handlers while some thread works in silence.
+
+    Other threads are heard as ever, since loggers are shared by all.
+
+    Args:
+        handlers: What the library logs to.
+        level: From which on it does.
+    """
+
+    def __init__(self, handlers: Sequence[logging.Handler], level: int) -> None:
+        super().__init__()
+        self._handlers, self._from = tuple(handlers), level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record, pass it on or drop it."""
+        listener = _listener.get()
+        passes = record.levelno >= (logging.ERROR if listener else self._from)
+        if isinstance(listener, Notices) and not passes:
+            listener.hear(record)
+        for handler in self._handlers if passes else ():
+            handler.handle(record)
