@@ -14,6 +14,7 @@ from PIL import Image
 
 from socratic_agents.cli.app import main
 from socratic_agents.cli.show import command_again, shell_words
+from socratic_agents.config.catalog import IMAGE_SERVER_MODEL, Z_IMAGE_TURBO
 from socratic_agents.config.settings import Settings
 from socratic_agents.runtime.refine import refine_sync
 from socratic_agents.storage.provenance import Provenance, encode_png, provenance_of
@@ -200,3 +201,49 @@ def test_a_switch_is_said_either_way(name: str) -> None:
     assert off is not None
     assert f"--{option}" in on
     assert f"--no-{option}" in off
+
+
+def test_an_image_of_a_run_tells_what_the_run_chose(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its models and who judges, also from the folder of its objects."""
+    assert 0 == main(["refine", "a red circle", "--rounds", "1", "--out", "run"])
+    image = next((folder / "run" / "objects").rglob("*.png"))
+    capfd.readouterr()
+    assert 0 == main(["show", str(image), "--json"])
+    told = json.loads(capfd.readouterr().out)["run"]
+    assert ("pocket", "pocket", "checklist", None) == (
+        told["profile"],
+        told["captioner"],
+        told["judge"],
+        told["final_generator"],
+    )
+    assert 0 == main(["show", str(image)])
+    out = capfd.readouterr().out
+    assert "run scorer: pocket\nrun llm: pocket\nrun judge: checklist" in out
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b"[" * 10_000, b"{}", b"[]", b'{"settings": [1]}', b'{"settings": {"llm": 3}}'],
+)
+def test_what_is_no_run_chose_nothing(
+    folder: Path, config: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever lies beside an image; it stays as it is."""
+    (folder / "config.json").write_bytes(config)
+    assert 0 == shown(PLAIN, "--json")
+    assert json.loads(capfd.readouterr().out)["run"] is None
+    assert config == (folder / "config.json").read_bytes()
+
+
+def test_the_terms_of_a_model_are_told(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With its recipe, or alone where it has none."""
+    assert 0 == shown(replace(PLAIN, model=IMAGE_SERVER_MODEL))
+    assert "licence: OpenAI's terms (paid)" in capfd.readouterr().out
+    assert 0 == shown(replace(PLAIN, model=Z_IMAGE_TURBO), "--json")
+    told = json.loads(capfd.readouterr().out)
+    assert "Apache-2.0, commercial use free" == told["licence"]
+    assert "Apache-2.0" in told["recipe"]

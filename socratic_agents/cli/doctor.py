@@ -15,6 +15,7 @@ import typer
 
 from socratic_agents.cli.options import with_settings
 from socratic_agents.config.catalog import LANGUAGE_MODEL
+from socratic_agents.config.fields import CHOICE
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.extras import install_line
 from socratic_agents.core.prompts import sanitize_for_terminal
@@ -44,11 +45,6 @@ KEYS = (
     *("OPENAI_API_KEY", "SOCRATIC_API_KEY", "SOCRATIC_IMAGE_API_KEY"),
     "HF_TOKEN",
 )
-CHOICE = (
-    *("profile", "preset", "generator", "final_generator", "captioner", "scorer"),
-    *("llm", "judge", "selector"),
-)
-"""Settings that say what runs."""
 ASKED = "language model"
 """The finding on one that was asked."""
 YES = frozenset(("1", "on", "true", "yes"))

@@ -43,16 +43,23 @@ def _show(
     ] = False,
 ) -> int:
     """Print what an image was made from, and the command that reproduces it."""
+    from socratic_agents.runtime.readiness.licences import licence_of
     from socratic_agents.storage.provenance import read_provenance
+    from socratic_agents.storage.run_config import chosen_by_run
 
     provenance = read_provenance(image)
     words = command_again(provenance)
     command = None if words is None else shell_words(words)
     remarks = list(_remarks(provenance, words))
-    recipe = recipe_of(provenance.model) if provenance.kind == "name" else None
+    named = provenance.kind == "name"
+    recipe = recipe_of(provenance.model) if named else None
+    licence = licence_of(provenance.model) if named else None
+    chosen = chosen_by_run(image)
     if as_json:
         shown = provenance.to_json() | {
             "recipe": recipe and str(recipe),
+            "licence": licence and str(licence),
+            "run": chosen,
             "command": command,
             "remarks": remarks,
         }
@@ -63,6 +70,10 @@ def _show(
             typer.echo(sanitize_for_terminal(line, longest=20_000))
     if recipe is not None:
         typer.echo(f"recipe: {recipe}")
+    elif licence is not None:
+        typer.echo(f"licence: {licence}")
+    for name, value in (chosen or {}).items():
+        typer.echo(sanitize_for_terminal(f"run {name.replace('_', ' ')}: {value}"))
     for remark in remarks:
         typer.echo(sanitize_for_terminal(remark))
     if command is not None:

@@ -129,10 +129,10 @@ MODELS: Mapping[str, KnownModel] = MappingProxyType(
         ),
         CLIP: KnownModel(licence=Licence("MIT", commercial=True), weights=0.3),
         LANGUAGE_MODEL: KnownModel(
-            licence=Licence("OpenAI's terms, paid", commercial=True)
+            licence=Licence("OpenAI's terms (paid)", commercial=True)
         ),
         IMAGE_SERVER_MODEL: KnownModel(
-            licence=Licence("OpenAI's terms, paid", commercial=True)
+            licence=Licence("OpenAI's terms (paid)", commercial=True)
         ),
     }
 )

@@ -17,7 +17,7 @@ from socratic_agents.config.field import Decides, Field, Group, Part
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ("FIELDS", "deciding", "defaults_of")
+__all__ = ("CHOICE", "FIELDS", "deciding", "defaults_of")
 
 IMAGE, _, CAPTION, SCORE, ANSWER, COST, PLACE, SEARCH, PRIVACY = Decides
 GENERATOR, CAPTIONER, SCORER, LLM = Part
@@ -212,6 +212,13 @@ _ALL: tuple[Field, ...] = (
 
 FIELDS: Mapping[str, Field] = MappingProxyType({field.name: field for field in _ALL})
 """Every setting by its name, in the order of help and docs."""
+
+
+CHOICE = (
+    *("profile", "preset", "generator", "final_generator", "captioner", "scorer"),
+    *("llm", "judge", "selector"),
+)
+"""Settings that say what runs, to be shown."""
 
 
 def deciding(what: Decides, of: Part | None = None) -> tuple[str, ...]:

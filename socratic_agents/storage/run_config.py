@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.field import Decides
-from socratic_agents.config.fields import FIELDS, defaults_of
+from socratic_agents.config.fields import CHOICE, FIELDS, defaults_of
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.outcome import SCHEMA
 from socratic_agents.storage.files import quarantine_file, write_atomic
@@ -22,11 +22,18 @@ __all__ = (
     "CONFIG",
     "OtherSettingsError",
     "check_resumable",
+    "chosen_by_run",
     "decisive_settings",
     "read_config",
     "write_config",
 )
 
+DEPTH = 3
+"""Folders above an image of a run in which its directory is."""
+LARGEST = 2**20
+"""Bytes of a run's config that are read to show what it chose."""
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a config raises that is none of ours."""
 _FREE = Decides.COST | Decides.PLACE | Decides.PRIVACY
 PERFORMANCE_ONLY = frozenset(
     name for name, field in FIELDS.items() if not field.decides & ~_FREE
@@ -69,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     try:
         config: dict[str, Any] = json.loads(path.read_bytes())
         intact = config.pop("sha256") == _hash(config)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except _UNREADABLE:
         intact = False
     if not intact:
         quarantine_file(folder, path)
@@ -82,6 +89,27 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         )
         raise ConfigurationError(message)
     return config
+
+
+def chosen_by_run(file: Path) -> dict[str, str | None] | None:
+    """Return what the run that a file lies in chose: its models, judge and selector.
+
+    Nothing is written or moved, and whatever cannot be read is no run.
+
+    Args:
+        file: In the run's directory, or in a folder of it.
+    """
+    for folder in file.absolute().parents[:DEPTH]:
+        path = folder / CONFIG
+        try:
+            with path.open("rb") as stream:
+                settings = json.loads(stream.read(LARGEST))["settings"]
+            given = {name: settings.get(name) for name in CHOICE}
+        except (*_UNREADABLE, OSError):
+            continue
+        if all(isinstance(value, str | None) for value in given.values()):
+            return given
+    return None
 
 
 def check_resumable(
