@@ -793,7 +793,7 @@ class TestSettings:
         file.write_bytes(b"")
         settings = Settings(
             generator=str(file),
-            lora=f"{file}:0.5,owner/style",
+            lora=rf"{file}:0.5,owner/style,C:\me\own.safetensors,owner/m/i.safetensors",
             vae="owner/vae",
             generator_config=tmp_path,
             scheduler="dpm++:karras",
@@ -801,7 +801,8 @@ class TestSettings:
         provenance = provenance_of(settings, {}, prompt="a dog", seed=1)
 
         assert provenance is not None
-        assert "ink.safetensors:0.5,owner/style" == provenance.lora
+        loras = "ink.safetensors:0.5,owner/style,own.safetensors,owner/m/i.safetensors"
+        assert loras == provenance.lora
         assert "owner/vae" == provenance.vae
         assert tmp_path.name == provenance.generator_config
         assert "dpm++:karras" == provenance.scheduler

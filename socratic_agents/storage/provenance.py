@@ -48,6 +48,8 @@ CALL = deciding(Decides.IMAGE | Decides.ROUNDING, Part.GENERATOR)
 
 _HUB_ID = re.compile(r"([A-Za-z][\w-]+:)?[\w-][\w.-]*(/[\w-][\w.-]*)?")
 """Or what another back end is given, after its name; a drive has one letter."""
+_HUB_FILE = re.compile(r"[\w-][\w.-]*(/[\w-][\w. -]*)*")
+"""A hub model, or a file of one."""
 
 _Name = Annotated[str, Field(min_length=1, max_length=2_000)]
 _Role = Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")]
@@ -252,7 +254,7 @@ def _without_folders(name: str, value: Any) -> Any:
 
 def _last(source: str) -> str:
     with suppress(OSError):  # a name that no file can have
-        if _HUB_ID.match(source) and not Path(source).exists():
+        if _HUB_FILE.fullmatch(source) and not Path(source).exists():
             return source
     return PureWindowsPath(source).name or "folder"
 
