@@ -200,6 +200,23 @@ def test_a_file_is_known_by_its_name(tmp_path: Path) -> None:
     assert "SDXL" == _family(str(file))
 
 
+def test_a_file_is_told_by_what_it_was_made_from(tmp_path: Path) -> None:
+    """Its own name says that it was distilled, and no more."""
+    base = "black-forest-labs/FLUX.1-dev"
+    settings = Settings(generator=str(tmp_path / "ink.gguf"), generator_config=base)
+    known = Settings(generator=base)
+    assert known.steps is not None
+    assert (known.steps, known.guidance_scale) == (
+        settings.steps,
+        settings.guidance_scale,
+    )
+    with pytest.raises(ConfigurationError, match="multiples of 16"):
+        settings.but(width=1016)
+
+    assert settings.but(generator=str(tmp_path / "ink-lightning.gguf")).steps is None
+    assert settings.but(generator="owner/model", generator_config=None).steps is None
+
+
 class FluxPipeline:
     """As much of a pipeline as tells what it is."""
 

@@ -88,11 +88,11 @@ def _misfit(settings: Settings) -> str | None:
     if not isinstance(settings.generator, str):
         return None
     for name in ("width", "height"):
-        pixels = getattr(settings, name)
-        if (
-            pixels is None
-            or (found := nearest_sizes(settings.generator, pixels)) is None
-        ):
+        if (pixels := getattr(settings, name)) is None:
+            continue
+        base = settings.generator_config
+        found = nearest_sizes(settings.generator, pixels, base=base)
+        if found is None:
             continue
         recipe, *nearest = found
         near = " or ".join(map(str, dict.fromkeys(nearest)))

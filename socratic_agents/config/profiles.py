@@ -143,11 +143,12 @@ def resolve_profile(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("workers") is not None:
         values.pop(FINAL, None)  # which draws here alone
     chosen = given.get("generator", values.get("generator"))
-    return recipe_settings(chosen, given.keys() | values.keys()) | values
+    base = given.get("generator_config")
+    return recipe_settings(chosen, given.keys() | values.keys(), base=base) | values
 
 
 def resolve_other_generator(
-    profile: str, known: Mapping[str, Any], generator: object
+    profile: str, known: Mapping[str, Any], generator: object, base: object
 ) -> dict[str, Any]:
     """Return what changes where another generator takes the place of a known one.
 
@@ -157,8 +158,10 @@ def resolve_other_generator(
         profile: Its name.
         known: The settings until now.
         generator: The other one.
+        base: Of a file: what it was made from.
     """
-    brought = resolve_profile({"profile": profile, "generator": known["generator"]})
+    own = {name: known[name] for name in ("generator", "generator_config")}
+    brought = resolve_profile({"profile": profile, **own})
     gone = {
         name: FIELDS[name].default
         for name in _details(Part.GENERATOR)
@@ -167,7 +170,7 @@ def resolve_other_generator(
     if known[FINAL] is not None and known[FINAL] == PROFILES[profile].get(FINAL):
         gone[FINAL] = None
     stay = {name for name in known if known[name] != FIELDS[name].default} - gone.keys()
-    return gone | recipe_settings(generator, stay)
+    return gone | recipe_settings(generator, stay, base=base)
 
 
 def _details(part: Part) -> Iterator[str]:

@@ -356,7 +356,8 @@ class Settings(BaseSettings):
         moved = changes.get("preset", self.preset) != self.preset
         brought = self._brought(changes) if moved else {}
         if (other := changes.get("generator", self.generator)) != self.generator:
-            brought |= resolve_other_generator(self.profile, dict(self), other)
+            base = changes.get("generator_config", self.generator_config)
+            brought |= resolve_other_generator(self.profile, dict(self), other, base)
         return Settings(**(dict(self) | brought | changes))
 
     def _brought(self, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -265,9 +265,9 @@ def _load(settings: Settings, worker: Worker) -> OpenedGenerator:
 
 def _tell_defaults(settings: Settings, model: Diffusion) -> None:
     """Note what nobody chose: neither the settings, nor a recipe of the model's family."""
-    if recipe_of(settings.generator) is None and (
-        left := unchosen(_sampling(settings), model.defaults)
-    ):
+    recipe = recipe_of(settings.generator, base=settings.generator_config)
+    left = unchosen(_sampling(settings), model.defaults)
+    if recipe is None and left:
         model.notices.add(
             f"no recipe is known for {settings.public()['generator']!r}: its pipeline's "
             f"own defaults are used ({left}); set what its authors say"

@@ -87,7 +87,7 @@ def find_search(settings: Settings) -> Search:
 def is_distilled(settings: Settings) -> bool:
     """Return whether the generator is known to draw in a few steps, by family or name."""
     given = settings.generator
-    if recipe := recipe_of(given):
+    if recipe := recipe_of(given, base=settings.generator_config):
         return recipe.distilled
     return isinstance(given, str) and bool(_DISTILLED.search(PurePath(given).name))
 

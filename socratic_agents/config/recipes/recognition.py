@@ -35,12 +35,18 @@ _OTHER_WORK = re.compile(
 _FEW_STEP_SCHEDULERS = ("LCMScheduler", "TCDScheduler", "FlowMatchLCMScheduler")
 
 
-def recipe_of(model: object) -> Recipe | None:
+def recipe_of(model: object, *, base: object = None) -> Recipe | None:
     """Return the recipe of a model, or ``None`` if nobody knows it.
 
     Args:
         model: A hub id, the path of a folder or a file, or a diffusers pipeline.
+        base: Of a file: what it was made from, by a hub id or a folder. It is told by
+            that, and by its own name only that it takes few steps.
     """
+    if base is not None:
+        recipe = recipe_of(base)
+        few = recipe and _unlike(recipe, _normal(Path(str(model)).stem))
+        return None if few else recipe
     if isinstance(model, str | os.PathLike):
         return _of_name(str(os.fspath(model)).strip())
     if hasattr(model, "scheduler") and hasattr(model, "components"):
@@ -48,14 +54,17 @@ def recipe_of(model: object) -> Recipe | None:
     return None
 
 
-def recipe_settings(model: object, taken: Container[str]) -> dict[str, int | float]:
+def recipe_settings(
+    model: object, taken: Container[str], *, base: object = None
+) -> dict[str, int | float]:
     """Return what a model's recipe says of settings about which nobody said anything.
 
     Args:
         model: As for ``recipe_of``.
         taken: Settings of which somebody did.
+        base: As for ``recipe_of``.
     """
-    recipe = recipe_of(model)
+    recipe = recipe_of(model, base=base)
     said = recipe.settings if recipe else {}
     return {name: value for name, value in said.items() if name not in taken}
 
@@ -73,14 +82,17 @@ def unchosen(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {defaults[name]}" for name in defaults if name in left)
 
 
-def nearest_sizes(model: object, pixels: int) -> tuple[Recipe, int, int] | None:
+def nearest_sizes(
+    model: object, pixels: int, *, base: object = None
+) -> tuple[Recipe, int, int] | None:
     """Return a model's recipe and the nearest sides that it draws; ``None`` if it fits.
 
     Args:
         model: As for ``recipe_of``.
         pixels: Of a side.
+        base: As for ``recipe_of``.
     """
-    recipe = recipe_of(model)
+    recipe = recipe_of(model, base=base)
     if recipe is None or pixels % recipe.multiple == 0:
         return None
     below = pixels // recipe.multiple * recipe.multiple

@@ -68,7 +68,7 @@ def choice_findings(settings: Settings, today: date) -> Iterator[Finding]:
         weights = read_weights(part, place.folder) if part.is_loaded else None
         if weights is not None:
             found[part.role] = weights
-        yield from _recipe(part)
+        yield from _recipe(part, settings)
         if part.is_own:
             yield from licence_finding(part.role, part.name, place.folder)
     yield from _brought(settings)
@@ -128,11 +128,13 @@ def _card_of(device: str | None) -> tuple[str, Card | None]:
     return chosen.type, next(iter(cards_for(device)), None) if on_card else None
 
 
-def _recipe(part: Part) -> Iterator[Finding]:
+def _recipe(part: Part, settings: Settings) -> Iterator[Finding]:
     """Say how a generator is drawn with where the settings say nothing."""
     if part.role not in GENERATORS or not part.is_loaded:
         return
-    recipe, name = recipe_of(part.name), part.role.replace("generator", "recipe")
+    base = settings.generator_config if part.role == "generator" else None
+    recipe = recipe_of(part.name, base=base)
+    name = part.role.replace("generator", "recipe")
     if recipe is not None:
         yield Finding("ok", name, str(recipe))
     else:
