@@ -23,16 +23,10 @@ from socratic_agents.core.errors import AnswerError
 from socratic_agents.core.history import Verdict
 from socratic_agents.llm.cache import ResponseCache, using_cache
 from socratic_agents.llm.context import Conversation, estimate_tokens
-from socratic_agents.llm.methods import (
-    DELIBERATION,
-    MOST_DELIBERATION,
-    Server,
-    largest_answer,
-    schema_of,
-    without_sizes,
-)
+from socratic_agents.llm.methods import DELIBERATION, MOST_DELIBERATION, Server
 from socratic_agents.llm.refusals import context_limit
 from socratic_agents.llm.retry import RetryPolicy
+from socratic_agents.llm.schemas import largest_answer, schema_of, without_sizes
 from socratic_agents.llm.structured import StructuredCaller
 from socratic_agents.llm.template_files import find_template
 from socratic_agents.storage.run_directory import RunDirectory

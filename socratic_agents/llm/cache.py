@@ -88,12 +88,15 @@ class ResponseCache:
 
 def _value(message: AIMessage) -> dict[str, Any]:
     facts = message.response_metadata
+    kept = {name: facts[name] for name in FACTS if name in facts}
+    if isinstance(told := facts.get("logprobs"), dict) and told.get("content"):
+        kept["logprobs"] = {"content": told["content"][:1]}  # of the first word
     value = {
         "content": message.content,
         "tool_calls": message.tool_calls,
         "invalid_tool_calls": message.invalid_tool_calls,
         "usage_metadata": message.usage_metadata,
-        "response_metadata": {name: facts[name] for name in FACTS if name in facts},
+        "response_metadata": kept,
         "refusal": message.additional_kwargs.get("refusal"),
     }
     # Whatever a provider's client puts into its messages.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from socratic_agents.core.errors import AnswerError
-from socratic_agents.llm.methods import CHARACTERS_PER_TOKEN
+from socratic_agents.llm.schemas import CHARACTERS_PER_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,8 +25,11 @@ __all__ = (
     "ContextFit",
     "Conversation",
     "answer_options",
+    "enforces_sizes",
     "estimate_tokens",
+    "evidence_options",
     "has_own_server",
+    "takes_sizes",
 )
 
 _NO_SIZES = ("api.openai.com", ".openai.azure.com")
@@ -38,6 +41,8 @@ MOST_OVERFLOWS = 4
 """How often one call is made shorter after an error of its server."""
 TIGHTER = 0.75
 """Of what was thought to fit, after a server says that it does not."""
+ALTERNATIVES = 5
+"""First words that a server is asked for: all of them tell so many."""
 LEAST_LIMIT = 64
 """Tokens that an answer gets in a context that is all but full."""
 
@@ -47,6 +52,19 @@ def has_own_server(llm: BaseChatModel) -> bool:
     client = getattr(llm, "root_async_client", None)
     host = urlsplit(str(getattr(client, "base_url", ""))).hostname or ""
     return bool(host) and not host.endswith(_NO_SIZES)
+
+
+def takes_sizes(llm: BaseChatModel) -> bool:
+    """Return whether schemas may say sizes, and requests how long an answer may be.
+
+    So it is with servers of one's own, and with models in this process that say so.
+    """
+    return has_own_server(llm) or enforces_sizes(llm)
+
+
+def enforces_sizes(llm: BaseChatModel) -> bool:
+    """Return whether a model in this process keeps to the sizes in a schema, come what may."""
+    return bool(getattr(llm, "enforces_sizes", False))
 
 
 def answer_options(llm: BaseChatModel, limit: int | None) -> dict[str, Any]:
@@ -63,6 +81,12 @@ def answer_options(llm: BaseChatModel, limit: int | None) -> dict[str, Any]:
         given = getattr(llm, "extra_body", None) or {}
         return {"extra_body": {**given, "max_tokens": limit}}
     return {"max_tokens": limit} if "max_tokens" in type(llm).model_fields else {}
+
+
+def evidence_options(llm: BaseChatModel) -> dict[str, Any]:
+    """Return how a client asks how likely other first words were; none: it cannot."""
+    options = {"logprobs": True, "top_logprobs": ALTERNATIVES}
+    return options if options.keys() <= type(llm).model_fields.keys() else {}
 
 
 def estimate_tokens(messages: Iterable[BaseMessage]) -> int:

@@ -7,12 +7,12 @@ learned from what a server says, and from what it does.
 from __future__ import annotations
 
 import json
-from copy import deepcopy
+import math
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.llm.refusals import Unsupported
+from socratic_agents.llm.schemas import json_schema, untitled, with_sizes, without_sizes
 from socratic_agents.llm.usage import current_meter
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 
 __all__ = (
-    "CHARACTERS_PER_TOKEN",
     "IN_PROMPT",
     "METHODS",
     "MOST_DELIBERATION",
@@ -41,12 +40,8 @@ __all__ = (
     "Server",
     "StructuredMethod",
     "below",
-    "largest_answer",
     "open_method",
     "read_reply",
-    "schema_of",
-    "untitled",
-    "without_sizes",
 )
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -62,11 +57,6 @@ IN_PROMPT = frozenset({"json_object", "words"})
 """The rungs on which the form stands in the prompt."""
 _CACHE_NAMES = {"json_schema": "schema", "words": "text"}
 """What cached responses call a rung, where that is another name."""
-CHARACTERS_PER_TOKEN = 3.5
-"""Of English text and JSON, roughly; of other languages fewer."""
-_SIZES = frozenset({"maxLength", "minItems", "maxItems"})
-_TEXT, _ITEMS = 400, 10
-"""Characters of a text, and items of a list, whose schema says nothing of it."""
 DELIBERATION = 2048
 """Tokens of an answer's limit that are there for deliberation, at first."""
 MOST_DELIBERATION = 8192
@@ -89,6 +79,9 @@ class Reply:
     """Why the model stopped writing, if it says so."""
     refusal: str = ""
     """What it says instead of an answer, if it refuses."""
+
+    first_word: Mapping[str, float] = field(default_factory=dict)
+    """Words that it might have begun with, and their probabilities, where it tells."""
 
     @property
     def written(self) -> str:
@@ -122,6 +115,8 @@ class Server:
     """Whether its schemas may say how long texts and lists are."""
     takes_limit: bool = True
     """Whether it may be told how many tokens an answer has at most."""
+    takes_evidence: bool = True
+    """Whether it may be asked how likely other first words were."""
     max_tokens: int | None = None
     """Tokens of an answer at most, deliberation included; ``None``: by the schema."""
     deliberation: int = DELIBERATION
@@ -153,6 +148,8 @@ class Server:
                 self.takes_sizes = False
             case Unsupported.LIMIT:
                 self.takes_limit = False
+            case Unsupported.EVIDENCE:
+                self.takes_evidence = False
             case Unsupported.METHOD:
                 # It may have meant the sizes: further down, they shall not be to blame.
                 self.takes_sizes = False
@@ -188,69 +185,6 @@ def below(name: str) -> str:
     return rungs[rungs.index(name) + 1]
 
 
-@cache
-def _json_schema(answer: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON schema of an answer; it takes longer than all else of a call."""
-    return answer.model_json_schema()
-
-
-def schema_of(answer: Any, most: Mapping[str, int]) -> dict[str, Any]:
-    """Return the JSON schema of an answer, sizes included.
-
-    Args:
-        answer: A pydantic model.
-        most: List in it to how many items it holds at most.
-    """
-    schema = deepcopy(_json_schema(answer))
-    for name, number in most.items():
-        schema["properties"][name]["maxItems"] = number
-    return schema
-
-
-def without_sizes(schema: Any) -> Any:
-    """Return a schema without what it says of sizes."""
-    if isinstance(schema, dict):
-        return {k: without_sizes(v) for k, v in schema.items() if k not in _SIZES}
-    return (
-        [without_sizes(one) for one in schema] if isinstance(schema, list) else schema
-    )
-
-
-def untitled(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a schema without the titles of its parts, which repeat their names."""
-
-    def bare(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {
-                key: bare(value)
-                for key, value in part.items()
-                if key != "title" or not isinstance(value, str)
-            }
-        return [bare(one) for one in part] if isinstance(part, list) else part
-
-    return {key: bare(value) for key, value in schema.items()}
-
-
-def largest_answer(schema: Mapping[str, Any]) -> int:
-    """Return the tokens of the largest answer that fits a schema, roughly."""
-    return int(_characters(schema, schema.get("$defs", {})) / CHARACTERS_PER_TOKEN)
-
-
-def _characters(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> int:
-    if "$ref" in schema:
-        return _characters(parts[schema["$ref"].rpartition("/")[2]], parts)
-    match schema.get("type"):
-        case "object":
-            fields = schema["properties"].items()
-            return sum(len(n) + 6 + _characters(one, parts) for n, one in fields) + 2
-        case "array":
-            number = int(schema.get("maxItems", _ITEMS))
-            return 2 + number * (2 + _characters(schema["items"], parts))
-        case "string" if "enum" not in schema:
-            return int(schema.get("maxLength", _TEXT)) + 2
-    return 12
-
-
 def open_method(
     llm: BaseChatModel,
     answer: type[BaseModel],
@@ -265,8 +199,10 @@ def open_method(
         name: A rung of ``METHODS``, or ``PLAIN``.
         schema: What is sent of the answer's form; ``None``: all but sizes.
     """
-    plain = without_sizes(_json_schema(answer))
+    plain = without_sizes(json_schema(answer))
     schema = untitled(schema or plain)
+    if getattr(llm, "enforces_sizes", False):
+        schema = with_sizes(schema)
     free = name in {PLAIN, "words"}
     send: Any = llm.ainvoke if free else _bound(llm, schema, METHODS[name])
     if send is None and name == "json_schema":
@@ -328,7 +264,7 @@ def _with_form(send: Send, answer: type[BaseModel]) -> Send:
 
 def _form(answer: type[BaseModel]) -> str:
     """Return the form of an answer in words, with an example where there is one."""
-    schema = untitled(without_sizes(_json_schema(answer)))
+    schema = untitled(without_sizes(json_schema(answer)))
     schema = {key: value for key, value in schema.items() if key != "title"}
     example = getattr(answer, "EXAMPLE", None)
     shown = f"\nFor example:\n{json.dumps(example)}" if example else ""
@@ -359,4 +295,16 @@ def read_reply(raw: AIMessage) -> Reply:
         calls=tuple(call["args"] for call in calls),
         finish=finish,
         refusal=refusal,
+        first_word=_first_word(facts.get("logprobs")),
     )
+
+
+def _first_word(told: Any) -> dict[str, float]:
+    """Return the probabilities of first words, as OpenAI's protocol tells them."""
+    try:
+        return {
+            str(one["token"]): math.exp(min(float(one["logprob"]), 0.0))
+            for one in told["content"][0]["top_logprobs"]
+        }
+    except (TypeError, LookupError, ValueError):
+        return {}

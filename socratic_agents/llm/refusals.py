@@ -41,6 +41,8 @@ _SYSTEM = re.compile(
 """How a server says that its model knows no system messages."""
 _SIZES = re.compile(r"(?:max|min)(?:Length|Items)|(?:max|min)_(?:length|items)")
 """What a server names that takes a schema, but no sizes in it."""
+_EVIDENCE = re.compile(r"log[_ -]?prob", re.IGNORECASE)
+"""What a server names that does not tell how likely other words were."""
 _LIMIT = re.compile(
     r"max_(?:completion_|new_)?tokens.{0,80}?(?:not |n't |un|extra|invalid)|"
     r"(?:not |n't |un|extra|invalid)\w*.{0,80}?max_(?:completion_|new_)?tokens|"
@@ -96,6 +98,8 @@ class Unsupported(StrEnum):
     """What a schema says of how long a text or a list may be."""
     LIMIT = "limit"
     """How many tokens an answer may have at most."""
+    EVIDENCE = "evidence"
+    """How likely other first words were."""
 
 
 def unsupported(
@@ -105,6 +109,7 @@ def unsupported(
     system: bool,
     sizes: bool = False,
     limit: bool = False,
+    evidence: bool = False,
 ) -> Unsupported | None:
     """Return what of the request the server says that it does not know, if it does.
 
@@ -116,6 +121,7 @@ def unsupported(
         system: Whether it may have held a message of the system.
         sizes: Whether its schema said how long texts and lists may be.
         limit: Whether it said how many tokens the answer may have.
+        evidence: Whether it asked how likely other first words were.
     """
     status = status_of(problem)
     kinds = {FailureKind.RETRY, FailureKind.FATAL}
@@ -124,13 +130,15 @@ def unsupported(
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return None
     words = words_of(body_of(problem), anywhere=True) or str(problem)
-    if sizes and _SIZES.search(words):
-        return Unsupported.SIZES
-    if limit and _LIMIT.search(words):
-        return Unsupported.LIMIT
-    if system and _SYSTEM.search(words):
-        return Unsupported.SYSTEM
-    return Unsupported.METHOD if method and _METHOD.search(words) else None
+    named = (
+        (Unsupported.EVIDENCE, evidence, _EVIDENCE),
+        (Unsupported.SIZES, sizes, _SIZES),
+        (Unsupported.LIMIT, limit, _LIMIT),
+        (Unsupported.SYSTEM, system, _SYSTEM),
+        (Unsupported.METHOD, method, _METHOD),
+    )
+    found = (what for what, asked, says in named if asked and says.search(words))
+    return next(found, None)
 
 
 def context_limit(problem: BaseException) -> int | None:

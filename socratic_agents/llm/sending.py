@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 __all__ = ("ContextError", "Request", "UnsupportedError", "refused", "send_request")
 
 
+_EVIDENCE = frozenset({"logprobs", "top_logprobs"})
+
+
 class UnsupportedError(Exception):
     """The server does not know a part of the request; sending it again is no remedy."""
 
@@ -81,7 +84,8 @@ async def _requested(request: Request, server: Server) -> AIMessage:
             method=structured,
             system=server.takes_system,
             sizes=structured and server.takes_sizes,
-            limit=bool(request.options),
+            limit=bool(request.options.keys() - _EVIDENCE),
+            evidence=not request.options.keys().isdisjoint(_EVIDENCE),
         )
         if what is None:
             raise

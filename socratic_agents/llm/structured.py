@@ -28,7 +28,9 @@ from socratic_agents.llm.context import (
     ContextFit,
     Conversation,
     answer_options,
-    has_own_server,
+    enforces_sizes,
+    evidence_options,
+    takes_sizes,
 )
 from socratic_agents.llm.methods import (
     IN_PROMPT,
@@ -39,12 +41,11 @@ from socratic_agents.llm.methods import (
     Server,
     StructuredMethod,
     below,
-    largest_answer,
     open_method,
-    schema_of,
 )
 from socratic_agents.llm.refusals import unexplained
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
+from socratic_agents.llm.schemas import largest_answer, schema_of
 from socratic_agents.llm.sending import (
     ContextError,
     Request,
@@ -71,6 +72,8 @@ MOST_REQUESTS = 1 + VALIDATION_RETRIES
 """Of one call, without those that are repeated after network errors."""
 MOST_FAILURES = 3
 """Answers in a row that stayed wrong, after which wrong ones are not shown again."""
+MOST_LETTERS = 6000
+"""Tokens of an answer that is written letter by letter."""
 QUOTED = 200
 """Characters of the model's own words in the log."""
 CUT = frozenset({"length", "max_tokens", "MAX_TOKENS"})
@@ -94,6 +97,8 @@ class StructuredCaller(Generic[AnswerT]):
         most: List in the answer to how many items it holds at most.
         stop: What ends an answer in plain text, which the answer's ``from_text`` reads;
             ``None``: it is asked for JSON.
+        evidence: Ask how likely other first words were; ``from_text`` is given them as
+            a second argument where the server tells.
     """
 
     def __init__(
@@ -105,13 +110,14 @@ class StructuredCaller(Generic[AnswerT]):
         retries: RetryPolicy | None = None,
         most: Mapping[str, int] | None = None,
         stop: Sequence[str] | None = None,
+        evidence: bool = False,
     ) -> None:
         self._given, self._answer, self._most = llm, answer, most or {}
         self._validation_retries, self._retries = (
             validation_retries,
             retries or RetryPolicy(),
         )
-        self._stop = stop
+        self._stop, self._evidence = stop, evidence
         self._methods: dict[tuple[str, bool], StructuredMethod | None] = {}
         self._failures = 0
 
@@ -204,6 +210,8 @@ class StructuredCaller(Generic[AnswerT]):
                 continue
             limit = fit.answer_limit() if self._limited(server) else None
             options = answer_options(self._llm, limit) | self._ending
+            if self._evidence and server.takes_evidence:
+                options |= evidence_options(self._llm)
             request = Request(method, sent.messages, options, self._seconds)
             try:
                 reply = await send_request(request, self._retries)
@@ -299,8 +307,8 @@ class StructuredCaller(Generic[AnswerT]):
         return single_attempt(self._given)
 
     @cached_property
-    def _own_server(self) -> bool:
-        return has_own_server(self._llm)
+    def _takes_sizes(self) -> bool:
+        return takes_sizes(self._llm)
 
     @cached_property
     def _seconds(self) -> float | None:
@@ -316,7 +324,11 @@ class StructuredCaller(Generic[AnswerT]):
 
     @cached_property
     def _largest(self) -> int:
-        return largest_answer(self._schema)
+        most = largest_answer(self._schema)
+        if not enforces_sizes(self._llm):
+            return most
+        # It writes no words around it, but each letter may take a token of its own.
+        return min(largest_answer(self._schema, per_token=1), max(most, MOST_LETTERS))
 
     def _limited(self, server: Server) -> bool:
         """Return whether a request says how many tokens its answer may have.
@@ -324,10 +336,10 @@ class StructuredCaller(Generic[AnswerT]):
         OpenAI's own models deliberate within that limit, for as long as they see fit:
         they get none, unless somebody sets it.
         """
-        return server.takes_limit and bool(server.max_tokens or self._own_server)
+        return server.takes_limit and bool(server.max_tokens or self._takes_sizes)
 
     def _method(self, name: str) -> StructuredMethod | None:
-        sized = self._own_server and self._retries.server.takes_sizes
+        sized = self._takes_sizes and self._retries.server.takes_sizes
         key = (name, sized)
         if key not in self._methods:
             schema = self._schema if sized else None
@@ -372,7 +384,8 @@ def _from_text(reply: Reply, answer: Any, stop: Sequence[str]) -> Any:
             said = said.partition(end)[0]
         if reply.finish in CUT and said == whole:
             said = said.rpartition("\n")[0] or said
-        return answer.from_text(said)
+        first_word = [reply.first_word] if reply.first_word else []
+        return answer.from_text(said, *first_word)
     except ValueError as problem:
         raise _Mistake(mistakes_in(problem)) from problem
 

@@ -22,7 +22,8 @@ from socratic_agents.agents.optimizer import OPTIMIZERS, Rewrites
 from socratic_agents.agents.selectors import SELECTORS, Choice, Preference
 from socratic_agents.cli.app import main
 from socratic_agents.llm.answers import read_answer
-from socratic_agents.llm.methods import open_method, schema_of
+from socratic_agents.llm.methods import open_method
+from socratic_agents.llm.schemas import schema_of
 from tests.real.conftest import LONGEST
 from tests.role_calls import LOOKING, READING, expect_sound
 
