@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tests.loopback import Request
 
 LEFT_OUT = (
-    *("accelerate", "diffusers", "gguf", "gepa", "matplotlib", "open_clip", "peft"),
+    *("accelerate", "diffusers", "gguf", "gepa", "llguidance", "matplotlib"),
+    *("open_clip", "peft"),
     *("pooch", "pyarrow", "ray", "sacrebleu", "safetensors", "scipy", "sentencepiece"),
     *("timm", "tokenizers", "torch", "torchvision", "transformers"),
 )

@@ -17,7 +17,15 @@ __all__ = ("install_line", "needs_extra", "require")
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "local": (
-        *("accelerate", "diffusers", "gguf", "open_clip", "peft", "protobuf"),
+        *(
+            "accelerate",
+            "diffusers",
+            "gguf",
+            "llguidance",
+            "open_clip",
+            "peft",
+            "protobuf",
+        ),
         *(
             "psutil",
             "safetensors",

@@ -16,6 +16,7 @@ from socratic_agents.models.eyes.opening import open_eye
 from socratic_agents.models.eyes.placement import Placement
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.validation import caption_fault
+from socratic_agents.models.writing.within import Writes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,7 +47,6 @@ Source: Z. Lin et al., VQAScore (ECCV 2024), section 3, in our own words.
 SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 """Other decoding for captions of no use: it seeks further and shuns repetition."""
 
-
 A_NUMBER = "{question} Answer with one number in digits."
 """How a chat model is held to a number."""
 
@@ -63,7 +63,7 @@ DELIBERATION = 1024
 """Tokens that a deliberation may have, where one is asked for."""
 
 
-class Captioner:
+class Captioner(Writes):
     """Says what an image shows, and answers questions about it.
 
     A model whose processor has a chat template is spoken to through it; any
@@ -97,7 +97,7 @@ class Captioner:
         options: Mapping[str, Any] | None = None,
         placement: Placement | None = None,
     ) -> None:
-        self._placement = placement or Placement(model)
+        self._processor, self._placement = processor, placement or Placement(model)
         self._model, self.notices = model.eval(), self._placement.notices
         self._talk = ProcessorTalk(model, processor, options)
         self._words = FirstWords(processor.tokenizer, self._talk.ends)

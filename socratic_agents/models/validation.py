@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-__all__ = ("caption_fault", "decoded_image", "image_fault", "on_white")
+__all__ = ("caption_fault", "decoded_image", "image_fault", "on_white", "read_image")
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 
@@ -73,13 +73,30 @@ def caption_fault(caption: str, instruction: str = "") -> str | None:
 
 
 def decoded_image(content: bytes) -> Image.Image:
+    """Decode an image that somebody drew, as ``read_image`` does.
+
+    Raises:
+        ValueError: If it is none of the usual formats, cut off or too large.
+        CandidateError: If it is black all over.
+    """
+    image = read_image(content)
+    # In bytes: as numbers of another type they would take many times the memory.
+    bands = cast("tuple[tuple[int, int], ...]", image.getextrema())
+    if max(most for _, most in bands) < DARKEST * 255:
+        message = (
+            "expected an image, but it is black all over; try another seed or prompt"
+        )
+        raise CandidateError(Status.NUMERICAL_FAILURE, message)
+    return image
+
+
+def read_image(content: bytes) -> Image.Image:
     """Decode an image whole, and take nothing from its file but the pixels.
 
     What is transparent is shown on white, as everybody else will see it.
 
     Raises:
         ValueError: If it is none of the usual formats, cut off or too large.
-        CandidateError: If it is black all over.
     """
     try:
         with warnings.catch_warnings():
@@ -99,13 +116,6 @@ def decoded_image(content: bytes) -> Image.Image:
         raise ValueError(message) from error
     # A file's own notes could pass for ours, such as the number of cut tokens.
     image.info.clear()
-    # In bytes: as numbers of another type they would take many times the memory.
-    bands = cast("tuple[tuple[int, int], ...]", image.getextrema())
-    if max(most for _, most in bands) < DARKEST * 255:
-        message = (
-            "expected an image, but it is black all over; try another seed or prompt"
-        )
-        raise CandidateError(Status.NUMERICAL_FAILURE, message)
     return image
 
 

@@ -1,0 +1,1 @@
+"""Writing: the language model within a captioner, asked in batches as a chat model is."""
