@@ -229,7 +229,7 @@ def test_a_model_is_told_by_what_decides_its_answers(tmp_path: Path) -> None:
 
 def test_a_speaker_is_told_by_model_server_and_temperature() -> None:
     """And by nothing secret."""
-    settings = Settings(profile="local-24gb", api_key="secret")
+    settings = Settings(profile="predecessor", api_key="secret")
     known = language_model_identity(settings)
     assert "secret" not in str(known)
     assert known != language_model_identity(settings.but(temperature=0.5))

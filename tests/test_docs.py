@@ -78,7 +78,9 @@ def _profiles() -> str:
     rows += ["|---|---|---|---|---|"]
     for name, values in PROFILES.items():
         preset = ", preset " + values["preset"] if "preset" in values else ""
-        named = (str(values.get(role, FIELDS[role].default)) for role in roles)
+        named = (
+            str(values.get(role, FIELDS[role].default) or "none") for role in roles
+        )
         rows.append(f"| `{name}`{preset} | {' | '.join(named)} |")
     rows += ["", "| model | licence | GB | looked up |", "|---|---|---|---|"]
     for name, known in MODELS.items():

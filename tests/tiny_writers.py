@@ -27,7 +27,7 @@ HEADS = {"num_attention_heads": 2}
 
 def byte_tokenizer() -> Any:
     """Return a tokenizer with a token for each byte, and one for an image."""
-    tokenizer = tiny_models._byte_tokenizer()
+    tokenizer = tiny_models.byte_tokenizer()
     tokenizer.add_tokens(["<image>"], special_tokens=True)
     tokenizer.padding_side = "left"
     return tokenizer

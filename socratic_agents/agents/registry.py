@@ -49,6 +49,8 @@ class Roles:
     """``None``: no image is held against a checklist."""
     guard: GuardSpec | None
     """``None``: rewrites are not checked."""
+    llm_looks: bool = False
+    """Whether the language model is the captioner as well."""
 
     @property
     def uses_checklist(self) -> bool:
@@ -63,7 +65,8 @@ class Roles:
     @property
     def needs_llm(self) -> bool:
         """Whether a language model is asked anything."""
-        return self.writes_checklist or any(one.requests for _, one in self.played())
+        asked = any(one.requests for _, one in self.played())
+        return asked or self.writes_checklist or self.llm_looks
 
     def played(self) -> Iterator[tuple[str, AgentSpec[Any]]]:
         """Yield each role that is played, with who plays it."""
@@ -94,6 +97,7 @@ def find_roles(settings: Settings) -> Roles:
         selector=selector,
         answerer=answerer if checks else None,
         guard=guard if optimizer.guarded else None,
+        llm_looks=isinstance(settings.captioner, str) and settings.captioner == "llm",
     )
     _check_needs(settings, roles)
     return roles
@@ -153,9 +157,12 @@ def check_vision(
     Raises:
         ConfigurationError: If it takes no images.
     """
+    roles = find_roles(settings)
     shown = {role for role, one in templates.items() if "image" in one.variables}
-    needed = {role for role, one in find_roles(settings).played() if one.needs_image}
+    needed = {role for role, one in roles.played() if one.needs_image}
     looking = [role for role in templates if role in shown | needed]
+    if roles.llm_looks:
+        looking.insert(0, "captioner")
     if looking and llm is not None and accepts_images(llm) is False:
         message = (
             f"expected an llm that sees images for the {looking[0]}, got "

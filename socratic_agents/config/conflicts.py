@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from socratic_agents.config.catalog import QWEN3_VL_4B
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.messages import public_value
 from socratic_agents.config.recipes.recognition import nearest_sizes
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
 
 __all__ = ("conflict", "refuse_settings")
+
+
+_HERE = ("pocket", "captioner")
+"""Language models that no server has."""
 
 
 def conflict(settings: Settings) -> str | None:
@@ -66,9 +71,21 @@ def conflict(settings: Settings) -> str | None:
         "raise the one, or leave out the other": settings.negative_prompt is not None
         and scales
         and max(scales) <= 1,
-        "expected an llm that base_url leads to, got 'pocket', which needs no "
+        f"expected an llm that base_url leads to, got {settings.llm!r}, which needs no "
         "server; name one, such as llm='openai:MODEL'": settings.base_url
-        and settings.llm == "pocket",
+        and settings.llm in _HERE,
+        "expected a captioner that can write for llm 'captioner', got 'pocket', whose "
+        f"few words make no JSON; name one, such as {QWEN3_VL_4B}": (
+            settings.llm == "captioner" and settings.captioner == "pocket"
+        ),
+        "expected a captioner or an llm that is a model, got captioner 'llm' and llm "
+        "'captioner', which stand for each other; name one of them": (
+            settings.llm == "captioner" and settings.captioner == "llm"
+        ),
+        "expected another scorer beside captioner 'llm', which gives no scores, got "
+        "'captioner'; name a scorer's model, or none": (
+            settings.scorer == "captioner" and settings.captioner == "llm"
+        ),
         f"expected a device to offload from, got offload {settings.offload!r} on the "
         "cpu; leave offload out": settings.offload and settings.device == "cpu",
         "expected answerer 'captioner' for a reader, which reads for it, got 'llm'; "

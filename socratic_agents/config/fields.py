@@ -46,7 +46,8 @@ _ALL: tuple[Field, ...] = (
     ),
     _model(
         "captioner",
-        "Image to text: pocket, a hub id, or a folder; in Python also an object.",
+        "Image to text: pocket, a hub id, a folder, or llm (the language model, which "
+        "must take images); in Python also an object.",
         decides=CAPTION | COST,
         of=CAPTIONER,
     ),
@@ -60,8 +61,8 @@ _ALL: tuple[Field, ...] = (
     ),
     _model(
         "llm",
-        f"Language model: pocket, or provider:model such as {LANGUAGE_MODEL}; in "
-        "Python also a LangChain chat model.",
+        f"Language model: pocket, provider:model such as {LANGUAGE_MODEL}, or captioner "
+        "(the one that is within the captioner); in Python also a LangChain chat model.",
         decides=ANSWER | COST | PRIVACY,
         of=LLM,
     ),

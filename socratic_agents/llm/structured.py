@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -234,7 +235,7 @@ class StructuredCaller(Generic[AnswerT]):
                 continue
             if first is not None:
                 server.rung = name
-            return name, reply
+            return name, reply if self._evidence else replace(reply, first_word={})
 
     def _read(
         self, method: str, reply: Reply, check: Callable[[AnswerT], object] | None

@@ -44,8 +44,9 @@ calls. Larger ones bring little, and keep others waiting."""
 POCKET_BATCH = 16
 """Items of one call of a pocket model: it is small enough to gain from more."""
 QUESTIONS = 16
-"""Questions of one call: they are short, and every image gets several."""
-QUESTION_STAGES = frozenset(("decide", "look", "count", "read"))
+"""Questions of one call: they are short, and every image gets several. What is written
+takes long, and many answers hardly longer than one."""
+QUESTION_STAGES = frozenset(("decide", "look", "count", "read", "writer"))
 
 LIBRARIES: dict[ModelName, tuple[str, ...]] = {
     "generator": ("torch", "diffusers", "transformers"),

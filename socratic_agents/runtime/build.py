@@ -21,6 +21,11 @@ from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.pocket.mixing import check_mixing
 from socratic_agents.runtime.cached_models import with_journal
+from socratic_agents.runtime.captioner_llm.calls import (
+    by_language_model,
+    looks_itself,
+    writes_too,
+)
 from socratic_agents.runtime.generators import OPENAI, images_key, images_server
 from socratic_agents.runtime.image_models import FINAL
 from socratic_agents.runtime.language_model import (
@@ -179,13 +184,18 @@ def open_all(
     llm = open_language_model(settings, client=client) if asks else None
     check_vision(settings, templates, llm)
     limiter = open_rate_limiter(settings, llm)
-    server = Server(max_tokens=settings.llm_max_tokens, context=settings.llm_context)
-    retries = RetryPolicy(rate_limiter=limiter, server=server)
     workers: tuple[Worker, ...] = (worker,)
     if settings.workers:
         models = open_replicas(settings)
     else:
         models, workers = open_devices(settings, worker, cost_model=cost_model)
+    if llm is not None and writes_too(settings):
+        llm = llm.model_copy(update={"write": models.write})
+    context = settings.llm_context or models.context
+    server = Server(max_tokens=settings.llm_max_tokens, context=context)
+    retries = RetryPolicy(rate_limiter=limiter, server=server)
+    if llm is not None and looks_itself(settings):
+        models = by_language_model(models, llm, retries)
     if run is not None:
         models = with_journal(models, run.journal, settings, images=run.images)
     agents = build_agents(settings, templates, llm, models, retries=retries)

@@ -76,12 +76,17 @@ def model_identity(settings: Settings, part: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"model": given, "revision": REVISIONS.get(given)}
     facts |= _deciding(settings, PARTS[part])
     facts |= _files(settings) if part == "generator" else {}
+    if part == "captioner" and given == "llm":
+        facts["looks"] = language_model_identity(settings)
     return facts | _beyond_its_name(getattr(settings, part))
 
 
 def language_model_identity(settings: Settings) -> dict[str, Any]:
     """Return what tells one language model's answers from another's, as JSON."""
     facts = {"llm": settings.public()["llm"], **_deciding(settings, Decides.ANSWER)}
+    if facts["llm"] == "captioner":
+        facts["writes"] = model_identity(settings, "captioner")
+        facts["seed"] = settings.seed
     return facts | _beyond_its_name(settings.llm)
 
 

@@ -17,6 +17,13 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.captioning import Captioner, shows
 from socratic_agents.models.steadiness import captioner_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
+from socratic_agents.runtime.captioner_llm.calls import (
+    LANGUAGE_MODEL,
+    look_later,
+    looks_itself,
+    writes_too,
+    writing,
+)
 from socratic_agents.runtime.generators import POCKET, model_source, refuse_settings
 from socratic_agents.runtime.image_models import (
     ANSWER_COUNT,
@@ -61,6 +68,11 @@ class _CaptionsOnly:
 
     captioner: Captioner
 
+    @property
+    def writer(self) -> Any:
+        """What writes with its weights, if it can."""
+        return self.captioner.writer
+
     def caption(self, images: Sequence[Image.Image]) -> Sequence[Any]:
         """Say what each image shows, in order."""
         return self.captioner.caption(images)
@@ -95,6 +107,9 @@ def captioner_calls(
     Raises:
         ConfigurationError: If it is of the wrong type.
     """
+    if looks_itself(settings):
+        return {"caption": look_later, "read_text": _reading(settings, None, worker)}
+    writes = writing(captioner, settings, worker) if writes_too(settings) else {}
     if not hasattr(captioner, "caption"):
         return {"caption": run_in_worker(CAPTION, captioner, worker)}
     answers = getattr(captioner, "answer", None)
@@ -105,6 +120,7 @@ def captioner_calls(
     told, asked = (_formed(captioner, settings, asked=asked) for asked in (False, True))
     call = partial(batched_call, settings=settings, worker=worker)
     return {
+        **writes,
         "caption": call(CAPTION, captioner.caption, **told),
         "answer_yes_no": decides and call(ANSWER_YES_NO, decides, **asked),
         "answer_open": answers and call(ANSWER_OPEN, answers, **asked),
@@ -182,6 +198,14 @@ def _read(answers: Any, questions: Sequence[tuple[Image.Image, str]]) -> list[An
     return [read_answer(str(text)) for text in answers(questions)]
 
 
+def _refuse(_: Settings) -> Any:
+    message = (
+        "expected a captioner that can be opened by itself, got 'llm', which stands for "
+        "the language model; name another one here"
+    )
+    raise ConfigurationError(message)
+
+
 def _load(settings: Settings, *, reader: bool = False) -> Any:
     given, own = settings.captioner, dict[str, Any]()
     if given == POCKET:
@@ -211,6 +235,12 @@ CAPTIONERS: Registry[Backend[OpenCaptioner]] = Registry(
             title="The embedded BLIP-2 of the pocket world.",
             open=_load,
             claims=lambda value: value == POCKET,
+        ),
+        Backend(
+            name=LANGUAGE_MODEL,
+            title="The language model, which must take images; nothing is loaded.",
+            open=_refuse,
+            claims=lambda value: value == LANGUAGE_MODEL,
         ),
         Backend(
             name="transformers",

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.agents.checklist_writer import MOST as MOST_QUESTIONS
 from socratic_agents.agents.checklist_writer import (
     VALIDATION_RETRIES as CHECKLIST_RETRIES,
 )
+from socratic_agents.agents.llm_captioner import VALIDATION_RETRIES as LOOKS_RETRIES
 from socratic_agents.agents.registry import find_roles
 from socratic_agents.core.budget import Budget, Prices
 
@@ -22,6 +24,12 @@ __all__ = ("CostEstimate", "worst_case")
 CHECKLIST_ASKED = 1 + CHECKLIST_RETRIES
 """Requests for one checklist, validation retries included."""
 
+LOOKS_ASKED = 1 + LOOKS_RETRIES
+"""The same for what a language model is asked about an image as its captioner."""
+ASKED_OF_ONE = 3
+"""Requests for one question of a checklist: it may count and read before yes or no."""
+LOOKERS = frozenset({"answerer", "captioner"})
+"""Roles that make more requests the more images there are."""
 BUDGETS = ("budget", "run_budget")
 """The limits that are reached while work is in flight."""
 WORDS = {"images": "images", "llm_calls": "calls of the language model"}
@@ -157,7 +165,7 @@ def worst_case(settings: Settings) -> CostEstimate:
     drafts = max(1, drawn - finals)
     rounds = min(settings.rounds, ceil(drafts / seeds))
     calls = _calls(settings, drawn, rounds)
-    by_images = rounds < settings.rounds or "answerer" in calls
+    by_images = rounds < settings.rounds or not calls.keys().isdisjoint(LOOKERS)
     roles = {
         "judge": settings.judge,
         "optimizer": settings.optimizer,
@@ -196,6 +204,12 @@ def _calls(settings: Settings, images: int, rounds: int) -> dict[str, int]:
     }
     calls = {role: spec.requests * times[role] for role, spec in roles.played()}
     calls["checklist"] = CHECKLIST_ASKED * roles.writes_checklist
+    if roles.llm_looks:
+        asked = roles.answerer is not None and roles.answerer.needs_captioner
+        each = 1 + ASKED_OF_ONE * MOST_QUESTIONS * asked
+        # The judge asks what is seen instead, where a question fails.
+        instead = MOST_QUESTIONS * roles.judge.uses_checklist * rounds
+        calls["captioner"] = LOOKS_ASKED * (images * choices * each + instead)
     return {role: number for role, number in calls.items() if number}
 
 

@@ -18,6 +18,7 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeVar,
+    cast,
 )
 
 from socratic_agents.core.checklist import Answer
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from socratic_agents.models.writing.requests import WriteRequest, Written
+
 __all__ = (
     "ANSWER_COUNT",
     "ANSWER_OPEN",
@@ -52,6 +55,7 @@ __all__ = (
     "GENERATE",
     "GENERATE_FINAL",
     "SCORE",
+    "WRITE",
     "CallKind",
     "Codec",
     "ImageModels",
@@ -169,6 +173,16 @@ CALL_KINDS: tuple[CallKind[Any], ...] = (
     *(GENERATE, CAPTION),
     *(ANSWER_YES_NO, ANSWER_OPEN, ANSWER_COUNT, READ_TEXT, SCORE),
 )
+WRITE: CallKind[Written] = CallKind(
+    name="write",
+    journal="llm",
+    stage="writer",
+    model="captioner",
+    codec=None,
+    check=lambda written: cast("Written", written),
+)
+"""Apart from the others: the language model's calls have a cache, retries and errors of
+their own, so nothing that stands before all calls stands before this one."""
 
 
 class Wrapper(Protocol):
@@ -202,6 +216,10 @@ class ImageModels:
     """user prompt, image -> score, higher is better"""
     score_name: str = "score"
     """What that score is called."""
+    write: Callable[[WriteRequest], Awaitable[Written]] | None = None
+    """conversation -> what the captioner's language model says; for that llm alone"""
+    context: int | None = None
+    """Tokens that such a conversation may have; ``None``: not known"""
     max_tokens: int | None = None
     """Tokens of a prompt that the generator reads; ``None``: not known"""
     notices: Callable[[], tuple[str, ...]] = tuple
@@ -247,7 +265,7 @@ class ImageModels:
 
     def can(self) -> frozenset[str]:
         """Return the names of the calls that there are."""
-        names = (kind.name for kind in CALL_KINDS)
+        names = (kind.name for kind in (*CALL_KINDS, WRITE))
         return frozenset(name for name in names if getattr(self, name) is not None)
 
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from socratic_agents.config.catalog import LANGUAGE_MODEL
+from socratic_agents.config.messages import public_value
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.text import error_line
 from socratic_agents.network.rate_limit import RateLimiter
@@ -69,18 +70,27 @@ def open_language_model(settings: Settings, *, client: Any = None) -> BaseChatMo
         return CompletionModel(llm=given)
     if not isinstance(given, str):
         message = (
-            "expected llm to be 'pocket', a 'provider:model' name or a LangChain chat "
-            f"model or base model, got {type(given).__name__}"
+            "expected llm to be 'pocket', 'captioner', a 'provider:model' name or a "
+            f"LangChain chat model or base model, got {type(given).__name__}"
         )
         raise ConfigurationError(message)
     if given == "pocket":
         from socratic_agents.pocket import PocketChatModel
 
         return cast("BaseChatModel", PocketChatModel(seed=settings.seed))
+    if given == "captioner":
+        from socratic_agents.runtime.captioner_llm.chat_model import CaptionerChatModel
+
+        return CaptionerChatModel(
+            model=str(public_value(settings.captioner)),
+            temperature=settings.temperature,
+            seed=settings.seed,
+        )
     if ":" not in given:
         # LangChain would guess a provider, and the key would be missed only later.
         message = (
-            f"expected llm to be 'pocket' or a 'provider:model' name, got {given!r}; "
+            "expected llm to be 'pocket', 'captioner' or a 'provider:model' name, got "
+            f"{given!r}; "
             f"write 'openai:{given}', for example"
         )
         raise ConfigurationError(message)

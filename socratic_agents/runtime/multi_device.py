@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 from PIL.Image import Image
 
 from socratic_agents.core.image_map import WeakImageMap
+from socratic_agents.runtime.image_models import WRITE
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 
@@ -131,5 +132,7 @@ def _shared(devices: list[_Device], closing: ExitStack, *, strict: bool) -> Imag
         return tuple(dict.fromkeys(said))
 
     closers = (close, *(c for device in devices for c in device.models.closers))
-    models = devices[0].models.map(placed)
-    return replace(models, notices=notices, closers=closers)
+    first = devices[0].models
+    write = first.write and placed(WRITE, first.write)
+    models = first.map(placed)
+    return replace(models, write=write, notices=notices, closers=closers)

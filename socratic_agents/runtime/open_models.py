@@ -12,6 +12,7 @@ from socratic_agents.config.registry import Registry
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.steadiness import scorer_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
+from socratic_agents.runtime.captioner_llm.calls import looks_itself
 from socratic_agents.runtime.captioners import (
     captioner_calls,
     open_captioner,
@@ -59,7 +60,7 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
         return opened
 
     def open_looking() -> tuple[Any, dict[str, Any]]:
-        opened = open_captioner(settings)
+        opened = None if looks_itself(settings) else open_captioner(settings)
         return opened, captioner_calls(settings, opened, worker)
 
     generator = open_drawing("generator", settings)

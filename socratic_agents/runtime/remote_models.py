@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.config.workers import RayWorkers, parse_workers
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.runtime.generators import images_server
-from socratic_agents.runtime.image_models import GENERATE, ImageModels, guarded
+from socratic_agents.runtime.image_models import GENERATE, WRITE, ImageModels, guarded
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.remote.pool import ReplicaPool
 from socratic_agents.scheduler.remote.processes import ProcessCluster
@@ -81,6 +81,8 @@ def open_replicas(
         ImageModels.make(
             call,
             score_name=able.score_name,
+            write=replicas.write if WRITE.name in able.operations else None,
+            context=able.context,
             max_tokens=able.max_tokens,
             notices=replicas.notices,
             closers=(close,),

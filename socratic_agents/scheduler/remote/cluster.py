@@ -39,6 +39,9 @@ class ReplicaActor(Protocol):
     def query(self) -> RemoteMethod: ...  # noqa: D102 - see above
 
     @property
+    def write(self) -> RemoteMethod: ...  # noqa: D102 - see above
+
+    @property
     def close(self) -> RemoteMethod: ...  # noqa: D102 - see above
 
 

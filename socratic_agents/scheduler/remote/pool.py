@@ -162,6 +162,14 @@ class ReplicaPool:
             finally:
                 location.pixels = None
 
+    async def write(self, request: Any) -> Any:
+        """Let the captioner's language model write where the fewest wait."""
+        owner = _owner()
+        _, written = await self._request(
+            lambda slot: slot.actor.write.remote(owner, request)
+        )
+        return written
+
     def close(self) -> None:
         """Answer every waiter with an error, and end the actors."""
         with self._lock:

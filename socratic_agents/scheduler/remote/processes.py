@@ -132,6 +132,7 @@ class _Actor:
         self.device = device
         self.open, self.close = _Method(self, "open"), _Method(self, "close")
         self.generate, self.query = _Method(self, "generate"), _Method(self, "query")
+        self.write = _Method(self, "write")
         self.killed = self.ended = False
         self._numbers = itertools.count(READY + 1)
         self._pending: dict[int, Future[Any]] = {READY: Future()}

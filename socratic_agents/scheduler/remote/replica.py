@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.scheduler.cost_model import CostModel, cache_file
 from socratic_agents.scheduler.requests import Session, current_session
@@ -45,6 +45,8 @@ class Capabilities:
     """What the score is called."""
     max_tokens: int | None
     """Tokens of a prompt that the generator reads; ``None``: not known"""
+    context: int | None = None
+    """Tokens of a conversation that the captioner goes on with; ``None``: not known"""
 
 
 class Replica:
@@ -79,6 +81,7 @@ class Replica:
             operations=models.can(),
             score_name=models.score_name,
             max_tokens=models.max_tokens,
+            context=models.context,
         )
 
     async def close(self) -> None:
@@ -136,6 +139,16 @@ class Replica:
         image = self._images[token]
         inputs = (image if text is None else text for text in texts)
         return await getattr(self._models, operation)(*inputs)
+
+    async def write(self, owner: tuple[int, Hashable] | None, request: Any) -> Any:
+        """Return what the captioner's language model says.
+
+        Args:
+            owner: Order and user of the session that asks.
+            request: As of the models' ``write``.
+        """
+        _join_session(owner)
+        return await cast("Any", self._models.write)(request)
 
     def _keep(self, token: int, image: Image.Image) -> None:
         self._images[token] = image
