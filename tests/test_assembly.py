@@ -720,7 +720,7 @@ class TestFewerBits:
 
     def test_bits_need_a_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The line says which."""
-        place = "socratic_agents.models.assembly.quantization.find_spec"
+        place = "socratic_agents.core.extras.find_spec"
         monkeypatch.setattr(place, lambda _: None)
         with pytest.raises(
             ConfigurationError, match=r"socratic-agents\[quantization\]"

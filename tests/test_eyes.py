@@ -415,7 +415,7 @@ def test_what_a_machine_has_not_is_refused_in_one_line(
         Captioner.load(folder, device="cpu", offload="model")
     with pytest.raises(ConfigurationError, match="leave captioner_offload out"):
         Settings(captioner_offload="model", device="cpu")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("socratic_agents.core.extras.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match="expected bitsandbytes for"):
         quantized("8bit", torch.device("cuda"))
     assert {} == quantized(None, choose_device("cpu"))
@@ -423,7 +423,7 @@ def test_what_a_machine_has_not_is_refused_in_one_line(
 
 def test_fewer_bits_are_asked_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole model stands on its card from the beginning."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("socratic_agents.core.extras.find_spec", lambda _: object())
     import transformers
 
     monkeypatch.setattr(transformers, "BitsAndBytesConfig", dict)

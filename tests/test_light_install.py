@@ -129,10 +129,20 @@ def test_a_broken_package_is_not_called_missing() -> None:
         raise ImportError("libcudart of torch\nis gone", name="torch._C")
     with pytest.raises(ImportError, match="colour"), needs_extra("to draw"):
         raise ImportError("no colour", name="colour")
-    with pytest.raises(
-        ConfigurationError, match=r"expected ray for x, got none.*\[ray\]"
+
+
+def test_long_work_asks_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is imported for that; where two extras bring it, the lighter one is named."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigurationError, match=r"ray for x, got none.*\[ray\]"):
+        require("json", "ray", purpose="for x")
+    missing = ModuleNotFoundError(name="huggingface_hub.utils")
+    assert "pip install 'socratic-agents[local]'" == install_line(missing)
+    with (
+        pytest.raises(ConfigurationError, match=r"agents\[lab\]"),
+        needs_extra("for x", extra="lab"),
     ):
-        require("json", "ray.no_such_module", purpose="for x")
+        raise missing
 
 
 def test_a_package_that_a_library_misses_is_named() -> None:

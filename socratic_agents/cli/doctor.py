@@ -8,7 +8,6 @@ import platform
 from dataclasses import asdict
 from datetime import date
 from importlib import metadata, resources
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +16,7 @@ from socratic_agents.cli.options import with_settings
 from socratic_agents.config.catalog import LANGUAGE_MODEL
 from socratic_agents.config.fields import CHOICE
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.extras import install_line
+from socratic_agents.core.extras import install_line, is_installed
 from socratic_agents.core.prompts import sanitize_for_terminal
 from socratic_agents.runtime.readiness.finding import Finding
 
@@ -212,7 +211,7 @@ def checks(
     yield Finding("ok", "python", f"{platform.python_version()}, {platform.platform()}")
     yield _system(platform.system())
     yield from _packages(needed)
-    if "torch" in needed or find_spec("torch") is not None:
+    if "torch" in needed or is_installed("torch"):
         yield _checked("torch device", _device)
     yield told
     if settings is not None:
@@ -242,12 +241,12 @@ def _packages(needed: Mapping[str, str]) -> Iterator[Finding]:
     """Say which packages there are, and which of the missing ones are needed."""
     for name, module in PACKAGES.items():
         found = _version(name)
-        if found.state == "ok" or module is None or module in needed:
+        if found.state == "ok" or module is None:
             yield found
-        else:
+        elif module not in needed:
             yield Finding("ok", name, "not installed, and these settings need it not")
     for module, why in needed.items():
-        if find_spec(module) is None:
+        if not is_installed(module):
             line = install_line(ModuleNotFoundError(name=module))
             text = f"not installed, and {why} needs it; run {line}"
             yield Finding("problem", module, text)

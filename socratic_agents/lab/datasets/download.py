@@ -87,7 +87,7 @@ def _from_web(source: Source, kept: Path) -> Path:
 
 
 def _from_hub(source: Source, kept: Path) -> Path:
-    with needs_extra(f"to download {source.url}"):
+    with needs_extra(f"to download {source.url}", extra="lab"):
         from huggingface_hub import hf_hub_download
         from huggingface_hub import logging as hub_log
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import require
 from socratic_agents.models.assembly.single_file import denoiser_name
 
 if TYPE_CHECKING:
@@ -67,12 +67,8 @@ def _check(name: str, device: torch.device) -> None:
             "leave it out, or take fp8 or a GGUF file"
         )
         raise ConfigurationError(message)
-    if name in BITS and find_spec("bitsandbytes") is None:
-        message = (
-            f"expected the package bitsandbytes for quantization {name!r}, which is not "
-            "installed; run pip install 'socratic-agents[quantization]'"
-        )
-        raise ConfigurationError(message)
+    if name in BITS:
+        require("bitsandbytes", purpose=f"for quantization {name!r}")
 
 
 def store_in_8_bits(pipeline: Any, dtype: torch.dtype) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.core.extras import require
 from socratic_agents.models.notices import Notices
 
 if TYPE_CHECKING:
@@ -86,20 +87,13 @@ def quantized(bits: str | None, device: torch.device) -> dict[str, Any]:
     """
     if bits is None:
         return {}
-    from importlib.util import find_spec
-
     if device.type != "cuda":
         message = (
             f"expected a graphics card for captioner_quantization {bits!r}, got the "
             f"{device.type}; leave captioner_quantization out"
         )
         raise ConfigurationError(message)
-    if find_spec("bitsandbytes") is None:
-        message = (
-            f"expected bitsandbytes for captioner_quantization {bits!r}, got none; "
-            "install 'socratic-agents[quantization]'"
-        )
-        raise ConfigurationError(message)
+    require("bitsandbytes", purpose=f"for captioner_quantization {bits!r}")
     from transformers import BitsAndBytesConfig
 
     return {
