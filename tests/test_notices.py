@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from diffusers.utils import logging as diffusers_log
+from safetensors.torch import load_file, save_file
 
 from socratic_agents import Refiner
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
-from socratic_agents.core.errors import CandidateError
+from socratic_agents.core.errors import CandidateError, LoadError
 from socratic_agents.core.outcome import Refinement
+from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.notices import Notices
@@ -121,6 +123,40 @@ def test_a_size_that_is_not_drawn_is_noticed() -> None:
     draw = Diffusion(PIPELINES["flux"](), steps=1, width=33, height=32)
     draw([("a red circle", 1)])
     assert "asked for 33x32, it draws 32x32" in draw.notices()
+
+
+def _without(folder: Path, part: str) -> str:
+    """Take a weight out of a model's files, and return its name."""
+    file = next((folder / part).glob("*.safetensors"))
+    weights = load_file(file)
+    name = sorted(weights)[5]
+    weights["of.another.head"] = weights.pop(name).clone()
+    save_file(weights, file, metadata={"format": "pt"})
+    return name
+
+
+def test_weights_that_are_missing_are_noticed(tmp_path: Path) -> None:
+    """They are random, and what comes out looks like a bad model."""
+    eyes = tiny_blip2(tmp_path / "eyes")
+    assert not Captioner.load(str(eyes)).notices()
+    name = _without(eyes, ".")
+    (notice,) = Captioner.load(str(eyes)).notices()
+    assert notice.startswith("1 weights of Blip2ForConditionalGeneration are missing")
+    assert notice.endswith(name)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "unet"])
+def test_weights_that_are_missing_are_the_reason(part: str, tmp_path: Path) -> None:
+    """Whether the library goes on with random ones, or fails for another reason."""
+    with quiet():
+        PIPELINES["sdxl"]().save_pretrained(tmp_path)
+    name = _without(tmp_path, part)
+    try:
+        said = "; ".join(Diffusion.load(str(tmp_path)).notices())
+    except LoadError as error:
+        said = str(error)
+    assert "are missing in its files, and random instead" in said
+    assert name in said
 
 
 class Clear:

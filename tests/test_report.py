@@ -269,6 +269,13 @@ def test_a_language_model_that_failed_is_told() -> None:
     assert Row.of(refinement()).error is None
 
 
+def test_what_was_noticed_of_a_model_is_told() -> None:
+    """An image that is not as it was asked for says so."""
+    told = replace(refinement(), notices=("generator: no guidance <b>",))
+    page = squeezed(report_html([told]))
+    assert "Not as it was asked for: generator: no guidance &lt;b&gt;" in page
+
+
 def test_images_are_read_where_they_lie() -> None:
     """An image that is only on the disk is read through its path, a lost one told."""
     asked: list[str] = []

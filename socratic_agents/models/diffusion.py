@@ -176,7 +176,7 @@ class Diffusion:
         if bits is not None:
             options["quantization_config"] = bits
         notices = Notices()
-        with quiet(notices), load_errors(WHAT, name):
+        with quiet(notices), load_errors(WHAT, name, notices):
             pipeline = parts.open(file or str(folder or name), options)
             place(pipeline, chosen, offload)
         return cls(pipeline, acceleration=acceleration, notices=notices, **call)

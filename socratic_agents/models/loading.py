@@ -122,12 +122,13 @@ def read_header(file: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def load_errors(what: str, name: str) -> Iterator[None]:
+def load_errors(what: str, name: str, notices: Notices | None = None) -> Iterator[None]:
     """Turn whatever a library raises while a model is opened into one line.
 
     Args:
         what: What was expected, such as ``"a text-to-image model"``.
         name: What was asked for.
+        notices: What was noticed meanwhile, which may be the true reason.
 
     Raises:
         LoadError: If anything went wrong.
@@ -138,14 +139,15 @@ def load_errors(what: str, name: str) -> Iterator[None]:
         raise  # one line already
     except Exception as error:  # the libraries raise a dozen unrelated classes
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = " ".join(lines)[:300]
+        reason = f"{type(error).__name__}: {' '.join(lines)[:300]}"
+        reason = "; ".join([*(notices() if notices else ()), reason])
         missing = install_line(error) if isinstance(error, ImportError) else None
         remedy = (
             f"run {missing}" if missing else "check the name, the files and the network"
         )
         message = (
             f"expected {what}, got {name!r}, which cannot be opened "
-            f"({type(error).__name__}: {reason}); {remedy}"
+            f"({reason}); {remedy}"
         )
         raise LoadError(message) from error
 

@@ -21,12 +21,23 @@ if TYPE_CHECKING:
 __all__ = ("Ear", "Notices", "listening")
 
 _CHANGES_RESULTS = re.compile(
-    r"guidance|ignored|resized|steps|not initialized|newly initialized|mismatch"
-    r"|not used when|unexpected|clean_caption|cannot run|not supported",
+    r"guidance|ignored|resized|steps|not initialized|mismatch|not used when|unexpected"
+    r"|clean_caption|cannot run|not supported",
     re.IGNORECASE,
 )
 _OTHERWISE_KNOWN = re.compile(r"truncated|safety.checker|deprecated", re.IGNORECASE)
 """Each image counts what was cut of its own prompt."""
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_REPORT = re.compile(r"(\w+) LOAD REPORT")
+"""What transformers logs of weights that a model has and its files have not, or the
+other way round, in a table; the other way round is common, and harms nothing."""
+_ABSENT = re.compile(r"^(\S+)\s*\|\s*(?:MISSING|MISMATCH)", re.MULTILINE)
+_NEW = re.compile(
+    r"weights of (\w+) were not initialized .*newly initialized: \[(.*)\]"
+)
+"""The same of diffusers."""
 
 
 class Notices:
@@ -43,9 +54,21 @@ class Notices:
 
     def hear(self, record: logging.LogRecord) -> None:
         """Keep what a library logged, if it means other results."""
-        text = record.getMessage()
-        if _CHANGES_RESULTS.search(text) and not _OTHERWISE_KNOWN.search(text):
+        text = _ANSI.sub("", record.getMessage())
+        if report := _REPORT.search(text):
+            self._add_random(report[1], _ABSENT.findall(text))
+        elif new := _NEW.search(text):
+            self._add_random(new[1], re.findall(r"'([^']+)'", new[2]))
+        elif _CHANGES_RESULTS.search(text) and not _OTHERWISE_KNOWN.search(text):
             self.add(text)
+
+    def _add_random(self, model: str, weights: Sequence[str]) -> None:
+        if weights:
+            names = ", ".join(weights[:3]) + (", …" if weights[3:] else "")
+            self.add(
+                f"{len(weights)} weights of {model} are missing in its files, and random "
+                f"instead: {names}"
+            )
 
     def __call__(self) -> tuple[str, ...]:
         """Return what was said until now."""

@@ -88,6 +88,7 @@ def outcome_view(
         "seed_spread": outcome.seed_spread,
         "selection_error": outcome.selection_error,
         "llm_error": outcome.llm_error,
+        "notices": outcome.notices,
         "receipt": receipt_view(outcome.receipt, checklist, image_src),
         "settings": dict(outcome.settings),
         "templates": dict(outcome.templates),

@@ -66,7 +66,7 @@ def open_eye(
         **quantized(quantization, device),
     }
     notices = Notices()
-    with quiet(notices), load_errors(WHAT, name):
+    with quiet(notices), load_errors(WHAT, name, notices):
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         processor = AutoProcessor.from_pretrained(folder or name, **safely)
