@@ -19,7 +19,9 @@ from socratic_agents.config import card
 from socratic_agents.config.card import Card, find_cards
 from socratic_agents.config.catalog import KLEIN, QWEN3_VL_2B, Z_IMAGE_TURBO
 from socratic_agents.config.settings import Settings
+from socratic_agents.core.errors import LoadError
 from socratic_agents.models import devices
+from socratic_agents.runtime import build
 from socratic_agents.runtime.readiness import choice, memory
 from socratic_agents.runtime.readiness.choice import choice_findings
 from socratic_agents.runtime.readiness.endings import endings
@@ -30,6 +32,8 @@ from socratic_agents.runtime.readiness.parts import (
     model_parts,
     read_weights,
 )
+from socratic_agents.runtime.readiness.places import check_hub
+from socratic_agents.runtime.refiner import Refiner
 from tests import tiny_models
 from tests.fakes import ScriptedChatModel
 from tests.hubs import answering, cached, online
@@ -583,3 +587,41 @@ def test_packages_that_only_some_settings_need() -> None:
     assert "captioner" == needed["torchvision"]
     fp8 = choice.needed_packages(Settings(**HUB, quantization="fp8"))
     assert "bitsandbytes" not in fp8
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"captioner": "owner/eyes"},
+            "expected an image-text-to-text model, got 'owner/eyes', which is not on",
+        ),
+        ({"scorer": "hf-hub:owner/clip"}, "expected a CLIP model, got 'hf-hub:owner"),
+        ({"generator": "owner/model"}, "expected a text-to-image model, got 'owner/mo"),
+    ],
+)
+async def test_nothing_is_loaded_before_all_can_be_had(
+    given: dict[str, Any],
+    message: str,
+    at: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A wrong name of one model is told before gigabytes of another are fetched."""
+    monkeypatch.setattr(build, "open_devices", None)  # it would be called
+    with answering(404) as hub:
+        at(hub.url)
+        refiner = Refiner(**given, allow_pocket=True)
+        with pytest.raises(LoadError, match=message):
+            await refiner.refine("a red circle")
+        await refiner.aclose()
+
+
+def test_what_is_here_is_not_asked_for(tmp_path: Path) -> None:
+    """Nor is what is not of the hub, or is told where it is opened."""
+    cached(tiny_models.tiny_stable_diffusion(tmp_path / "a"), constants.HF_HUB_CACHE)
+    eyes = str(tiny_models.tiny_llava(tmp_path / "eyes"))
+    for given in ({"captioner": eyes}, {"captioner": eyes, "scorer": "ViT-B-32/none"}):
+        check_hub(Settings(**HUB | given))
+    check_hub(Settings(**HUB | {"generator": "./nowhere", "captioner": eyes}))
+    with pytest.raises(LoadError, match="got 'owner/eyes', which is not on"):
+        check_hub(Settings(**HUB))

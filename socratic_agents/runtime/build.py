@@ -34,6 +34,7 @@ from socratic_agents.runtime.language_model import (
     open_rate_limiter,
 )
 from socratic_agents.runtime.multi_device import open_devices
+from socratic_agents.runtime.readiness.places import check_hub
 from socratic_agents.runtime.remote_models import open_replicas
 from socratic_agents.storage.provenance import encode_png, provenance_of
 from socratic_agents.storage.run_directory import RunDirectory
@@ -188,6 +189,7 @@ def open_all(
     if settings.workers:
         models = open_replicas(settings)
     else:
+        check_hub(settings)
         models, workers = open_devices(settings, worker, cost_model=cost_model)
     if llm is not None and writes_too(settings):
         llm = llm.model_copy(update={"write": models.write})

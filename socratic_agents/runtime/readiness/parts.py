@@ -35,6 +35,12 @@ INDEXES = {
 }
 """Back ends that open a model by a hub id or from a folder, with the file that every
 model of theirs has."""
+WHATS = {
+    "diffusers": "a text-to-image model",
+    "transformers": "an image-text-to-text model",
+    "clip": "a CLIP model",
+}
+"""What each of them opens, in words for messages."""
 SHARED = ("captioner", "llm")
 """Names of a part that another one plays as well."""
 
@@ -64,6 +70,11 @@ class Part:
     def index(self) -> str:
         """The file that every model of its kind has."""
         return INDEXES[self.backend]
+
+    @property
+    def what(self) -> str:
+        """What is expected of it, in words."""
+        return WHATS[self.backend]
 
     @property
     def file(self) -> Path | None:

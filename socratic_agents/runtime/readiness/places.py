@@ -23,13 +23,15 @@ from socratic_agents.models.hub import (
 )
 from socratic_agents.models.loading import check_folder
 from socratic_agents.runtime.readiness.finding import Finding
+from socratic_agents.runtime.readiness.parts import model_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.readiness.parts import Part
 
-__all__ = ("Place", "locate")
+__all__ = ("Place", "check_hub", "locate")
 
 
 @dataclass(frozen=True)
@@ -85,21 +87,54 @@ def _here(part: Part) -> Place | None:
     return _told(part, "ok", "a folder of this machine", folder)
 
 
+def check_hub(settings: Settings) -> None:
+    """Check that every model of the hub can be had, before the first one is loaded.
+
+    A name that is wrong is told now, and not after gigabytes of another model.
+
+    Args:
+        settings: Name the models.
+
+    Raises:
+        LoadError: If one is neither on this machine nor given out, and why.
+    """
+    for part in model_parts(settings):
+        try:
+            if not part.is_loaded or _here(part) is not None:
+                continue
+            problem = _asked(part) if _cached(part) is None else None
+        except (ConfigurationError, ImportError):
+            continue  # which is told where it is opened
+        if problem is not None:
+            raise problem.error(part.what, part.shown)
+
+
+def _cached(part: Part) -> Path | None:
+    """Return the folder in which the hub's cache has a model."""
+    if part.hub_place is None:
+        return None
+    name, revision = part.hub_place
+    if part.backend == "clip":
+        return cached_weights(part.hub_place)
+    return cached_folder(name, index=part.index, revision=revision)
+
+
+def _asked(part: Part) -> HubProblem | None:
+    """Return why the hub does not give a model out; ``None``: it does."""
+    if part.hub_place is None:
+        return None
+    name, revision = part.hub_place
+    return hub_problem(name, index=part.index, revision=revision)
+
+
 def _of_hub(part: Part, known: list[HubProblem]) -> Place:
-    place = part.hub_place
-    if place is None:
+    if part.hub_place is None:
         text = "not of the hub, so it is not known whether it is here"
         return _told(part, "warning", text)
-    name, revision = place
-    if part.backend == "clip":
-        cached = cached_weights(place)
-    else:
-        cached = cached_folder(name, index=part.index, revision=revision)
+    cached = _cached(part)
     if cached is not None:
         return _told(part, "ok", "in the hub's cache", cached)
-    problem = next(iter(known), None) or hub_problem(
-        name, index=part.index, revision=revision
-    )
+    problem = next(iter(known), None) or _asked(part)
     if problem is None:
         text = "not here yet; the hub gives it out, at the first run"
         return _told(part, "warning", text)
