@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from socratic_agents import Refinement, Refiner, Settings
 from socratic_agents.core.errors import ConfigurationError, LoadError
-from socratic_agents.models.placement import resident_of
+from socratic_agents.models.placement import free_bytes, resident_of
 from socratic_agents.runtime.residents import Residents
 from socratic_agents.scheduler.cost_curve import CostCurve
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch, WaitUntil
@@ -391,6 +391,7 @@ def test_a_models_weights_are_found_wherever_it_holds_them() -> None:
         assert resident is not None
         assert 25 * 4 + 5 * 8 == resident.size
         assert resident_of("it", model) is None
+        assert free_bytes(model) is None
 
 
 def test_weights_leave_and_come_back() -> None:
@@ -474,14 +475,19 @@ def test_what_is_there_fits_where_nobody_said_how_much_there_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A model that was opened beyond what was reckoned is not refused."""
-    monkeypatch.setattr("socratic_agents.runtime.residents._free", lambda _: 100)
+    module = "socratic_agents.runtime.residents"
+    free: list[int | None] = [100, None]
+    monkeypatch.setattr(f"{module}.free_bytes", lambda _: free.pop())
+    monkeypatch.setattr(
+        f"{module}.resident_of",
+        lambda name, size, **_: Resident(name=name, size=size, unload=lambda: None),
+    )
     worker = Worker()
     residents = Residents(Settings(), worker)
-    assert 85 == worker.residency.capacity
-    resident = Resident(name="captioner", size=90, unload=lambda: None)
-    monkeypatch.setattr(
-        "socratic_agents.models.placement.resident_of", lambda *_, **__: resident
-    )
-    residents.note("captioner", object())
-    assert 90 == worker.residency.capacity
+    residents.note("generator", 20)  # on no card
+    assert worker.residency.capacity is None
+    residents.note("generator", 20)
+    assert 102 == worker.residency.capacity
+    residents.note("captioner", 110)
+    assert 110 == worker.residency.capacity
     assert {"captioner"} == worker.residency.here

@@ -10,7 +10,7 @@ from socratic_agents.models.devices import empty_caches
 from socratic_agents.scheduler.residency import Resident
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import torch
 
@@ -35,7 +35,7 @@ def resident_of(name: str, model: object, *, on_cpu: bool = False) -> Resident |
     """
     networks = list({id(one): one for one in _networks(model, DEPTH)}.values())
     tensors = {id(one): one for part in networks for one in _tensors(part)}.values()
-    device = next((one.device for one in tensors), None)
+    device = _device(networks)
     if device is None or (device.type in {"cpu", "meta"} and not on_cpu):
         return None
     size = sum(one.numel() * one.element_size() for one in tensors)
@@ -48,18 +48,25 @@ def resident_of(name: str, model: object, *, on_cpu: bool = False) -> Resident |
     )
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Return how much memory a graphics card has left; ``None`` for other devices.
+def free_bytes(model: object) -> int | None:
+    """Return how much memory is left where a model lies; ``None``: on no NVIDIA card.
 
     Args:
-        device: Where models are to lie.
+        model: As for ``resident_of``.
     """
-    if device.type != "cuda":
+    device = _device(_networks(model, DEPTH))
+    if device is None or device.type != "cuda":
         return None
     import torch
 
     free, _ = torch.cuda.mem_get_info(device)
     return free
+
+
+def _device(networks: Iterable[torch.nn.Module]) -> torch.device | None:
+    """Return where the first tensor lies; ``None``: there is none."""
+    tensors = (tensor for network in networks for tensor in _tensors(network))
+    return next((tensor.device for tensor in tensors), None)
 
 
 def _networks(model: Any, depth: int) -> Iterator[torch.nn.Module]:

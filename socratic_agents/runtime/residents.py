@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from socratic_agents.core.errors import is_out_of_memory
+from socratic_agents.models.placement import free_bytes, resident_of
 from socratic_agents.runtime.batching import holding
 from socratic_agents.scheduler.residency import GB
 
@@ -26,8 +27,8 @@ class Residents:
     """Opens models so that those that do not fit together take turns.
 
     Args:
-        settings: Say how much memory there is; where they do not, and models run on a
-            graphics card, its free memory does.
+        settings: Say how much memory there is; where they do not, and the first model
+            is opened on a graphics card, what that has free does.
         worker: Of the device; this runs in its thread.
     """
 
@@ -36,8 +37,6 @@ class Residents:
         self._told = settings.device_memory is not None
         if settings.device_memory is not None:
             self._residency.capacity = int(settings.device_memory * GB)
-        elif free := _free(settings.device):
-            self._residency.capacity = int(ROOMY * free)
 
     def open(self, holds: str, load: Callable[[], Opened]) -> Opened:
         """Return a model that was opened; what is in its way makes room.
@@ -69,28 +68,19 @@ class Residents:
         Raises:
             ConfigurationError: If it is larger than the settings allow.
         """
-        if self._residency.capacity is None:
-            return
-        from socratic_agents.models.placement import resident_of
-
         resident = resident_of(holds, model, on_cpu=self._told)
         if resident is None:
             return
-        if not self._told:  # it is there, so it fits
-            larger = max(self._residency.capacity, resident.size)
-            self._residency.capacity = larger
+        if not self._told:
+            known = self._residency.capacity
+            if known is None:
+                free = free_bytes(model)
+                known = None if free is None else int(ROOMY * (free + resident.size))
+            if known is None:
+                return
+            # It is there, so it fits.
+            self._residency.capacity = max(known, resident.size)
         self._residency.add(resident)
-
-
-def _free(device: str | None) -> int | None:
-    """Return the free memory of a graphics card; ``None``: there is none."""
-    from socratic_agents.models.devices import choose_device, device_type
-
-    if device_type(device) != "cuda":
-        return None
-    from socratic_agents.models.placement import free_bytes
-
-    return free_bytes(choose_device(device))
 
 
 def _lacks_memory(problem: BaseException | None) -> bool:

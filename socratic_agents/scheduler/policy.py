@@ -189,8 +189,11 @@ class BatchPolicy(Generic[Payload]):
         Their next requests are about to come: captions of the images that were just
         drawn would else wait until the next images are.
         """
-        swaps = [self._swap_seconds(queue.stage) for queue in self._queues.values()]
-        before_swap = self._tuning.swap_wait_share * min(swaps, default=0.0)
+        before_swap = 0.0
+        for queue in self._queues.values():
+            before_swap = self._tuning.swap_wait_share * self._swap_seconds(queue.stage)
+            if not before_swap:
+                break
         heavy = min(self._costs.values(), key=lambda cost: cost[0], default=None)
         if heavy is None:
             return before_swap

@@ -323,11 +323,14 @@ class Worker:
 
     def _bring(self, stage: AnyStage, requests: list[Request]) -> bool:
         """Bring the model of a batch to the device; who waits is told if it fails."""
-        with self._changed:
-            waiting = {getattr(one, "holds", None) for one in self._policy.waiting()}
+        waiting: set[Hashable] = set()
+        if self._swap_seconds(stage):
+            with self._changed:
+                waiting = self._policy.waiting()
         try:
             with self._watch(stage):
-                self.residency.bring(stage.holds, wanted=waiting)
+                holders = {getattr(one, "holds", None) for one in waiting}
+                self.residency.bring(stage.holds, wanted=holders)
         except Exception as problem:  # noqa: BLE001 - it is raised where it was asked
             for request in requests:
                 request.resolve(problem.with_traceback(None))
