@@ -402,7 +402,7 @@ def test_a_key_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         (
             85.0,
             {"profile": "local-80gb", "offload": None},
-            "problem",
+            "warning",
             "final_generator 57.7 + captioner 17.5 = 95.7 GB",
         ),
         (25.7, {"profile": "local-24gb", "offload": "group"}, "ok", "generator 1.2 +"),

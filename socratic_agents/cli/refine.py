@@ -337,17 +337,20 @@ def _settings(overrides: dict[str, Any]) -> Settings:
 
 
 def _print_estimate(settings: Settings, *, prompts: int, as_json: bool) -> int:
-    """Print what so many prompts may cost at most; nothing is opened."""
+    """Print what so many prompts may cost at most, and which models take turns."""
     from socratic_agents.agents.registry import find_roles
     from socratic_agents.pocket.mixing import check_mixing
     from socratic_agents.runtime.cost_estimate import worst_case
+    from socratic_agents.runtime.readiness.memory import plan_memory
 
     check_mixing(settings, speaks=find_roles(settings).needs_llm)
-    estimate = worst_case(settings)
-    for line in estimate.lines(prompts):
+    estimate, plan = worst_case(settings), plan_memory(settings, prompts=prompts)
+    memory = [f"memory: {line}" for line in plan.lines()] if plan else []
+    for line in (*estimate.lines(prompts), *memory):
         sys.stderr.write(f"{sanitize_for_terminal(line)}\n")
     if as_json:
-        _write_json(estimate.to_json(prompts))
+        planned = {"memory": plan.to_json()} if plan else {}
+        _write_json(estimate.to_json(prompts) | planned)
     return 0
 
 

@@ -16,7 +16,7 @@ from socratic_agents.core.errors import ConfigurationError, is_out_of_memory
 from socratic_agents.scheduler.tuning import DEFAULT_TUNING, SchedulerTuning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
 __all__ = ("GB", "Residency", "Resident")
 
@@ -103,7 +103,8 @@ class Residency:
     def seconds(self, holds: str | None) -> float:
         """Return how long a batch has to wait until its model is there; 0: it is.
 
-        It is what it took the last time, and reckoned from its size before.
+        It is what it took the last time, and reckoned from its size before; what is
+        negligible counts as nothing.
 
         Args:
             holds: Name of what the batch runs on; one that nobody knows is there.
@@ -112,7 +113,8 @@ class Residency:
         if resident is None or resident.name in self._here:
             return 0.0
         reckoned = resident.size / (self._tuning.swap_rate * GB)
-        return self._measured.get(resident.name, reckoned)
+        seconds = self._measured.get(resident.name, reckoned)
+        return seconds if seconds >= self._tuning.negligible_seconds else 0.0
 
     def bring(self, holds: str | None, *, wanted: Collection[str | None] = ()) -> None:
         """Bring a model to the device, if it is not there; others make room.
@@ -160,18 +162,24 @@ class Residency:
     ) -> None:
         """Take models away until so many bytes are free: those that nobody wants first.
 
-        Of equals, the one goes that was not used for longest.
+        Of equals, the one goes that was not used for longest; none goes in vain.
         """
         if self.capacity is None:
             return
-        movable = [
-            one
-            for one in self._here.values()
-            if one.unload is not None and one.name not in keep
-        ]
+        lacking = sum(one.size for one in self._here.values()) + size - self.capacity
+        movable = [one for one in self._here.values() if one.name not in keep]
+        leaving: list[Resident] = []
         for one in sorted(movable, key=lambda one: one.name in wanted):
-            if sum(other.size for other in self._here.values()) + size <= self.capacity:
-                return
-            if one.unload is not None:  # as all of them
+            if one.unload is not None and _together(leaving) < lacking:
+                leaving.append(one)
+        for one in leaving[::-1]:
+            if _together(leaving) - one.size >= lacking:
+                leaving.remove(one)
+        for one in leaving:
+            if one.unload is not None:  # as of all that leave
                 one.unload()
             del self._here[one.name]
+
+
+def _together(residents: Iterable[Resident]) -> int:
+    return sum(one.size for one in residents)

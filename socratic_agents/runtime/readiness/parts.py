@@ -7,17 +7,18 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from socratic_agents.config.backends import choose_backend
 from socratic_agents.config.catalog import MODELS, REVISIONS
 from socratic_agents.config.messages import public_value
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.assembly.weights_file import read_weights_file
-from socratic_agents.models.clip import hub_place
+from socratic_agents.models.clip import cached_weights, hub_place
+from socratic_agents.models.hub import cached_folder
 from socratic_agents.models.loading import local_folder
 from socratic_agents.runtime.captioners import CAPTIONERS
-from socratic_agents.runtime.generators import GENERATORS, POCKET
+from socratic_agents.runtime.generators import GENERATORS, POCKET, model_source
 from socratic_agents.runtime.open_models import SCORERS
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from socratic_agents.config.backends import Backend
     from socratic_agents.config.settings import Settings
+    from socratic_agents.runtime.image_models import ModelName
 
 __all__ = ("Part", "Weights", "model_parts", "read_weights")
 
@@ -95,6 +97,23 @@ class Part:
             path = Path(self.name).expanduser()
             return path if path.is_dir() else None
         return local_folder(self.name)
+
+    @property
+    def kept(self) -> Path | None:
+        """Its folder on this machine, if it is known without asking the hub."""
+        if self.backend == POCKET:
+            role = "generator" if self.role == "final_generator" else self.role
+            return Path(model_source(POCKET, cast("ModelName", role)))
+        if not self.is_loaded or self.file is not None:
+            return None
+        with suppress(ConfigurationError, ImportError):  # it is told when it is opened
+            if self.folder is not None or self.hub_place is None:
+                return self.folder
+            name, revision = self.hub_place
+            if self.backend == "clip":
+                return cached_weights((name, revision))
+            return cached_folder(name, index=self.index, revision=revision)
+        return None
 
     @property
     def shown(self) -> str:
