@@ -8,6 +8,7 @@ E3  An option, a limit or a machine that does not fit is one line before anythin
 from __future__ import annotations
 
 import math
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +35,7 @@ from socratic_agents.runtime.captioners import (
     captioner_calls,
     open_captioner,
 )
+from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 from tests import tiny_eyes, tiny_models
 
@@ -201,6 +203,22 @@ async def test_a_reader_stands_beside_the_captioner(
     assert isinstance(read, str)
     assert isinstance(count, Count)
     assert settings.captioner != as_reader(settings).captioner
+
+
+async def test_a_reader_has_a_place_on_the_device(
+    folder_of: Callable[[str], Path],
+) -> None:
+    """Like every other model, so that they take turns where they do not all fit."""
+    settings = Settings(
+        captioner=str(folder_of("qwen3.5")),
+        reader=str(folder_of("florence-2")),
+        device="cpu",
+        device_memory=1,
+    )
+    async with Worker() as worker:
+        await worker.call(partial(open_image_models, settings, worker))
+        expected = {"generator", "captioner", "reader", "scorer"}
+        assert expected == worker.residency.here
 
 
 def test_an_eye_by_folder_refines(

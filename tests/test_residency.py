@@ -261,6 +261,18 @@ def test_a_model_of_unknown_size_is_opened_alone() -> None:
     Residency().make_room(None)  # where there is room for everything, nothing happens
 
 
+def test_what_fits_together_is_all_there_once_it_was_opened() -> None:
+    """Though each made room for the next; nothing is moved from then on."""
+    card = Card(10, {"a": 3, "b": 7})
+    card.residency.make_room(None)
+    card.residency.settle()
+    assert {"a", "b"} == card.here == card.residency.here
+    assert 0 == card.residency.swaps
+    tight = Card(9, {"a": 3, "b": 7})
+    tight.residency.settle()
+    assert {"b"} == tight.here
+
+
 def test_what_can_never_fit_is_refused() -> None:
     """Alone, or beside what cannot be moved."""
     residency = Residency(10 * GB)

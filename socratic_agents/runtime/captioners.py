@@ -16,7 +16,7 @@ from socratic_agents.core.checklist import read_answer
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.captioning import Captioner, shows
 from socratic_agents.models.steadiness import captioner_steadiness
-from socratic_agents.runtime.batching import batched_call, run_in_worker
+from socratic_agents.runtime.batching import batched_call, holding, run_in_worker
 from socratic_agents.runtime.captioner_llm.calls import (
     LANGUAGE_MODEL,
     look_later,
@@ -58,6 +58,9 @@ AT_OPENING = tuple(
 )
 """Settings that come too late for a captioner that is open already."""
 
+READER = "reader"
+"""What the reader's stage holds: it is a model of its own."""
+
 OpenCaptioner: TypeAlias = "Callable[[Settings], Any]"
 """Returns an object with ``caption``, and what else docs/models.md says of captioners."""
 
@@ -95,7 +98,11 @@ def open_captioner(settings: Settings) -> Any:
 
 
 def captioner_calls(
-    settings: Settings, captioner: Any, worker: Worker
+    settings: Settings,
+    captioner: Any,
+    worker: Worker,
+    *,
+    open_reader: Callable[[Callable[[], Any]], Any] = lambda load: load(),
 ) -> dict[str, Any]:
     """Return how a captioner captions and answers, by the fields of ``ImageModels``.
 
@@ -103,12 +110,14 @@ def captioner_calls(
         settings: Say where it runs and how.
         captioner: As from ``open_captioner``.
         worker: Runs it.
+        open_reader: Loads the reader, which takes place on the device, too.
 
     Raises:
         ConfigurationError: If it is of the wrong type.
     """
+    reading = partial(_reading, settings, worker=worker, open_reader=open_reader)
     if looks_itself(settings):
-        return {"caption": look_later, "read_text": _reading(settings, None, worker)}
+        return {"caption": look_later, "read_text": reading(None)}
     writes = writing(captioner, settings, worker) if writes_too(settings) else {}
     if not hasattr(captioner, "caption"):
         return {"caption": run_in_worker(CAPTION, captioner, worker)}
@@ -125,7 +134,7 @@ def captioner_calls(
         "answer_yes_no": decides and call(ANSWER_YES_NO, decides, **asked),
         "answer_open": answers and call(ANSWER_OPEN, answers, **asked),
         "answer_count": counts and call(ANSWER_COUNT, counts, **asked),
-        "read_text": _reading(settings, captioner, worker),
+        "read_text": reading(captioner),
     }
 
 
@@ -139,15 +148,23 @@ def as_reader(settings: Settings) -> Settings:
     return settings.but(captioner=settings.reader, **own)
 
 
-def _reading(settings: Settings, captioner: Any, worker: Worker) -> Any:
+def _reading(
+    settings: Settings,
+    captioner: Any,
+    *,
+    worker: Worker,
+    open_reader: Callable[[Callable[[], Any]], Any],
+) -> Any:
     """Return how text on an image is read: by the reader, or else by the captioner."""
+    holds = "captioner"
     if settings.reader is not None:
-        settings = as_reader(settings)
-        captioner = _load(settings, reader=True)
+        settings, holds = as_reader(settings), READER
+        captioner = open_reader(partial(_load, settings, reader=True))
     elif settings.captioner == POCKET or not hasattr(captioner, "read"):
         return None
     formed = _formed(captioner, settings, asked=True)
-    return batched_call(READ_TEXT, captioner.read, settings, worker, **formed)
+    with holding(holds):
+        return batched_call(READ_TEXT, captioner.read, settings, worker, **formed)
 
 
 def score_by_captioner(

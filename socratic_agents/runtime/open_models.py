@@ -14,6 +14,7 @@ from socratic_agents.models.steadiness import scorer_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
 from socratic_agents.runtime.captioner_llm.calls import looks_itself
 from socratic_agents.runtime.captioners import (
+    READER,
     captioner_calls,
     open_captioner,
     score_by_captioner,
@@ -59,9 +60,17 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
         residents.note(holds, opened.model)
         return opened
 
+    def open_reader(load: Callable[[], Any]) -> Any:
+        opened = residents.open(READER, load)
+        residents.note(READER, opened)
+        return opened
+
     def open_looking() -> tuple[Any, dict[str, Any]]:
         opened = None if looks_itself(settings) else open_captioner(settings)
-        return opened, captioner_calls(settings, opened, worker)
+        residents.note("captioner", opened)
+        return opened, captioner_calls(
+            settings, opened, worker, open_reader=open_reader
+        )
 
     generator = open_drawing("generator", settings)
     closers, generate_final = generator.closers, None
@@ -71,13 +80,13 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
         generate_final, closers = last.generate, (*closers, *last.closers)
         notices[FINAL] = last.notices
     captioner, calls = residents.open("captioner", open_looking)
-    residents.note("captioner", captioner)
     name, score = residents.open(
         "captioner" if settings.scorer == "captioner" else "scorer",
         partial(open_scorer, settings, worker, captioner, note=scorers.append),
     )
     for scorer in scorers:
         residents.note("scorer", scorer)
+    worker.residency.settle()
     notices["captioner"] = getattr(captioner, "notices", tuple)
 
     def noticed() -> tuple[str, ...]:

@@ -100,6 +100,15 @@ class Residency:
         if self.capacity is not None:
             self._make_room(self.capacity if size is None else size)
 
+    def settle(self) -> None:
+        """Bring all models that were opened, if they fit together; it is no swap."""
+        if self.capacity is None or _together(self._known.values()) > self.capacity:
+            return
+        for name, resident in self._known.items():
+            if name not in self._here:
+                resident.load()
+                self._here[name] = resident
+
     def seconds(self, holds: str | None) -> float:
         """Return how long a batch has to wait until its model is there; 0: it is.
 
