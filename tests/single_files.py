@@ -10,7 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +85,24 @@ def lora(pipeline: Any, folder: Path) -> Path:
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
     (file,) = folder.iterdir()
     return file
+
+
+def kohya(file: Path, folder: Path) -> Path:
+    """Save LoRA weights as another trainer names them, with some of a text encoder."""
+    weights = {}
+    for name, tensor in load_file(file).items():
+        layer, _, matrix = name.removeprefix("unet.").rpartition(".lora_")
+        layer = f"lora_unet_{layer.replace('.', '_')}"
+        way = "down" if matrix.startswith("A") else "up"
+        weights[f"{layer}.lora_{way}.weight"] = tensor
+        weights[f"{layer}.alpha"] = torch.tensor(4.0)
+    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        layer = f"lora_te_text_model_encoder_layers_0_self_attn_{part}"
+        weights[f"{layer}.lora_down.weight"] = torch.randn(2, 16)
+        weights[f"{layer}.lora_up.weight"] = torch.randn(16, 2)
+        weights[f"{layer}.alpha"] = torch.tensor(2.0)
+    save_file(weights, folder / "kohya.safetensors")
+    return folder / "kohya.safetensors"
 
 
 def _unet(unet: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -437,15 +436,24 @@ class TestLoRA:
         assert "\n" not in str(caught.value)
         assert "" == capsys.readouterr().err
 
-    def test_layers_that_are_not_there_are_told(
-        self, place: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """What fits is used, and how much of it is said (P3)."""
-        with caplog.at_level(logging.WARNING):
-            load(place / "sd", loras=(Lora(str(place / "half.safetensors")),))
+    def test_layers_that_are_not_there_are_told(self, place: Path) -> None:
+        """What fits is used, and how much of it is said once (P3)."""
+        model = load(place / "sd", loras=(Lora(str(place / "half.safetensors")),))
 
-        (line,) = [r.getMessage() for r in caplog.records if "LoRA" in r.getMessage()]
-        assert "half.safetensors, got one with" in line
+        (line,) = model.notices()
+        assert line.startswith("12 of 24 layers of the LoRA weights 'half.safetensors'")
+
+    def test_weights_of_other_trainers_are_read(
+        self, place: Path, tmp_path: Path, usual: NDArray[np.float32]
+    ) -> None:
+        """Names and strengths of kohya's, and those of a text encoder."""
+        file = single_files.kohya(place / "style" / "ink.safetensors", tmp_path)
+        model = load(place / "sd", loras=(Lora(str(file)),))
+
+        found = model.pipeline.get_list_adapters()
+        assert {"unet": ["lora_0"], "text_encoder": ["lora_0"]} == found
+        assert distance(usual, drawn(model)) > 0.01
+        assert () == model.notices()
 
     def test_a_hub_model_is_asked_for_without_the_network(self, place: Path) -> None:
         """It says how a file of it is named."""
@@ -846,6 +854,8 @@ async def _one(settings: Settings) -> Any:
     ("names", "holds"),
     [
         (["lora_unet_down.lora_up.weight"], Holds.LORA),
+        (["x.weight", "scaled_fp8"], Holds.FOREIGN),
+        (["x.weight", "x.weight.quant_state.bitsandbytes__nf4"], Holds.FOREIGN),
         (["clip_l", "clip_g"], Holds.EMBEDDING),
         (["encoder.block.0.layer.weight", "shared.weight"], Holds.TEXT_ENCODER),
         (["encoder.conv_in.weight", "decoder.conv_in.weight"], Holds.VAE),

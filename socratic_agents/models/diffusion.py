@@ -177,7 +177,9 @@ class Diffusion:
             options["quantization_config"] = bits
         notices = Notices()
         with quiet(notices), load_errors(WHAT, name, notices):
-            pipeline = parts.open(file or str(folder or name), options)
+            pipeline = parts.open(
+                file or str(folder or name), options, tell=notices.add
+            )
             place(pipeline, chosen, offload)
         return cls(pipeline, acceleration=acceleration, notices=notices, **call)
 

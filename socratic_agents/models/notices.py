@@ -25,8 +25,10 @@ _CHANGES_RESULTS = re.compile(
     r"|clean_caption|cannot run|not supported",
     re.IGNORECASE,
 )
-_OTHERWISE_KNOWN = re.compile(r"truncated|safety.checker|deprecated", re.IGNORECASE)
-"""Each image counts what was cut of its own prompt."""
+_OTHERWISE_KNOWN = re.compile(
+    r"truncated|safety.checker|deprecated|No LoRA keys|adapter weights", re.IGNORECASE
+)
+"""Each image counts what was cut of its own prompt, and LoRA weights their layers."""
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

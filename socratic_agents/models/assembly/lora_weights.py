@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from socratic_agents.models.assembly.weights_file import (
 from socratic_agents.models.loading import load_errors, local_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
 
@@ -29,15 +28,16 @@ __all__ = ("add_loras",)
 
 NOWHERE = "none of its layers has their names"
 
-_log = logging.getLogger(__name__)
 
-
-def add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
+def add_loras(
+    pipeline: Any, loras: Sequence[Lora], *, tell: Callable[[str], None]
+) -> None:
     """Add LoRA weights to a pipeline, each with its own strength.
 
     Args:
         pipeline: As it was opened, before it is brought to its device.
         loras: Where they are, and how strongly each counts.
+        tell: Is told where a pipeline does not have all layers of some weights.
 
     Raises:
         ConfigurationError: If the pipeline takes none, or a file is something else.
@@ -58,8 +58,8 @@ def add_loras(pipeline: Any, loras: Sequence[Lora]) -> None:
         _load(pipeline, name, lora.source, file)
         found = dict(_weights(pipeline, name))
         _check(pipeline, lora.source, found)
-        if file is not None:
-            _tell_unused(file, found)
+        if file is not None and (unused := _unused(file, found)):
+            tell(unused)
     pipeline.set_adapters(names, [lora.weight for lora in loras])
 
 
@@ -86,9 +86,6 @@ def _load(pipeline: Any, name: str, source: str, file: WeightsFile | None) -> No
     where: dict[str, Any] = {}
     if file is not None:
         where["weight_name"] = file.path.name
-    log = logging.getLogger("diffusers.loaders")
-    level = log.level
-    log.setLevel(logging.CRITICAL)  # what is wrong is said here, in one line
     try:
         with (
             warnings.catch_warnings(),
@@ -109,8 +106,6 @@ def _load(pipeline: Any, name: str, source: str, file: WeightsFile | None) -> No
         raise _unfit(
             pipeline, source, NOWHERE if unknown else error_line(cause)
         ) from error
-    finally:
-        log.setLevel(level)
 
 
 def _unfit(pipeline: Any, source: str, reason: str) -> LoadError:
@@ -135,19 +130,17 @@ def _check(pipeline: Any, source: str, found: Mapping[str, torch.Tensor]) -> Non
         raise LoadError(message)
 
 
-def _tell_unused(file: WeightsFile, found: Mapping[str, torch.Tensor]) -> None:
-    """Say how many layers of a file the pipeline does not have."""
+def _unused(file: WeightsFile, found: Mapping[str, torch.Tensor]) -> str | None:
+    """Return that the pipeline does not have all layers of a file."""
     # Some layers of a file become several of the pipeline, but never fewer.
     told = sum(bool(_FIRST.search(name)) for name in file.shapes)
     used = sum(bool(_FIRST.search(name)) for name in found)
-    if used < told:
-        _log.warning(
-            "expected a generator with all %d layers of the LoRA weights %s, got one "
-            "with %d; the others are left out",
-            told,
-            file.path.name,
-            used,
-        )
+    if used >= told:
+        return None
+    return (
+        f"{used} of {told} layers of the LoRA weights {file.path.name!r} are used, since "
+        "the generator does not have the others"
+    )
 
 
 _FIRST = re.compile(r"lora_A|lora_down|lora\.down")

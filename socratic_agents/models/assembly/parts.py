@@ -19,7 +19,7 @@ from socratic_agents.models.assembly.weights_file import GGUF
 from socratic_agents.models.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from socratic_agents.config.loras import Lora
 
@@ -42,12 +42,19 @@ class Parts:
     fp8: bool = False
     """Whether the denoiser's weights are kept as 8-bit floats."""
 
-    def open(self, source: Path | str, options: Mapping[str, Any]) -> Any:
+    def open(
+        self,
+        source: Path | str,
+        options: Mapping[str, Any],
+        *,
+        tell: Callable[[str], None],
+    ) -> Any:
         """Open a pipeline and put everything into it, on the CPU.
 
         Args:
             source: A file of weights, or a folder or a hub id as text.
             options: Of diffusers: ``dtype``, ``use_safetensors`` and more.
+            tell: Is told what is used in part alone.
 
         Raises:
             ConfigurationError: If something does not fit the other.
@@ -75,7 +82,7 @@ class Parts:
             set_vae(pipeline, self.vae, options["dtype"])
         if self.scheduler is not None:
             set_scheduler(pipeline, self.scheduler)
-        add_loras(pipeline, self.loras)
+        add_loras(pipeline, self.loras, tell=tell)
         if self.fp8:
             store_in_8_bits(pipeline, options["dtype"])
         return pipeline

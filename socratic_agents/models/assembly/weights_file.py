@@ -45,6 +45,7 @@ class Holds(StrEnum):
     TEXT_ENCODER = "a text encoder"
     EMBEDDING = "a textual inversion"
     CONTROL = "a ControlNet"
+    FOREIGN = "quantized in a format that diffusers does not read from one file"
 
 
 INSTEAD = {
@@ -54,11 +55,17 @@ INSTEAD = {
     Holds.VAE: "give it as vae, beside a generator",
     Holds.TEXT_ENCODER: "give a folder with the whole pipeline",
     Holds.EMBEDDING: "load it into a pipeline of your own, and give that",
+    Holds.FOREIGN: "give GGUF, or the weights as they were before",
     Holds.CONTROL: "it needs an image to follow, which no prompt gives",
 }
 """Where a file belongs that was given elsewhere."""
 
 LORA = re.compile(r"lora_(A|B|up|down|unet|te)|\.lora\.|\.(hada|lokr)_w\d|\.oft_blocks")
+FOREIGN = re.compile(
+    r"scaled_fp8|\.(scale_weight|weight_scale(_\d)?|scale_input|input_scale|absmax"
+    r"|quant_map|quant_state\..*|qweight|wscales|comfy_quant)$"
+)
+"""Beside weights that mean nothing without them."""
 CONTROL = ("control_model.", "controlnet_", "control_")
 VAE = ("first_stage_model.", "vae.")
 VAE_ALONE = (*VAE, "encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "bn.")
@@ -85,19 +92,19 @@ class WeightsFile:
     def holds(self) -> Holds:
         """What it is."""
         names = self.shapes.keys()
-        if any(map(LORA.search, names)):
-            return Holds.LORA
-        if not any("." in name for name in names):  # emb_params, or clip_l and clip_g
-            return Holds.EMBEDDING
-        if any(name.startswith(CONTROL) for name in names):
-            return Holds.CONTROL
-        text = [name for name in names if TEXT.match(name)]
-        if text and not any("diffusion" in name for name in names):
-            return Holds.TEXT_ENCODER
-        if all(name.startswith(VAE_ALONE) for name in names):
-            return Holds.VAE
-        whole = any(name.startswith(VAE) for name in names)
-        return Holds.CHECKPOINT if whole else Holds.DENOISER
+        signs = {
+            Holds.LORA: any(map(LORA.search, names)),
+            Holds.FOREIGN: any(map(FOREIGN.search, names)),
+            # emb_params, or clip_l and clip_g
+            Holds.EMBEDDING: not any("." in name for name in names),
+            Holds.CONTROL: any(name.startswith(CONTROL) for name in names),
+            Holds.TEXT_ENCODER: any(map(TEXT.match, names))
+            and not any("diffusion" in name for name in names),
+            Holds.VAE: all(name.startswith(VAE_ALONE) for name in names),
+            Holds.CHECKPOINT: any(name.startswith(VAE) for name in names),
+            Holds.DENOISER: True,
+        }
+        return next(kind for kind, found in signs.items() if found)
 
 
 def find_file(name: str) -> Path | None:
