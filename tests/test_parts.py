@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from socratic_agents import Refiner, Settings, StopReason
 from socratic_agents.agents.judges import Judgement
+from socratic_agents.config.final import final_settings
 from socratic_agents.core.errors import (
     CallError,
     ConfigurationError,
@@ -348,6 +349,35 @@ def test_the_language_models_key_goes_to_no_other_server(
     defaults = {"generator": "http://images/v1", "api_key": "sk-mine"}
     found = images_key(Settings(**defaults | given))
     assert key == (found and found.get_secret_value())
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({}, ("sk-images", None)),
+        ({"image_api_key": None}, ("sk-mine", None)),
+        ({"llm": "openai:m", "image_api_key": None}, (None, "sk-mine")),
+        ({"final_generator": "HTTP://IMAGES:80/v2".lower()}, ("sk-images",) * 2),
+        ({"generator": "owner/model"}, (None, "sk-images")),
+    ],
+)
+def test_a_final_images_server_elsewhere_gets_no_key_of_the_drafts(
+    given: dict[str, Any], keys: tuple[str | None, str | None]
+) -> None:
+    """Each key is for one server; where there is one, it is for that."""
+    defaults = {
+        "generator": "http://images/v1",
+        "final_generator": "openai:i",
+        "llm": "pocket",
+        "api_key": "sk-mine",
+        "image_api_key": "sk-images",
+    }
+    settings = Settings(**defaults | given)
+    final = final_settings(settings)
+    assert final is not None
+    found = (images_key(one) for one in (settings, final))
+    drafts, last = (key and key.get_secret_value() for key in found)
+    assert keys == (drafts if settings.generator != "owner/model" else None, last)
 
 
 def test_the_environment_can_lead_the_key_elsewhere(

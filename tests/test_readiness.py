@@ -365,6 +365,13 @@ def test_each_server_has_its_key_or_not(
     assert "sentinel" not in str(told)
 
 
+def test_a_final_images_server_is_told_too() -> None:
+    """It has a key of its own, or none."""
+    told = found(**HUB | {"final_generator": "http://127.0.0.1:1/v1"})
+    assert "with no key of ours" in told["final images server"].detail
+    assert "images server" not in told
+
+
 def test_a_key_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenAI's own variable counts at its own address."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
@@ -585,6 +592,8 @@ def test_packages_that_only_some_settings_need() -> None:
         needed["peft"],
     )
     assert "captioner" == needed["torchvision"]
+    assert "llguidance" not in needed
+    assert "llm" == choice.needed_packages(Settings(profile="local"))["llguidance"]
     fp8 = choice.needed_packages(Settings(**HUB, quantization="fp8"))
     assert "bitsandbytes" not in fp8
 

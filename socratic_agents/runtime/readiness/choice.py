@@ -193,4 +193,6 @@ def needed_packages(settings: Settings) -> dict[str, str]:
             needed.setdefault("bitsandbytes", name)
     if settings.lora is not None:
         needed.setdefault("peft", "lora")
+    if settings.llm == "captioner":
+        needed.setdefault("llguidance", "llm")
     return needed

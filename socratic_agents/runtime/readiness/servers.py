@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from socratic_agents.config.final import final_settings
 from socratic_agents.config.messages import public_value
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.runtime.build import check_keys
@@ -35,12 +36,15 @@ def server_findings(settings: Settings, *, speaks: bool) -> Iterator[Finding]:
     yield _language_model(settings, speaks=speaks)
     if language_model_address(settings) is not None:
         yield from licence_finding("llm", str(settings.llm), None)
-    server = images_server(settings)
-    if server is None:
-        return
-    key = "image_api_key" if settings.image_api_key else "api_key"
-    said = f"the setting {key}" if images_key(settings) else ""
-    yield _asked("images server", settings, server[0], said, speaks=False)
+    for name, one in (
+        ("images server", settings),
+        ("final images server", final_settings(settings)),
+    ):
+        server = None if one is None else images_server(one)
+        if one is not None and server is not None:
+            key = "image_api_key" if one.image_api_key else "api_key"
+            said = f"the setting {key}" if images_key(one) else ""
+            yield _asked(name, one, server[0], said, speaks=False)
 
 
 def _language_model(settings: Settings, *, speaks: bool) -> Finding:
