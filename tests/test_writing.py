@@ -30,7 +30,7 @@ from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.writing.requests import Turn, WriteRequest
 from socratic_agents.models.writing.sampling import Row
 from socratic_agents.models.writing.writer import Writer
-from tests import tiny_captioners, tiny_models, tiny_writers
+from tests import tiny_captioners, tiny_eyes, tiny_models, tiny_writers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,13 +150,52 @@ def test_rare_tokens_are_left_out() -> None:
 
 
 def test_words_are_no_marks(writer: Writer) -> None:
-    """An image's mark, or the mark of the end, in a user prompt is only text."""
-    harmless, mark = "a <Image> and a </S>", "a <image> and a </s>"
+    """An image's mark, or the mark of the end, in a user prompt is left out."""
+    harmless, mark = "a   and a  ", "a <image> and a </s>"
 
     first, second = writer.write([asked(harmless), asked(mark)])
 
-    assert first.input_tokens == second.input_tokens
+    assert first == second
     assert writer.write([asked(mark, png())])[0].input_tokens > second.input_tokens
+
+
+CHATTING = (
+    *(
+        "qwen2-vl",
+        "qwen2.5-vl",
+        "qwen3-vl",
+        "qwen3-vl-thinking",
+        "idefics2",
+        "idefics3",
+    ),
+    *("gemma3", "gemma4", "llava-next", "llava-onevision", "internvl"),
+)
+"""Families of tiny eyes that have a chat template."""
+
+
+@pytest.mark.parametrize("family", CHATTING)
+def test_every_family_that_chats_writes(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no image, one or two, in a batch as alone, and in the form of its schema."""
+
+    def of_bytes(_: Any) -> Any:
+        tokenizer = tiny_models.byte_tokenizer()
+        tokenizer.padding_side = "left"
+        return tokenizer
+
+    monkeypatch.setattr(tiny_models, "word_tokenizer", of_bytes)
+    torch.manual_seed(0)
+    writer = Captioner(*tiny_eyes.EYES[family]()).writer
+    for shown in ((), (png(),), (png(), png("blue"))):
+        requests = [
+            asked("Why? " * n, *shown, schema=form(Note), temperature=1.0, seed=n)
+            for n in (1, 2, 3)
+        ]
+        together = writer.write(requests)
+        assert together == [writer.write([one])[0] for one in requests]
+        for written in together:
+            Note.model_validate_json(written.text)
 
 
 def test_a_text_ends_an_answer(writer: Writer) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-__all__ = ("ProcessorTalk", "Thought")
+__all__ = ("ProcessorTalk", "Thought", "marks_of")
 
 Thought: TypeAlias = Literal["free", "ended", "none"]
 """What becomes of a chat model's deliberation: as its template and the model will; ended
@@ -76,7 +76,7 @@ class ProcessorTalk:
         self.deliberates = bool(told.get("enable_thinking"))
         kind = getattr(model.config, "model_type", "")
         self._blip, self._git = kind == "blip", kind == "git"
-        self._marks = _marks(processor.tokenizer)
+        self._marks = marks_of(processor.tokenizer)
         language = getattr(model.config, "text_config", model.config)
         encodes = getattr(language, "is_encoder_decoder", False)
         processor.tokenizer.padding_side = "right" if encodes else "left"
@@ -290,8 +290,12 @@ def _check_options(processor: Any, options: Mapping[str, Any], names: set[str]) 
             raise ConfigurationError(message)
 
 
-def _marks(tokenizer: Any) -> re.Pattern[str] | None:
-    """Return what finds the special tokens of a tokenizer in a text."""
+def marks_of(tokenizer: Any) -> re.Pattern[str] | None:
+    """Return what finds the special tokens of a tokenizer in a text.
+
+    Args:
+        tokenizer: Of transformers.
+    """
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     marks = {str(token) for token in added if getattr(token, "special", True)}
     if not marks:

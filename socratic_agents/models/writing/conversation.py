@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.models.captioner_processor import THOUGHT
+from socratic_agents.models.captioner_processor import THOUGHT, marks_of
 from socratic_agents.models.validation import read_image
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ NAMES = {"system": "", "user": "User: ", "assistant": "Assistant: "}
 class Conversations:
     """Puts conversations into the form that a model was trained with.
 
-    Where there is a chat template it is used, without deliberation, and marks of it
-    that stand in a text are plain text. Elsewhere a conversation becomes a transcript.
+    Where there is a chat template it is used, without deliberation; marks of images and
+    turns that stand in a text are left out. Elsewhere it becomes a transcript.
 
     Args:
         processor: Of the model; its tokenizer pads on the left.
@@ -31,6 +31,7 @@ class Conversations:
 
     def __init__(self, processor: Any, *, chats: bool) -> None:
         self._processor, self._chats = processor, chats
+        self._marks = marks_of(processor.tokenizer)
         self._template: str | None = None
         self._takes_system = True
         self._quick: dict[str, Any] = {}
@@ -78,7 +79,7 @@ class Conversations:
         read: list[list[dict[str, Any]]] = []
         for turns in conversations:
             kept = turns if self._takes_system else _without_system(turns)
-            read.append([_message(turn.role, _parts(turn)) for turn in kept])
+            read.append([_message(turn.role, self._parts(turn)) for turn in kept])
         return self._processor.apply_chat_template(
             read,
             chat_template=self._template,
@@ -86,13 +87,21 @@ class Conversations:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            sanitize_control_tokens=True,
             processor_kwargs={"padding": True},
             **self._quick,
         )
 
+    def _parts(self, turn: Turn) -> list[Any]:
+        """Return files as images, and texts without marks of images and turns."""
+        return [
+            self._plain(p) if isinstance(p, str) else read_image(p) for p in turn.parts
+        ]
+
+    def _plain(self, text: str) -> str:
+        return self._marks.sub(" ", text) if self._marks else text
+
     def _transcripts(self, conversations: Sequence[Sequence[Turn]]) -> Any:
-        parts = [[_parts(turn) for turn in turns] for turns in conversations]
+        parts = [[self._parts(turn) for turn in turns] for turns in conversations]
         images = [
             [p for t in one for p in t if not isinstance(p, str)] for one in parts
         ]
@@ -129,11 +138,6 @@ def _message(role: str, parts: Sequence[Any]) -> dict[str, Any]:
         for part in parts
     ]
     return {"role": role, "content": content}
-
-
-def _parts(turn: Turn) -> list[Any]:
-    """Return texts as they are and files as images."""
-    return [part if isinstance(part, str) else read_image(part) for part in turn.parts]
 
 
 def _without_system(turns: Sequence[Turn]) -> list[Turn]:
