@@ -124,13 +124,14 @@ def test_a_card_that_holds_them_in_turns_is_good_enough() -> None:
         "captioner": Weights(parameters=4.5 * 10**9, largest=4.5e9),
     }
     settings = Settings(generator="somebody/s", captioner="somebody/e", llm="a:b")
-    [told] = memory_findings(settings, weights, (Card("a card", 25 * 10**9),))
+    told, main = memory_findings(settings, weights, (Card("a card", 25 * 10**9),))
     assert "warning" == told.state
     assert "they take turns there; on the device to draw: generator" in told.detail
+    assert "weights generator 20.0 + captioner 9.0 = 29.0 GB" in main.detail
     [told] = memory_findings(settings, weights, (Card("a card", 22 * 10**9),))
     assert "problem" == told.state
     assert "they do not fit" in told.detail
-    [told] = memory_findings(
+    told, _ = memory_findings(
         settings.but(device_memory=21), weights, (Card("a card", 22 * 10**9),)
     )
     assert "warning" == told.state

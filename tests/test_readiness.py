@@ -402,13 +402,13 @@ def test_a_key_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> N
         (16.9, {"profile": "local-24gb"}, "problem", "they do not fit; choose"),
         (
             85.0,
-            {"profile": "local-80gb"},
+            {"profile": "local-80gb", "offload": "model"},
             "ok",
             "final_generator 40.9 + captioner 17.5, those offloaded one at a time = 58.4",
         ),
         (
             85.0,
-            {"profile": "local-80gb", "offload": None},
+            {"profile": "local-80gb"},
             "warning",
             "final_generator 57.7 + captioner 17.5 = 95.7 GB",
         ),

@@ -171,9 +171,8 @@ PROFILES: dict[str, dict[str, Any]] = {
         Z_IMAGE_TURBO, QWEN3_VL_4B, offload="model", captioner_quantization="4bit"
     ),
     "local-24gb": _local(Z_IMAGE_TURBO, QWEN3_VL_4B, offload="model"),
-    "local-80gb": _local(
-        Z_IMAGE_TURBO, QWEN3_VL_8B, offload="model", final_generator=QWEN_IMAGE
-    ),
+    # Of these, the final generator takes turns with the others; see device_memory.
+    "local-80gb": _local(Z_IMAGE_TURBO, QWEN3_VL_8B, final_generator=QWEN_IMAGE),
     "api": {
         "generator": IMAGE_SERVER_MODEL,
         "captioner": "llm",

@@ -73,6 +73,8 @@ def memory_findings(
                 text = told_finding.detail.partition(": they do not fit")[0]
                 text = f"{text}: they take turns there; {turns}"
                 told_finding = Finding("warning", "card memory", text)
+                # While others have their turn, a model waits in main memory.
+                shares = [replace(one, main=one.main or one.card) for one in shares]
         yield told_finding
     kept = [(one.role, one.main) for one in shares if one.main]
     if kept:
