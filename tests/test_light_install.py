@@ -69,6 +69,30 @@ def test_a_refinement_needs_no_torch(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+def test_the_profile_of_servers_needs_no_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The language model looks at what the images server draws, from the command line.
+
+    Doctor finds nothing that stands in the way.
+    """
+    monkeypatch.setenv("SOCRATIC_API_KEY", "k")
+    monkeypatch.setenv("SOCRATIC_IMAGE_API_KEY", "k")
+    with Loopback(answer) as server:
+        servers = ["--generator", server.base_url, "--base-url", server.base_url]
+        chosen = ["--profile", "api", *servers, "--llm", "openai:x"]
+        commands = (
+            ["refine", "a grey shade", *chosen, "--captioner", "llm", "--out", "run"],
+            ["batch", "prompts.txt", *chosen, "--out", "runs"],
+            ["doctor", *chosen],
+        )
+        (tmp_path / "prompts.txt").write_text("a grey shade\na black shade\n")
+        done = told(tmp_path, *commands)
+    assert [0] * len(commands) == [code for code, _ in done], done
+    assert "best image: run/objects/" in done[0][1]
+    assert "2 of 2 done" in done[1][1]
+
+
 def test_what_is_missing_is_one_line(tmp_path: Path) -> None:
     """Whatever asks for a model here, or for the lab, says what to install."""
     rows = "user_prompt\na red ball\n"
