@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.extras import install_line
+from socratic_agents.core.extras import install_line, require
 from socratic_agents.models.assembly.weights_file import (
     ENDINGS,
     HUB_FILE,
@@ -96,11 +96,15 @@ def check_hub(settings: Settings) -> None:
         settings: Name the models.
 
     Raises:
+        ConfigurationError: If there is nothing to load it with.
         LoadError: If one is neither on this machine nor given out, and why.
     """
     for part in model_parts(settings):
+        if not part.is_loaded:
+            continue
+        require("torch", purpose="to run models on this machine")
         try:
-            if not part.is_loaded or _here(part) is not None:
+            if _here(part) is not None:
                 continue
             problem = _asked(part) if _cached(part) is None else None
         except (ConfigurationError, ImportError):
