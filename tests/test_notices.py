@@ -70,6 +70,7 @@ def test_what_changes_results_is_kept_once_and_nothing_is_printed(
             log.warning("Guidance scale 4.0 is ignored for step-wise models.")
         log.warning("This attention is a little slower.")
         log.warning("Your input was truncated at 77 tokens, and the rest ignored.")
+        log.warning("The generation flags temperature and top_p may be ignored.")
         log.error("It is broken.")
     assert ("Guidance scale 4.0 is ignored for step-wise models.",) == notices()
     assert ["It is broken."] == heard

@@ -22,13 +22,16 @@ __all__ = ("Ear", "Notices", "listening")
 
 _CHANGES_RESULTS = re.compile(
     r"guidance|ignored|resized|steps|not initialized|mismatch|not used when|unexpected"
-    r"|clean_caption|cannot run|not supported",
+    r"|clean_caption|cannot run",
     re.IGNORECASE,
 )
-_OTHERWISE_KNOWN = re.compile(
-    r"truncated|safety.checker|deprecated|No LoRA keys|adapter weights", re.IGNORECASE
+_HARMLESS = re.compile(
+    r"truncated|safety.checker|deprecated|No LoRA keys|adapter weights"
+    r"|generation flags",
+    re.IGNORECASE,
 )
-"""Each image counts what was cut of its own prompt, and LoRA weights their layers."""
+"""Each image counts what was cut of its own prompt, and LoRA weights their layers; where
+nothing is sampled, flags of sampling change nothing."""
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -61,7 +64,7 @@ class Notices:
             self._add_random(report[1], _ABSENT.findall(text))
         elif new := _NEW.search(text):
             self._add_random(new[1], re.findall(r"'([^']+)'", new[2]))
-        elif _CHANGES_RESULTS.search(text) and not _OTHERWISE_KNOWN.search(text):
+        elif _CHANGES_RESULTS.search(text) and not _HARMLESS.search(text):
             self.add(text)
 
     def _add_random(self, model: str, weights: Sequence[str]) -> None:
