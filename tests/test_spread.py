@@ -24,12 +24,21 @@ from socratic_agents.agents.search.registry import is_distilled
 from socratic_agents.cli.app import main
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import AnswerError
-from socratic_agents.core.history import Candidate, History, Status
+from socratic_agents.core.history import (
+    Candidate,
+    CandidateRef,
+    History,
+    Round,
+    Status,
+    StopReason,
+)
 from socratic_agents.core.loop import refine_prompt
 from socratic_agents.core.outcome import Refinement
 from socratic_agents.core.search import seed_bank
 from socratic_agents.core.spread import mean_spread, measure_spread
 from socratic_agents.report.html import report_html
+from socratic_agents.runtime.readiness.past_run import run_findings
+from socratic_agents.storage.run_directory import RunDirectory
 from tests.strategies import Script, ScriptedAgents
 from tests.test_refiner import FAKES
 
@@ -230,3 +239,48 @@ def test_the_command_line_tells_of_seeds_that_hardly_matter(
     told = capsys.readouterr().err
     assert "no rewrite, the best prompt again (a cat)" in told
     assert "the seed hardly changes the image" in told
+
+
+@pytest.mark.parametrize(
+    ("seeds", "state", "words"),
+    [
+        (1, "ok", "no prompt of this run was drawn from several seeds"),
+        (2, "ok", "by 4 images of 2 prompts"),
+    ],
+)
+def test_the_doctor_tells_what_a_run_has_shown(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    seeds: int,
+    state: str,
+    words: str,
+) -> None:
+    """How much its seeds mattered, where it can be told."""
+    out = tmp_path / "run"
+    given = {"rounds": "2", "seeds-per-prompt": str(seeds), "prompts-per-round": "1"}
+    options = [word for name, value in given.items() for word in (f"--{name}", value)]
+    prompt = "a crimson ball above an azure box"
+    assert 0 == main(["refine", prompt, "--seed", "7", *options, "--out", str(out)])
+    capsys.readouterr()
+    main(["doctor", "--run", str(out), "--json"])
+    found = json.loads(capsys.readouterr().out)["findings"]
+    [told] = [one for one in found if one["name"] == "seed spread"]
+    assert state == told["state"]
+    assert words in told["detail"]
+
+
+def test_a_run_whose_seeds_hardly_mattered_is_a_warning(tmp_path: Path) -> None:
+    """With what that means for the settings."""
+    refined = Refinement(
+        history=History(
+            user_prompt="a box", rounds=(Round(candidates=(grey(9, seed=1),)),)
+        ),
+        best_place=CandidateRef(round=0, candidate=0),
+        stop=StopReason.ROUNDS_SPENT,
+        seed_spread=measure_spread([grey(9, seed=1), grey(10, seed=2)]),
+    )
+    with RunDirectory(tmp_path / "run", settings={}) as run:
+        run.save(refined)
+    [told] = run_findings(tmp_path / "run")
+    assert "warning" == told.state
+    assert "leave seeds_per_prompt at 1" in told.detail

@@ -8,6 +8,7 @@ import platform
 from dataclasses import asdict
 from datetime import date
 from importlib import metadata, resources
+from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -72,6 +73,14 @@ def _doctor(
             "--llm", help="Send the language model one tiny request for each method."
         ),
     ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A run, of which it is told how much the seed changed its images.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what is found as JSON on stdout.")
     ] = False,
@@ -99,6 +108,10 @@ def _doctor(
                 typer.echo(sanitize_for_terminal(str(finding)))
 
     tell(checks(overrides=overrides | named))
+    if run is not None:
+        from socratic_agents.runtime.readiness.past_run import run_findings
+
+        tell(run_findings(run))
     failed = {one.name for one in found if one.state == "problem"}
     settings = None if "settings" in failed else Settings(**overrides | named)
     probed: dict[str, Any] | None = None
