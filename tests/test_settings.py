@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from socratic_agents.agents.registry import find_roles
-from socratic_agents.config.catalog import LANGUAGE_MODEL, PROFILES
+from socratic_agents.config.catalog import PROFILES
 from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.messages import unknown_variables
 from socratic_agents.config.profiles import PRESETS
@@ -204,7 +204,7 @@ def test_details_belong_to_the_profiles_own_generator() -> None:
     settings = Settings(profile="local-24gb", generator="some/other-model")
     details = (settings.steps, settings.guidance_scale, settings.offload)
     assert (None, None, None) == details
-    assert LANGUAGE_MODEL == settings.llm
+    assert PROFILES["local-24gb"]["llm"] == settings.llm
 
 
 def test_an_object_is_a_generator_too() -> None:
