@@ -212,6 +212,8 @@ def test_only_a_template_with_blocks_evolves(
     given = ["lab", "evolve", study, "--out", str(tmp_path / "out")]
     assert 2 == main([*given, "--reflect", "pocket"])
     assert "which is rule-based" in capsys.readouterr().err
+    assert 2 == main([*given, "--reflect", "captioner"])
+    assert "with a refiner alone" in capsys.readouterr().err
     assert 2 == main([*given, "--reflect", "openai:x", "--base-url", "x"])
     capsys.readouterr()
     plan = plan_study(read_study(study)[0], name="tiny")

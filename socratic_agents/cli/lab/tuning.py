@@ -152,10 +152,14 @@ def _writer(plan: StudyPlan, name: str) -> Callable[[str], str]:
         open_language_model,
     )
 
-    if name == "pocket":
+    unfit = {
+        "pocket": "which is rule-based",
+        "captioner": "which is opened with a refiner alone",
+    }
+    if name in unfit:
         message = (
-            "expected --reflect with a language model that writes freely, got 'pocket', "
-            f"which is rule-based; name one, such as {LANGUAGE_MODEL}"
+            f"expected --reflect with a language model that writes freely, got {name!r}, "
+            f"{unfit[name]}; name one, such as {LANGUAGE_MODEL}"
         )
         raise ConfigurationError(message)
     settings = plan.base.but(llm=name)
