@@ -311,18 +311,19 @@ def test_messages_are_turns() -> None:
         "type": "image_url",
         "image_url": {"url": f"data:image/png;base64,{PICTURE}"},
     }
+    data = {"type": "image", "url": address["image_url"]["url"]}  # type: ignore[index]
     turns = turns_of(
         [
             SystemMessage("brief"),
             HumanMessage("what"),
-            HumanMessage([{"type": "text", "text": "is it"}, picture, address]),
-            AIMessage("a thing"),
+            HumanMessage([{"type": "text", "text": "is it"}, picture, address, data]),
+            AIMessage([{"type": "reasoning", "reasoning": "hm"}, "a thing"]),
             ToolMessage("a note", tool_call_id="1"),
         ]
     )
     assert turns == (
         Turn("system", ("brief",)),
-        Turn("user", ("what", "is it", b"a file", b"a file")),
+        Turn("user", ("what", "is it", b"a file", b"a file", b"a file")),
         Turn("assistant", ("a thing",)),
         Turn("user", ("a note",)),
     )

@@ -35,6 +35,7 @@ from socratic_agents.llm.methods import Server, read_reply
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.usage import using_meter
 from socratic_agents.runtime.cached_models import model_identity
+from socratic_agents.runtime.captioner_llm.calls import look_later
 from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.storage.run_directory import RunDirectory
@@ -347,6 +348,12 @@ def test_a_model_that_sees_nothing_is_refused() -> None:
     blind = Eyes(says="", profile={"image_inputs": False})
     with pytest.raises(ConfigurationError, match="sees images for the captioner"):
         check_vision(settings, find_templates(settings), blind)
+
+
+async def test_nobody_looks_where_no_language_model_was_opened() -> None:
+    """Models alone, without agents, have no eyes then."""
+    with pytest.raises(ConfigurationError, match="got none; open one"):
+        await look_later(RED)
 
 
 async def test_pocket_cannot_look() -> None:

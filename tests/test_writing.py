@@ -332,6 +332,21 @@ def test_it_is_the_captioner_itself_that_writes(tmp_path: Path) -> None:
     assert captioner.writer.write([asked("?", schema=form(Note))])
 
 
+def test_a_token_beside_the_schema_is_an_error(writer: Writer) -> None:
+    """Nobody may go on with an answer that has left its form."""
+    grammar = writer._grammars.begin(form(Note))
+    with pytest.raises(ValueError, match="followed to its end"):
+        grammar.advance(writer._tokenizer("x").input_ids[0])
+
+
+def test_a_model_may_not_say_how_much_it_reads() -> None:
+    """Then the limit of a request is its own."""
+    writer = Writer(*tiny_writers.writing_llava(context=64))
+    writer.context = None
+    (written,) = writer.write([asked("?", max_tokens=100)])
+    assert written.input_tokens + written.output_tokens > 64
+
+
 def test_schemas_are_compiled_once(writer: Writer) -> None:
     """And the ones that were used last are kept."""
     grammars = writer._grammars
