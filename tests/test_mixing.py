@@ -84,6 +84,14 @@ def test_defaults_beside_another_generator_are_refused() -> None:
         Refiner(generator="owner/model")
 
 
+def test_the_final_generator_is_another_one_too() -> None:
+    """What it draws is judged as well."""
+    with pytest.raises(ConfigurationError, match="beside the generator 'owner/model'"):
+        Refiner(final_generator="owner/model")
+
+    assert Refiner(final_generator="pocket").settings.final_generator == "pocket"
+
+
 def test_it_is_allowed_where_somebody_says_so() -> None:
     """For tests and experiments."""
     assert Refiner(generator=draw, allow_pocket=True).settings.allow_pocket

@@ -39,7 +39,9 @@ def check_mixing(settings: Settings, *, speaks: bool) -> None:
     Raises:
         ConfigurationError: If one has to, and ``allow_pocket`` is not set.
     """
-    if settings.allow_pocket or _is_pocket(settings.generator):
+    drawing = (settings.generator, settings.final_generator)
+    others = [one for one in drawing if one is not None and not _is_pocket(one)]
+    if settings.allow_pocket or not others:
         return
     used = {
         "captioner": settings.captioner,
@@ -51,7 +53,7 @@ def check_mixing(settings: Settings, *, speaks: bool) -> None:
         return
     message = (
         f"expected no pocket models beside the generator "
-        f"{public_value(settings.generator)!r}, whose images and words they do not know, "
+        f"{public_value(others[0])!r}, whose images and words they do not know, "
         f"got the pocket {', '.join(toys)}; name others, such as "
         f"{', '.join(INSTEAD[name] for name in toys)}, or start from profile='local', "
         "or say --allow-pocket (allow_pocket=True) to try it all the same"
