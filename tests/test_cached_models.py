@@ -210,7 +210,7 @@ async def test_what_was_read_belongs_to_the_reader(
 
 def test_a_model_is_told_by_what_decides_its_answers(tmp_path: Path) -> None:
     """Not by where it runs, or how fast."""
-    settings = Settings(profile="local-80gb", scorer=CLIP, offload=None)
+    settings = Settings(profile="local-80gb", scorer=CLIP)
     known = model_identity(settings, "generator")
     assert REVISIONS[settings.generator] == known["revision"]
     assert known == model_identity(settings.but(device="cpu", strict=True), "generator")

@@ -78,9 +78,11 @@ def _profiles() -> str:
     rows += ["|---|---|---|---|---|"]
     for name, values in PROFILES.items():
         preset = ", preset " + values["preset"] if "preset" in values else ""
-        named = (
+        named = [
             str(values.get(role, FIELDS[role].default) or "none") for role in roles
-        )
+        ]
+        if final := values.get("final_generator"):
+            named[0] += f", then {final}"
         rows.append(f"| `{name}`{preset} | {' | '.join(named)} |")
     rows += ["", "| model | licence | GB | looked up |", "|---|---|---|---|"]
     for name, known in MODELS.items():

@@ -388,23 +388,23 @@ def test_a_key_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> N
             8.6,
             {"profile": "local-8gb"},
             "ok",
-            "generator 2.4 + captioner 1.3, those off",
+            "generator 2.4 + captioner 1.3, of what",
         ),
-        (16.9, {"profile": "local-16gb"}, "ok", "one at a time = 15.0 GB by arith"),
+        (16.9, {"profile": "local-16gb"}, "ok", "the largest part = 15.0 GB by"),
         (15.6, {"profile": "local-16gb"}, "warning", "little room to compute in"),
-        (25.7, {"profile": "local-24gb"}, "ok", "one at a time = 21.2 GB by arith"),
+        (25.7, {"profile": "local-24gb"}, "ok", "the largest part = 21.2 GB by"),
         (
             16.9,
             {"profile": "local-24gb", "captioner_offload": "model"},
             "ok",
-            "generator 12.3 + captioner 8.9, those offloaded one at a time = 12.3 GB",
+            "captioner 8.9, of what is offloaded the largest part = 12.3 GB",
         ),
         (16.9, {"profile": "local-24gb"}, "problem", "they do not fit; choose"),
         (
             85.0,
             {"profile": "local-80gb", "offload": "model"},
             "ok",
-            "final_generator 40.9 + captioner 17.5, those offloaded one at a time = 58.4",
+            "captioner 17.5, of what is offloaded the largest part = 58.4 GB",
         ),
         (
             85.0,
@@ -423,7 +423,7 @@ def test_the_card_holds_the_weights_or_not(
     state: str,
     text: str,
 ) -> None:
-    """By arithmetic, which is said; offloaded parts are there one at a time."""
+    """By arithmetic, which is said; of what is offloaded the largest part is there."""
     has_card(size)
     told = found(**given, api_key="k")["card memory"]
     assert text in told.detail

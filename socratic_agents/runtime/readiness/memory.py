@@ -63,7 +63,7 @@ def memory_findings(
         stays = sum(one.card for one in shares if not one.leaves)
         most = max((one.card for one in shares if one.leaves), default=0)
         parts = [(one.role, one.card) for one in shares]
-        told = ", those offloaded one at a time" if most else ""
+        told = ", of what is offloaded the largest part" if most else ""
         there = (_limit(settings, card), f"{card.name} has")
         told_finding = _fits("card memory", parts, told, stays + most, there)
         if told_finding.state == "problem":
