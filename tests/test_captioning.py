@@ -589,7 +589,7 @@ def _with_own_code(folder: Path) -> None:
         (_without_config, "expected the folder of a model with config.json"),
         (_with_pickles, "got only pickles in"),
         (_of_another_kind, "which cannot be opened"),
-        (_with_own_code, "which cannot be opened"),
+        (_with_own_code, "needs Python code of its own, which is not run"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(

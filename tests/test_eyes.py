@@ -27,6 +27,7 @@ from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.devices import choose_device
 from socratic_agents.models.eyes import families
+from socratic_agents.models.eyes.deliberation import Deliberation
 from socratic_agents.models.eyes.first_words import FirstWords
 from socratic_agents.models.eyes.pixels import limit_pixels
 from socratic_agents.models.eyes.placement import Placement, quantized
@@ -38,6 +39,7 @@ from socratic_agents.runtime.captioners import (
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.scheduler.worker import Worker
 from tests import tiny_eyes, tiny_models
+from tests.tiny_further_eyes import FURTHER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +65,8 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         if family == "smolvlm" and find_spec("num2words") is None:
             pytest.skip("transformers opens SmolVLM with num2words alone")
         if family not in saved:
-            saved[family] = tiny_eyes.save_eye(family, home / family)
+            build = {**tiny_eyes.EYES, **FURTHER}[family]
+            saved[family] = tiny_eyes.save(build, home / family)
         return saved[family]
 
     return find
@@ -85,7 +88,7 @@ def eye_of(folder_of: Callable[[str], Path]) -> Callable[..., Any]:
     return open_eye
 
 
-@pytest.mark.parametrize("family", tiny_eyes.ANSWERING)
+@pytest.mark.parametrize("family", [*tiny_eyes.ANSWERING, *FURTHER])
 def test_every_family_captions_and_answers(
     family: str, eye_of: Callable[..., Any]
 ) -> None:
@@ -324,7 +327,8 @@ def test_who_begins_to_think_unasked_is_asked_again_without() -> None:
     [
         *(("qwen3-vl", 256), ("smolvlm", 256), ("idefics3", 256), ("idefics2", 256)),
         *(("gemma4", 70 * 64), ("llava-next", 512), ("llava-onevision", 512)),
-        ("internvl", 256),
+        *(("internvl", 256), ("aya-vision", 256), ("glm-4v", 256)),
+        *(("mistral-3", 256), ("lfm2-vl", 512)),
     ],
 )
 def test_fewer_pixels_are_seen(
@@ -347,7 +351,7 @@ def test_fewer_pixels_are_seen(
         assert alone.probability == pytest.approx(one.probability, abs=1e-4)
 
 
-@pytest.mark.parametrize("family", ["gemma3", "paligemma", "instruct-blip"])
+@pytest.mark.parametrize("family", ["gemma3", "paligemma", "instruct-blip", "mllama"])
 def test_who_looks_at_one_size_takes_no_limit_below_it(
     family: str, eye_of: Callable[..., Any]
 ) -> None:
@@ -356,6 +360,7 @@ def test_who_looks_at_one_size_takes_no_limit_below_it(
     assert 1 == len(with_room.caption([image(0)]))
     processor = with_room._talk._processor
     processor.image_processor.size = {"height": 64, "width": 64}
+    processor.image_processor.crop_size = None
     with pytest.raises(ConfigurationError, match="which always takes 64x64 pixels"):
         limit_pixels(processor, with_room._model.config, 1024)
 
@@ -405,6 +410,66 @@ def test_a_model_of_another_kind_is_told_before_it_is_loaded(tmp_path: Path) -> 
     (tmp_path / "config.json").write_text('{"model_type": "moondream1"}')
     with pytest.raises(LoadError, match="which cannot be opened"):
         Captioner.load(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("marks", "empty"),
+    [
+        (("<think>", "</think>"), "<think>\n\n</think>\n\n"),
+        (("<|channel>", "<channel|>"), "<|channel>thought\n<channel|>"),
+        (("◁think▷", "◁/think▷"), "◁think▷◁/think▷"),
+    ],
+)
+def test_every_kind_of_deliberation_is_known(
+    marks: tuple[str, str], empty: str
+) -> None:
+    """By its own marks, of which the tokenizer or the template knows."""
+    tokenizer = tiny_models.word_tokenizer()
+    begin, end = marks
+    assert not Deliberation(tokenizer, "a template").possible
+    assert Deliberation(tokenizer, f"a template {begin}").templated
+    tokenizer.add_tokens([*marks], special_tokens=True)
+    known = Deliberation(tokenizer, "a template")
+    assert known.possible
+    assert not Deliberation(tokenizer, "").possible
+    assert empty == known.ending(opened=False)
+    assert empty == begin + known.ending(opened=True)
+    assert known.opened(f"{begin} a {end} b {begin}")
+    assert not known.opened(f"{begin} a {end} b")
+    assert known.begins_with(tokenizer.convert_tokens_to_ids(begin))
+    assert not known.begins_with(0)
+
+
+def test_a_tokenizer_without_a_mark_to_fill_up_with_takes_that_of_the_end() -> None:
+    """Else no batch could be made."""
+    model, processor = tiny_eyes.EYES["qwen3-vl"]()
+    processor.tokenizer.pad_token = None
+    eye = Captioner(model, processor, max_new_tokens=5)
+    assert 2 == len(
+        eye.answer([(image(n), text) for n, text in enumerate(QUESTIONS[:2])])
+    )
+
+
+def test_a_processor_of_images_alone_is_told(
+    folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be asked anything; transformers opens some models with such a one."""
+    look = tiny_eyes.EYES["llava-base"]()[1].image_processor
+    monkeypatch.setattr(
+        "transformers.AutoProcessor.from_pretrained", lambda *_, **__: look
+    )
+    with pytest.raises(LoadError, match="expected a processor with a tokenizer, got"):
+        Captioner.load(str(folder_of("llava-base")), device="cpu")
+
+
+def test_a_quantized_model_stays_where_it_was_loaded() -> None:
+    """It stands on its card already."""
+    moved = list[Any]()
+    model = SimpleNamespace(is_quantized=True, to=moved.append, device="there")
+    here: Any = "here"
+    assert here == Placement(model, here).device
+    assert "there" == Placement(model).device
+    assert [] == moved
 
 
 @pytest.mark.parametrize("offload", [None, "model", "sequential", "group"])
@@ -490,7 +555,7 @@ def test_a_number_is_as_probable_as_all_its_ways_of_writing() -> None:
     words, logits = _words(
         {"3": 0.5, "three": 0.2, "4": 0.1, "12": 0.1}, {"the": 0.999}
     )
-    heard = words.said([""], logits)[0].numbers
+    heard = words.said([""], logits, counted=True)[0].numbers
 
     assert heard[3] == pytest.approx(0.7, abs=0.02)
     assert heard[4] == pytest.approx(0.1, abs=0.01)
@@ -500,7 +565,7 @@ def test_a_number_is_as_probable_as_all_its_ways_of_writing() -> None:
 def test_a_number_goes_on_with_the_next_digit() -> None:
     """A 1 before a 5 is fifteen, and not one."""
     words, logits = _words({"1": 0.9}, {"5": 0.8})
-    heard = words.said([""], logits)[0].numbers
+    heard = words.said([""], logits, counted=True)[0].numbers
 
     assert heard[15] == pytest.approx(0.72, abs=0.01)
     assert heard[1] < 0.15
@@ -509,12 +574,12 @@ def test_a_number_goes_on_with_the_next_digit() -> None:
 def test_what_stands_before_the_first_word_is_passed_over() -> None:
     """Quotes, stars and line ends say nothing; the mark of the end ends the search."""
     words, logits = _words({"*": 0.9}, {"yes": 0.8, "no": 0.1})
-    said = words.said([""], logits)[0]
+    said = words.said([""], logits, counted=True)[0]
     assert (said.yes, said.no) == pytest.approx((0.8, 0.1), abs=0.01)
     words, logits = _words({"</s>": 0.9}, {"yes": 0.8})
-    assert words.said([""], logits)[0].yes < 0.1
+    assert words.said([""], logits, counted=True)[0].yes < 0.1
     words, logits = _words({"*": 0.9}, {"*": 0.9})
-    assert words.said([""], logits)[0].yes < 0.1
+    assert words.said([""], logits, counted=True)[0].yes < 0.1
 
 
 def test_the_likeliest_number_is_the_count() -> None:

@@ -301,7 +301,7 @@ def test_deliberation_that_a_template_begins_is_ended() -> None:
         writer = Writer(*tiny_writers.writing_llava(template=template))
         tokens[name] = writer.write([asked("?", max_tokens=1)])[0].input_tokens
 
-    assert len("<think></think>\n\n") == tokens["always"] - tokens["plain"]
+    assert len("<think>\n\n</think>\n\n") == tokens["always"] - tokens["plain"]
     assert tokens["plain"] == tokens["switched"]
 
 

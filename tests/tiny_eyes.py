@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ("ANSWERING", "EYES", "THINKING", "save_eye")
+__all__ = (
+    "ANSWERING",
+    "EYES",
+    "SIGHT",
+    "SIZE",
+    "SQUARE",
+    "save",
+    "save_eye",
+    "template_for",
+    "text_config",
+    "tokenizer_of",
+)
 
 SIZE = {
     "hidden_size": 16,
@@ -36,7 +47,7 @@ THINKING = (
 """How the template of a model that thinks on request ends."""
 
 
-def _template(mark: str, end: str = "") -> str:
+def template_for(mark: str, end: str = "") -> str:
     return (
         "{% for message in messages %}{{ message.role }} : "
         "{% for part in message.content %}{% if part.type == 'image' %}"
@@ -46,7 +57,7 @@ def _template(mark: str, end: str = "") -> str:
     )
 
 
-def _tokenizer(*marks: str, **named: str) -> Any:
+def tokenizer_of(*marks: str, **named: str) -> Any:
     """Build a tokenizer of words; some of its marks have names that processors ask for."""
     tokenizer = tiny_models.word_tokenizer(WORDS)
     tokenizer.add_tokens([*named.values(), *marks], special_tokens=True)
@@ -67,7 +78,7 @@ def _merged_tokenizer(*marks: str) -> Any:
     return tokenizer
 
 
-def _text(tokenizer: Any) -> dict[str, Any]:
+def text_config(tokenizer: Any) -> dict[str, Any]:
     marks = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return {**TEXT, **marks, "vocab_size": len(tokenizer)}
 
@@ -81,12 +92,12 @@ def _qwen(kind: str, end: str = "", *, merged: bool = False) -> tuple[Any, Any]:
         tokenizer = _merged_tokenizer(*QWEN, "<think>", "</think>")
         tokenizer._set_model_specific_special_tokens(named)
     else:
-        tokenizer = _tokenizer(QWEN[0], QWEN[2], "<think>", "</think>", **named)
+        tokenizer = tokenizer_of(QWEN[0], QWEN[2], "<think>", "</think>", **named)
     places = [tokenizer.convert_tokens_to_ids(mark) for mark in QWEN]
     names = ("vision_start", "image", "vision_end", "video")
     marks = {f"{n}_token_id": place for n, place in zip(names, places, strict=True)}
     rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e4}
-    text = {**_text(tokenizer), "rope_parameters": rope}
+    text = {**text_config(tokenizer), "rope_parameters": rope}
     sight = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
     sight |= {"out_hidden_size": 16, "patch_size": 4}
     further: dict[str, Any] = {}
@@ -119,7 +130,7 @@ def _qwen(kind: str, end: str = "", *, merged: bool = False) -> tuple[Any, Any]:
         look,
         tokenizer,
         video(patch_size=4),
-        chat_template=_template("".join(QWEN[:3]), end),
+        chat_template=template_for("".join(QWEN[:3]), end),
     )
     return getattr(t, f"{kind}ForConditionalGeneration")(config), processor
 
@@ -127,7 +138,7 @@ def _qwen(kind: str, end: str = "", *, merged: bool = False) -> tuple[Any, Any]:
 def _tiles(kind: str) -> tuple[Any, Any]:
     """Build SmolVLM or Idefics3, which split an image into tiles."""
     rows = [f"<row_{row}_col_{col}>" for row in range(1, 5) for col in range(1, 5)]
-    tokenizer = _tokenizer(
+    tokenizer = tokenizer_of(
         *rows,
         image_token="<image>",
         fake_image_token="<fake_token_around_image>",
@@ -135,7 +146,7 @@ def _tiles(kind: str) -> tuple[Any, Any]:
         end_of_utterance_token="<end_of_utterance>",
     )
     config = getattr(t, f"{kind}Config")(
-        text_config={"model_type": "llama", **_text(tokenizer)},
+        text_config={"model_type": "llama", **text_config(tokenizer)},
         vision_config={**SIZE, "image_size": 16, "patch_size": 4},
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         scale_factor=2,
@@ -150,19 +161,19 @@ def _tiles(kind: str) -> tuple[Any, Any]:
         tokenizer,
         *(video if kind == "SmolVLM" else []),
         image_seq_len=4,
-        chat_template=_template("<image>"),
+        chat_template=template_for("<image>"),
     )
     return getattr(t, f"{kind}ForConditionalGeneration")(config), processor
 
 
-def _idefics2(template: str | None = _template("<image>")) -> tuple[Any, Any]:
-    tokenizer = _tokenizer(
+def _idefics2(template: str | None = template_for("<image>")) -> tuple[Any, Any]:
+    tokenizer = tokenizer_of(
         "<end_of_utterance>",
         image_token="<image>",
         image_boundary_token="<fake_token_around_image>",
     )
     config = t.Idefics2Config(
-        text_config={"model_type": "mistral", **_text(tokenizer)},
+        text_config={"model_type": "mistral", **text_config(tokenizer)},
         vision_config={**SIZE, "image_size": 32, "patch_size": 8},
         perceiver_config={
             "hidden_size": 16,
@@ -182,8 +193,10 @@ def _idefics2(template: str | None = _template("<image>")) -> tuple[Any, Any]:
 
 
 def _idefics() -> tuple[Any, Any]:
-    tokenizer = _tokenizer("<fake_token_around_image>", "<image>")
-    text = {n: v for n, v in _text(tokenizer).items() if n != "num_key_value_heads"}
+    tokenizer = tokenizer_of("<fake_token_around_image>", "<image>")
+    text = {
+        n: v for n, v in text_config(tokenizer).items() if n != "num_key_value_heads"
+    }
     del text["head_dim"]
     config = t.IdeficsConfig(
         **{**text, "vocab_size": len(tokenizer) - 2},
@@ -198,11 +211,11 @@ def _idefics() -> tuple[Any, Any]:
 
 def _gemma3() -> tuple[Any, Any]:
     named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>"}
-    tokenizer = _tokenizer(**named, eoi_token="<end_of_image>")
+    tokenizer = tokenizer_of(**named, eoi_token="<end_of_image>")
     place = tokenizer.convert_tokens_to_ids
     config = t.Gemma3Config(
         text_config={
-            **_text(tokenizer),
+            **text_config(tokenizer),
             "layer_types": ["full_attention"],
             "query_pre_attn_scalar": 8,
         },
@@ -216,7 +229,7 @@ def _gemma3() -> tuple[Any, Any]:
         t.Gemma3ImageProcessor(size=SQUARE),
         tokenizer,
         image_seq_length=4,
-        chat_template=_template("<start_of_image>"),
+        chat_template=template_for("<start_of_image>"),
     )
     return t.Gemma3ForConditionalGeneration(config), processor
 
@@ -225,11 +238,11 @@ def _gemma4() -> tuple[Any, Any]:
     named = {"image": "<|image|>", "boi": "<|image>", "eoi": "<image|>"}
     named |= {"audio": "<|audio|>", "boa": "<|audio>", "eoa": "<audio|>"}
     named |= {"video": "<|video|>"}
-    tokenizer = _tokenizer(**{f"{name}_token": mark for name, mark in named.items()})
+    tokenizer = tokenizer_of(**{f"{name}_token": mark for name, mark in named.items()})
     place = tokenizer.convert_tokens_to_ids
     config = t.Gemma4Config(
         text_config={
-            **_text(tokenizer),
+            **text_config(tokenizer),
             "layer_types": ["full_attention"],
             "num_kv_shared_layers": 0,
             "hidden_size_per_layer_input": 0,
@@ -252,17 +265,17 @@ def _gemma4() -> tuple[Any, Any]:
         t.Gemma4ImageProcessor(patch_size=4, pooling_kernel_size=2),
         tokenizer,
         t.Gemma4VideoProcessor(patch_size=4, pooling_kernel_size=2),
-        chat_template=_template("<|image|>"),
+        chat_template=template_for("<|image|>"),
         image_seq_length=4,
     )
     return t.Gemma4ForConditionalGeneration(config), processor
 
 
 def _llava_next() -> tuple[Any, Any]:
-    tokenizer = _tokenizer(image_token="<image>")
+    tokenizer = tokenizer_of(image_token="<image>")
     rule = {"vision_feature_select_strategy": "default"}
     config = t.LlavaNextConfig(
-        text_config={"model_type": "llama", **_text(tokenizer)},
+        text_config={"model_type": "llama", **text_config(tokenizer)},
         vision_config={
             "model_type": "clip_vision_model",
             **SIGHT,
@@ -280,18 +293,18 @@ def _llava_next() -> tuple[Any, Any]:
         tokenizer,
         patch_size=8,
         num_additional_image_tokens=1,
-        chat_template=_template("<image>"),
+        chat_template=template_for("<image>"),
         **rule,
     )
     return t.LlavaNextForConditionalGeneration(config), processor
 
 
 def _llava_onevision() -> tuple[Any, Any]:
-    tokenizer = _tokenizer(image_token="<image>", video_token="<video>")
+    tokenizer = tokenizer_of(image_token="<image>", video_token="<video>")
     rules = {"vision_feature_select_strategy": "full"}
     rules |= {"vision_aspect_ratio": "anyres_max_4"}
     config = t.LlavaOnevisionConfig(
-        text_config={"model_type": "qwen2", **_text(tokenizer)},
+        text_config={"model_type": "qwen2", **text_config(tokenizer)},
         vision_config={
             "model_type": "siglip_vision_model",
             **SIGHT,
@@ -308,7 +321,7 @@ def _llava_onevision() -> tuple[Any, Any]:
         tokenizer,
         t.LlavaOnevisionVideoProcessor(size=SQUARE),
         num_image_tokens=4,
-        chat_template=_template("<image>"),
+        chat_template=template_for("<image>"),
         **rules,
     )
     return t.LlavaOnevisionForConditionalGeneration(config), processor
@@ -317,9 +330,9 @@ def _llava_onevision() -> tuple[Any, Any]:
 def _internvl() -> tuple[Any, Any]:
     named = {"start_image_token": "<img>", "end_image_token": "</img>"}
     named |= {"context_image_token": "<IMG_CONTEXT>", "video_token": "<video>"}
-    tokenizer = _tokenizer(**named)
+    tokenizer = tokenizer_of(**named)
     config = t.InternVLConfig(
-        text_config={"model_type": "qwen2", **_text(tokenizer)},
+        text_config={"model_type": "qwen2", **text_config(tokenizer)},
         vision_config={**SIZE, "image_size": [16, 16], "patch_size": [4, 4]},
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
@@ -329,7 +342,7 @@ def _internvl() -> tuple[Any, Any]:
         tokenizer,
         t.InternVLVideoProcessor(size=SQUARE),
         image_seq_length=4,
-        chat_template=_template("<IMG_CONTEXT>"),
+        chat_template=template_for("<IMG_CONTEXT>"),
     )
     return t.InternVLForConditionalGeneration(config), processor
 
@@ -337,10 +350,10 @@ def _internvl() -> tuple[Any, Any]:
 def _paligemma() -> tuple[Any, Any]:
     look = t.SiglipImageProcessor(size=SQUARE)
     look.image_seq_length = 4
-    tokenizer = _tokenizer()
+    tokenizer = tokenizer_of()
     processor = t.PaliGemmaProcessor(look, tokenizer)
     config = t.PaliGemmaConfig(
-        text_config={"model_type": "gemma", **_text(tokenizer)},
+        text_config={"model_type": "gemma", **text_config(tokenizer)},
         vision_config={
             "model_type": "siglip_vision_model",
             **SIGHT,
@@ -355,7 +368,7 @@ def _paligemma() -> tuple[Any, Any]:
 
 
 def _kosmos2() -> tuple[Any, Any]:
-    tokenizer = _tokenizer()
+    tokenizer = tokenizer_of()
     processor = t.Kosmos2Processor(
         t.CLIPImageProcessor(size=SQUARE, crop_size=SQUARE),
         tokenizer,
@@ -380,7 +393,7 @@ def _kosmos2() -> tuple[Any, Any]:
 
 
 def _florence2() -> tuple[Any, Any]:
-    tokenizer = _tokenizer(image_token="<image>")
+    tokenizer = tokenizer_of(image_token="<image>")
     coders = ("encoder", "decoder")
     config = t.Florence2Config(
         text_config={
@@ -416,10 +429,10 @@ def _florence2() -> tuple[Any, Any]:
 
 def _llava() -> tuple[Any, Any]:
     """Build LLaVA without a chat template: the place of the image is for us to say."""
-    tokenizer = _tokenizer(image_token="<image>")
+    tokenizer = tokenizer_of(image_token="<image>")
     rule = {"vision_feature_select_strategy": "default"}
     config = t.LlavaConfig(
-        text_config={"model_type": "llama", **_text(tokenizer)},
+        text_config={"model_type": "llama", **text_config(tokenizer)},
         vision_config={"model_type": "clip_vision_model", **SIGHT},
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
@@ -435,9 +448,9 @@ def _llava() -> tuple[Any, Any]:
 def _got_ocr2() -> tuple[Any, Any]:
     """Build GOT-OCR 2, which writes its own prompt, and reads."""
     named = {"start": "<img>", "end": "</img>", "pad": "<imgpad>"}
-    tokenizer = _tokenizer(*named.values(), "<|im_start|>", "<|im_end|>")
+    tokenizer = tokenizer_of(*named.values(), "<|im_start|>", "<|im_end|>")
     config = t.GotOcr2Config(
-        text_config={"model_type": "qwen2", **_text(tokenizer)},
+        text_config={"model_type": "qwen2", **text_config(tokenizer)},
         vision_config={
             "hidden_size": 16,
             "output_channels": 4,
@@ -483,8 +496,13 @@ EYES = {**ANSWERING, "florence-2": _florence2, "got-ocr2": _got_ocr2}
 
 def save_eye(family: str, folder: Path) -> Path:
     """Save a tiny model of a family, and return its folder."""
+    return save(EYES[family], folder)
+
+
+def save(build: Callable[[], tuple[Any, Any]], folder: Path) -> Path:
+    """Save a tiny model, and return its folder."""
     torch.manual_seed(0)
-    model, processor = EYES[family]()
+    model, processor = build()
     with quiet():
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

@@ -21,6 +21,7 @@ __all__ = (
     "LANGUAGE_MODEL",
     "MODELS",
     "PROFILES",
+    "QWEN3_VL_2B",
     "REVISIONS",
     "End",
     "KnownModel",

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.models.eyes.deliberation import Deliberation
 from socratic_agents.models.eyes.families import family_of
 
 if TYPE_CHECKING:
@@ -23,12 +24,11 @@ Thought: TypeAlias = Literal["free", "ended", "none"]
 """What becomes of a chat model's deliberation: as its template and the model will; ended
 where the template began one; or ended before the model could begin one."""
 
-THOUGHT = ("<think>", "</think>")
-"""Between them stands the deliberation of models that think before they answer."""
-NO_THOUGHT = "\n\n</think>\n\n"
-"""What ends a deliberation before it began; Qwen's own template writes it so."""
 TAIL = 32
 """Tokens at the end of a prompt within which its template opens a deliberation."""
+
+NOWHERE = "(?!)"
+"""A pattern that no text has."""
 
 WIDTH = 16
 """Tokens of a question are filled up to a multiple of so many."""
@@ -60,9 +60,8 @@ class ProcessorTalk:
         self.chats = getattr(processor, "chat_template", None) is not None
         self.family = family_of(model.config)
         template = str(getattr(processor, "chat_template", None))
-        self._thinks = THOUGHT[0] in template
-        self.may_think = self.chats and (
-            self._thinks or self._token(THOUGHT[1]) is not None
+        self.deliberation = Deliberation(
+            processor.tokenizer, template if self.chats else ""
         )
         names = set(re.findall(r"\w+", template)) if self.chats else set()
         told = dict(options or {})
@@ -91,9 +90,9 @@ class ProcessorTalk:
         """Tokens that end what is said."""
         own = getattr(self._model, "generation_config", None)
         ends = getattr(own, "eos_token_id", None)
-        if not isinstance(ends, list):
-            ends = [ends, self._processor.tokenizer.eos_token_id]
-        return frozenset(token for token in ends if token is not None)
+        several = ends if isinstance(ends, list) else [ends]
+        known = {*several, self._processor.tokenizer.eos_token_id}
+        return frozenset(known - {None})
 
     @property
     def padding(self) -> dict[str, Any]:
@@ -139,41 +138,24 @@ class ProcessorTalk:
         if not self.chats:
             said = decode(tokens, skip_special_tokens=True)
             return [" ".join(text.split()) for text in said]
-        rows = [self._after_thought(row) for row in tokens]
+        thinking = self.deliberation
+        rows = [thinking.after(row) for row in tokens]
         said = decode(rows, skip_special_tokens=True)
         # The marks may be special tokens, which are left out above.
         whole = decode(rows)
-        began = decode(prompt) if self._thinks and prompt is not None else said
+        shown = thinking.templated and prompt is not None
+        began = decode(prompt) if shown else [""] * len(rows)
         return [
-            _answer_of(
+            thinking.answer_of(
                 text,
                 everything,
                 closed=len(row) < tokens.shape[1],
-                opened=self._thinks and _opened(before),
+                opened=thinking.opened(before),
             )
             for text, everything, row, before in zip(
                 said, whole, rows, began, strict=True
             )
         ]
-
-    def _token(self, mark: str) -> int | None:
-        """Return the token that is a mark, if the tokenizer has one."""
-        tokenizer = self._processor.tokenizer
-        find = getattr(tokenizer, "convert_tokens_to_ids", None)
-        token = find(mark) if find else None
-        return None if token == tokenizer.unk_token_id else token
-
-    def begins_thought(self, token: int) -> bool:
-        """Return whether what is said begins with a deliberation."""
-        return self.may_think and token == self._token(THOUGHT[0])
-
-    def _after_thought(self, row: Any) -> Any:
-        """Return the tokens after the mark that ends a deliberation, or all."""
-        mark = self._token(THOUGHT[1])
-        if mark is None:
-            return row
-        places = (row == mark).nonzero()
-        return row[int(places[-1]) + 1 :] if len(places) else row
 
     def inputs(
         self,
@@ -229,10 +211,10 @@ class ProcessorTalk:
         import torch
 
         tokens, tokenizer = inputs["input_ids"], self._processor.tokenizer
-        opened = _opened(tokenizer.decode(tokens[0, -TAIL:]))
+        opened = self.deliberation.opened(tokenizer.decode(tokens[0, -TAIL:]))
         if not opened and thought != "none":
             return inputs
-        text = NO_THOUGHT if opened else THOUGHT[0] + NO_THOUGHT
+        text = self.deliberation.ending(opened=opened)
         more = tokenizer(text=text, add_special_tokens=False).input_ids
         for name in BY_TOKEN:
             if name in inputs:
@@ -250,7 +232,7 @@ class ProcessorTalk:
 
     def plain(self, text: str) -> str:
         """Return a text without marks that would be taken for an image or a turn."""
-        return self._marks.sub(" ", text) if self._marks else text
+        return self._marks.sub(" ", text)
 
     def _taken(self, inputs: Any) -> Any:
         """Return a processor's inputs without what its model does not take."""
@@ -290,7 +272,7 @@ def _check_options(processor: Any, options: Mapping[str, Any], names: set[str]) 
             raise ConfigurationError(message)
 
 
-def marks_of(tokenizer: Any) -> re.Pattern[str] | None:
+def marks_of(tokenizer: Any) -> re.Pattern[str]:
     """Return what finds the special tokens of a tokenizer in a text.
 
     Args:
@@ -298,27 +280,5 @@ def marks_of(tokenizer: Any) -> re.Pattern[str] | None:
     """
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     marks = {str(token) for token in added if getattr(token, "special", True)}
-    if not marks:
-        return None
-    return re.compile("|".join(map(re.escape, sorted(marks, key=len, reverse=True))))
-
-
-def _opened(prompt: str) -> bool:
-    """Return whether a prompt ends within a deliberation."""
-    opening, closing = THOUGHT
-    return prompt.rfind(opening) > prompt.rfind(closing)
-
-
-def _answer_of(said: str, whole: str, *, closed: bool, opened: bool) -> str:
-    """Return what was said after a deliberation; nothing where that has no end.
-
-    Args:
-        said: Without special tokens.
-        whole: With them.
-        closed: Whether a deliberation before it was left out already.
-        opened: Whether it goes on with one that the prompt began.
-    """
-    opening, closing = THOUGHT
-    if not closed and closing not in said and (opened or opening in whole):
-        return ""
-    return " ".join(said.rpartition(closing)[2].split())
+    longest_first = sorted(marks, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or NOWHERE)

@@ -14,6 +14,12 @@ from socratic_agents.models.devices import choose_device
 from socratic_agents.models.eyes.first_words import FirstWords
 from socratic_agents.models.eyes.opening import open_eye
 from socratic_agents.models.eyes.placement import Placement
+from socratic_agents.models.eyes.wording import (
+    A_NUMBER,
+    AS_WRITTEN,
+    CHAT_QUESTION,
+    YES_OR_NO,
+)
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.validation import caption_fault
 from socratic_agents.models.writing.within import Writes
@@ -33,25 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ("Captioner", "shows")
 
-CHAT_QUESTION = "{question} Answer in a few words."
-
-YES_OR_NO = "{question} Answer yes or no."
-"""How a chat model is held to one of the two words; BLIP-2 says them by itself."""
-
 SHOWS = 'Does this image show "{prompt}"?'
-"""The question of the whole prompt.
-
-Source: Z. Lin et al., VQAScore (ECCV 2024), section 3, in our own words.
-"""
+"""Source: Z. Lin et al., VQAScore (ECCV 2024), section 3, in our own words."""
 
 SECOND_TRY = {"num_beams": 5, "repetition_penalty": 1.5}
 """Other decoding for captions of no use: it seeks further and shuns repetition."""
-
-A_NUMBER = "{question} Answer with one number in digits."
-"""How a chat model is held to a number."""
-
-AS_WRITTEN = "{question} Answer with the exact text alone, letter by letter."
-"""How a chat model is held to what stands there, and not to what was meant."""
 
 FEW_WORDS, WORDS_READ = 4, 8
 """Tokens of an answer that is yes, no or a number; of a chat model, more come first."""
@@ -247,7 +239,7 @@ class Captioner(Writes):
             questions: Images with "How many …?".
         """
         held = A_NUMBER if self._chats else "{question}"
-        return [one.count() for one in self._first_said(questions, held)]
+        return [one.count() for one in self._first_said(questions, held, counted=True)]
 
     def fit(self, pairs: Sequence[tuple[str, Image]]) -> list[float]:
         """Return how surely each image shows its text: P(yes), in [0, 1].
@@ -299,33 +291,39 @@ class Captioner(Writes):
         return self._question_format.replace("{question}", words)
 
     def _first_said(
-        self, questions: Sequence[tuple[Image, str]], held: str
+        self,
+        questions: Sequence[tuple[Image, str]],
+        held: str,
+        *,
+        counted: bool = False,
     ) -> list[FirstSaid]:
         """Return what the model says first to each question.
 
         Args:
             questions: Images with what is asked of them.
             held: How it is held to a word, with ``{question}``.
+            counted: Whether numbers are listened for.
         """
         texts = [self._asked(held.replace("{question}", q)) for _, q in questions]
         found: dict[int, FirstSaid] = {}
         for places in self._talk.alike(texts):
             asked = [(questions[place][0], texts[place]) for place in places]
-            found |= dict(zip(places, self._said_to(asked, "ended"), strict=True))
+            said = self._said_to(asked, "ended", counted=counted)
+            found |= dict(zip(places, said, strict=True))
         return [found[place] for place in range(len(texts))]
 
     def _said_to(
-        self, asked: Sequence[tuple[Image, str]], thought: Thought
+        self, asked: Sequence[tuple[Image, str]], thought: Thought, *, counted: bool
     ) -> list[FirstSaid]:
         """Return what is said in one call; who would deliberate first is asked again."""
         images, texts = [image for image, _ in asked], [text for _, text in asked]
         told = {**SCORED, "max_new_tokens": WORDS_READ if self._chats else FEW_WORDS}
         output, prompt = self._run(images, texts, told, thought)
         texts = self._talk.said(output.sequences, prompt)
-        said = self._words.said(texts, output.logits)
+        said = self._words.said(texts, output.logits, counted=counted)
         for place, token in enumerate(output.logits[0].argmax(-1).tolist()):
-            if thought != "none" and self._talk.begins_thought(token):
-                [said[place]] = self._said_to([asked[place]], "none")
+            if thought != "none" and self._talk.deliberation.begins_with(token):
+                [said[place]] = self._said_to([asked[place]], "none", counted=counted)
         return said
 
     def _answers(self, images: Sequence[Image], texts: Sequence[str]) -> list[str]:
@@ -362,7 +360,7 @@ class Captioner(Writes):
         longest = {"max_new_tokens": self._max_new_tokens + room}
         tokens, prompt = self._run(images, texts, {**longest, **decoding}, thought)
         said = self._talk.said(tokens, prompt)
-        may_think = self._talk.may_think and thought != "none"
+        may_think = self._talk.deliberation.possible and thought != "none"
         for place, text in enumerate(said):
             if not text and texts and may_think:
                 # One by one: how many others think beside it must not decide an answer.

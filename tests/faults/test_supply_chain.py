@@ -195,7 +195,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str]] = {
     "pickle in disguise": (_pickle_in_disguise, "truncated or damaged"),
     "own pipeline": (_own_pipeline, "needs its own Python code"),
     "own part": (_own_part, r"needs its own Python code \(my_unet\)"),
-    "captioner with code": (_captioner_with_code, "cannot be opened"),
+    "captioner with code": (_captioner_with_code, "which is not run; name another"),
     "yaml object": (
         _template("!!python/object/apply:os.system ['exit 1']"),
         "expected YAML, got could not determine a constructor",

@@ -8,9 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from socratic_agents.config.catalog import QWEN3_VL_2B
 from socratic_agents.core.errors import ConfigurationError
 
-__all__ = ("BLIP_2_QUESTION", "Family", "check_sees", "family_of")
+__all__ = ("ANOTHER", "Family", "check_sees", "family_of")
+
+ANOTHER = QWEN3_VL_2B
+"""What is named where a captioner is none."""
 
 BLIP_2_QUESTION = "Question: {question} Answer:"
 """Source: Li et al., BLIP-2 (2023), section 4.1."""
@@ -69,7 +73,6 @@ FAMILIES: dict[str, Family] = {
     "paddleocr_vl": replace(_READER, reading="OCR:"),
     "deepseek_ocr2": replace(_READER, reading="Free OCR."),
     "lighton_ocr": _READER,
-    "vision-encoder-decoder": replace(_ALONE, answers=False),
 }
 """By ``model_type``; the first is of models that say none."""
 
@@ -79,6 +82,7 @@ BLIND: dict[str, str] = {
     "pp_formulanet": "reads formulas alone",
     "pp_chart2table": "reads charts alone",
     "shieldgemma2": "only says whether an image is allowed",
+    "vision-encoder-decoder": "has no processor of images and words in one",
     "pi0": "moves a robot",
     "evolla": "describes proteins",
     "diffusion_gemma": "has no words one by one",
@@ -104,7 +108,7 @@ def check_sees(config: Any, name: str, *, reader: bool = False) -> None:
     if kind in BLIND:
         message = (
             f"expected a model that describes images, got {name!r}, a {kind}, which "
-            f"{BLIND[kind]}; name another, such as 'Qwen/Qwen3-VL-2B-Instruct'"
+            f"{BLIND[kind]}; name another, such as {ANOTHER!r}"
         )
         raise ConfigurationError(message)
     if not reader and not family_of(config).describes:

@@ -65,7 +65,7 @@ class FirstWords:
         self._tokenizer, self._ends = tokenizer, ends
 
     def said(
-        self, texts: Sequence[str], logits: Sequence[torch.Tensor]
+        self, texts: Sequence[str], logits: Sequence[torch.Tensor], *, counted: bool
     ) -> list[FirstSaid]:
         """Return for each row what was said, and how probable other words were.
 
@@ -75,6 +75,7 @@ class FirstWords:
         Args:
             texts: What was said.
             logits: For each step, ``(rows, words)``.
+            counted: Whether numbers are listened for.
         """
         yes, no = self._yes_no
         return [
@@ -82,25 +83,25 @@ class FirstWords:
                 text,
                 yes=float(steps[0][yes].sum()) if yes and no else 0.0,
                 no=float(steps[0][no].sum()) if yes and no else 0.0,
-                numbers=self._numbers_in(steps),
+                numbers=self._numbers_in(steps) if counted else {},
             )
             for text, steps in zip(texts, self._steps(logits), strict=True)
         ]
 
     def _numbers_in(self, steps: list[torch.Tensor]) -> dict[int, float]:
-        first = steps[0]
+        first, tokens = steps[0], [*self._numbers]
         shares = dict[int, float]()
-        for token, number in self._numbers.items():
-            shares[number] = shares.get(number, 0.0) + float(first[token])
+        for token, share in zip(tokens, first[tokens].tolist(), strict=True):
+            number = self._numbers[token]
+            shares[number] = shares.get(number, 0.0) + share
         said = int(first.argmax())
         if said in self._digits and len(steps) > 1:
-            begun = self._digits[said]
-            longer = {t: float(steps[1][t]) for t in self._digits}
-            share = float(first[said])
-            for token, more in longer.items():
+            begun, digits = self._digits[said], [*self._digits]
+            share, longer = float(first[said]), steps[1][digits].tolist()
+            for token, more in zip(digits, longer, strict=True):
                 number = int(f"{begun}{self._digits[token]}")
                 shares[number] = shares.get(number, 0.0) + share * more
-            shares[int(begun)] -= share * sum(longer.values())
+            shares[int(begun)] -= share * sum(longer)
         return {number: share for number, share in shares.items() if share > 0}
 
     def _steps(self, logits: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.core.errors import LoadError
 from socratic_agents.models.devices import choose_dtype
-from socratic_agents.models.eyes.families import check_sees
+from socratic_agents.models.eyes.families import ANOTHER, check_sees
 from socratic_agents.models.eyes.pixels import limit_pixels
 from socratic_agents.models.eyes.placement import Placement, quantized
 from socratic_agents.models.hub import hub_options
@@ -56,9 +57,21 @@ def open_eye(
     else:
         safely |= hub_options(WHAT, name, index=INDEX, revision=revision)
     with quiet(), load_errors(WHAT, name):
-        from transformers import AutoConfig
+        from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-        config = AutoConfig.from_pretrained(folder or name, **safely)
+        known, _ = PreTrainedConfig.get_config_dict(folder or name, **safely)
+        kind = str(known.get("model_type", ""))
+        foreign = "auto_map" in known and kind not in CONFIG_MAPPING
+        config = (
+            None if foreign else AutoConfig.from_pretrained(folder or name, **safely)
+        )
+    if foreign:
+        message = (
+            f"expected a model of transformers itself, got {name!r}, a {kind or 'model'} "
+            "that needs Python code of its own, which is not run; name another, such as "
+            f"{ANOTHER!r}"
+        )
+        raise LoadError(message)
     check_sees(config, name, reader=reader)
     weights = {
         "dtype": choose_dtype(dtype, device),
@@ -73,6 +86,12 @@ def open_eye(
         model = AutoModelForImageTextToText.from_pretrained(
             folder or name, **weights, **safely
         )
+    if not hasattr(processor, "tokenizer"):
+        message = (
+            f"expected a processor with a tokenizer, got the {type(processor).__name__} of "
+            f"{name!r}; name another captioner, such as {ANOTHER!r}"
+        )
+        raise LoadError(message)
     if pixels is not None:
         limit_pixels(processor, model.config, pixels)
     return model, processor, Placement(model, device, offload, notices)

@@ -36,8 +36,7 @@ def limit_pixels(processor: Any, config: Any, most: int) -> None:
         each = (looker.encoder_patch_size * looker.downsample_factor) ** 2
         tokens = max(looker.min_image_tokens, most // each)
         looker.max_image_tokens = min(looker.max_image_tokens, tokens)
-        if most < 2 * looker.tile_size**2:
-            looker.do_image_splitting = False
+        looker.do_image_splitting &= most >= 2 * looker.tile_size**2
     elif getattr(looker, "image_grid_pinpoints", None):
         grid = sorted(looker.image_grid_pinpoints, key=math.prod)
         fitting = [sides for sides in grid if math.prod(sides) <= most] or grid[:1]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.models.captioner_processor import THOUGHT, marks_of
+from socratic_agents.models.captioner_processor import marks_of
+from socratic_agents.models.eyes.deliberation import Deliberation
 from socratic_agents.models.validation import read_image
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ class Conversations:
             self._quick = {"enable_thinking": False}
         self._takes_system = self._renders(("system", "a"), ("user", "b"))
         said = self._render([_message("user", ["a"])])
-        opening, closing = THOUGHT
-        if isinstance(template, str) and said.rfind(opening) > said.rfind(closing):
+        thinking = Deliberation(self._processor.tokenizer, str(template))
+        if isinstance(template, str) and thinking.opened(said):
             # It begins one for the model, so it has to end it, too.
-            self._template = f"{template}{{{{ '{closing}\\n\\n' }}}}"
+            self._template = f"{template}{{{{ {thinking.ending(opened=True)!r} }}}}"
 
     def _renders(self, *turns: tuple[str, str]) -> bool:
         """Return whether its template takes these roles, and repeats all words."""
@@ -98,7 +99,7 @@ class Conversations:
         ]
 
     def _plain(self, text: str) -> str:
-        return self._marks.sub(" ", text) if self._marks else text
+        return self._marks.sub(" ", text)
 
     def _transcripts(self, conversations: Sequence[Sequence[Turn]]) -> Any:
         parts = [[self._parts(turn) for turn in turns] for turns in conversations]
