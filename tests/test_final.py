@@ -40,6 +40,7 @@ from socratic_agents.lab.compare.run import compare
 from socratic_agents.report.html import report_html
 from socratic_agents.report.run_browser_rows import Row, row_json
 from socratic_agents.runtime.build import open_run_directory
+from socratic_agents.runtime.cached_models import tell_unidentified
 from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.replay import replay, settings_of
 from socratic_agents.storage.provenance import read_provenance
@@ -442,3 +443,19 @@ async def test_a_run_that_ended_before_its_final_goes_on_with_it(
         assert ended.best.final is not stops
         drawn, calls[:] = len(calls), []
         assert drawn == (3 if stops else 1)
+
+
+def test_a_final_generator_that_nobody_can_tell_from_others_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its images are kept, but no later run reuses them."""
+
+    class Hidden:
+        def __init__(self) -> None:
+            self._brush = object()
+
+        def __call__(self, prompt: str, seed: int) -> Image.Image:
+            return drawn_white(prompt, seed)
+
+    tell_unidentified(Settings(final_generator=Hidden()))
+    assert "expected final_generator to be told from others" in caplog.text

@@ -92,7 +92,7 @@ def language_model_identity(settings: Settings) -> dict[str, Any]:
 
 def tell_unidentified(settings: Settings) -> None:
     """Say which models are not recognised by a later run, a line for each."""
-    for part in (*PARTS, "llm"):
+    for part in (*PARTS, "final_generator", "llm"):
         given = getattr(settings, part)
         if given is None or isinstance(given, str) or object_identity(given):
             continue
