@@ -193,6 +193,18 @@ class TestASingleFile:
         assert distance(expected, drawn(model)) < (1e-5 if "safe" in ending else 0.02)
         assert distance(expected, drawn(load(place / "flux"))) > 0.02
 
+    def test_its_tensors_may_be_named_as_in_a_checkpoint(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        """Some programs save a denoiser alone so."""
+        weights = load_file(place / "flux.safetensors")
+        named = {f"model.diffusion_model.{name}": one for name, one in weights.items()}
+        save_file(named, tmp_path / "it.safetensors")
+
+        model = load(tmp_path / "it.safetensors", base=place / "flux")
+        own = load(place / "flux.safetensors", base=place / "flux")
+        assert distance(drawn(own), drawn(model)) < 1e-5
+
     def test_a_checkpoint_says_how_it_was_trained(self, place: Path) -> None:
         """Marks in the file, which other programs heed too, set the scheduler."""
         both = load(place / "v.safetensors", base=place / "sd", scheduler="euler")

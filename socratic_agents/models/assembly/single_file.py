@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.core.errors import ConfigurationError, LoadError, SocraticError
 from socratic_agents.core.text import error_line
 from socratic_agents.models.assembly.weights_file import (
+    GGUF,
     Holds,
     expect,
     read_weights_file,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ("denoiser_name", "open_single_file", "quantized_already")
 
 DENOISERS = ("transformer", "unet")
+PREFIX = "model.diffusion_model."
 SMALL_FILES = ["*.json", "**/*.json", "*.txt", "**/*.txt", "**/*.model"]
 """Of a hub model: all that is no weights."""
 BASE = "the pipeline that it was made from"
@@ -179,7 +181,7 @@ def _denoiser(
         path,
         folder,
         lambda: kind.from_single_file(
-            str(path),
+            _unprefixed(path) or str(path),
             config=str(folder),
             subfolder=name,
             dtype=options["dtype"],
@@ -187,6 +189,21 @@ def _denoiser(
             **more,
         ),
     )
+
+
+def _unprefixed(path: Path) -> dict[str, Any] | None:
+    """Return the weights of a denoiser alone whose names say so; ``None`` for others.
+
+    Not every reader of diffusers knows these names.
+    """
+    if path.suffix == GGUF:
+        return None
+    names = read_weights_file(path).shapes
+    if not all(name.startswith(PREFIX) for name in names):
+        return None
+    from safetensors.torch import load_file
+
+    return {name.removeprefix(PREFIX): one for name, one in load_file(path).items()}
 
 
 def _checkpoint(
