@@ -175,7 +175,7 @@ def hub_problem(name: str, *, index: str, revision: str | None) -> HubProblem | 
 
     if constants.HF_HUB_OFFLINE:
         return HubProblem(
-            "HF_HUB_OFFLINE says that the hub must not be asked",
+            "this is offline: HF_HUB_OFFLINE says that the hub must not be asked",
             f"run 'hf download {name}' where it may be, or unset HF_HUB_OFFLINE",
             everywhere=True,
         )
@@ -238,7 +238,7 @@ def _refusal(response: Any, name: str, index: str, revision: str | None) -> HubP
     page = f"{urlsplit(constants.ENDPOINT).scheme}://{place}/{name}"
     token = "the token of this machine" if get_token() else "no token, set HF_TOKEN"
     gated = HubProblem(
-        f"{place} gives it only to those who were let in ({told})",
+        f"it is gated: {place} gives it only to those who were let in ({told})",
         f"accept its terms at {page}, with an account whose token is HF_TOKEN",
     )
     known = {
@@ -253,7 +253,8 @@ def _refusal(response: Any, name: str, index: str, revision: str | None) -> HubP
             f"see {page}, or name another model",
         ),
         HTTPStatus.NOT_FOUND: HubProblem(
-            f"{place} has no model of this name ({told})", "check the name"
+            f"it is not found: {place} has no model of this name ({told})",
+            "check the name",
         ),
         HTTPStatus.UNAUTHORIZED: HubProblem(
             f"{place} has no model of this name, or not for everybody ({told}; {token})",
