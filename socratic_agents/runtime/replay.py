@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL import Image
 from pydantic import SecretStr
@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from socratic_agents.agents.registry import find_roles, find_templates
 from socratic_agents.config.fields import FIELDS, defaults_of
 from socratic_agents.config.settings import Settings
+from socratic_agents.core.counts import Count
 from socratic_agents.core.errors import (
     ConfigurationError,
     MissingStepError,
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     from socratic_agents.runtime.image_models import CallKind
 
 __all__ = ("Replayed", "in_words", "replay", "settings_of")
+
+Seen = TypeVar("Seen", Count, str)
 
 NAMES = {
     "generate": ("image", "images"),
@@ -255,6 +258,20 @@ def _with_image(candidate: Candidate, run: RunDirectory) -> Candidate:
         return replace(candidate, image=opened.convert("RGB"))
 
 
+def _or_else(
+    known: Callable[[Image.Image, str], Awaitable[Seen]], otherwise: Seen
+) -> Callable[[Image.Image, str], Awaitable[Seen]]:
+    """Return what a run knows of an image, or something else where it knows nothing."""
+
+    async def look(image: Image.Image, question: str) -> Seen:
+        try:
+            return await known(image, question)
+        except MissingStepError:
+            return otherwise
+
+    return look
+
+
 def _agents(run: RunDirectory, settings: Settings) -> Agents:
     """Return agents that know what a run knows, and nothing else."""
 
@@ -276,6 +293,13 @@ def _agents(run: RunDirectory, settings: Settings) -> Agents:
         max_tokens=max_tokens_of(run.journal, settings),
     )
     models = with_journal(silent, run.journal, settings, images=run.images)
+    # Where a run did neither count nor read, yes and no had to do, and do again.
+    counts, reads = models.answer_count, models.read_text
+    models = replace(
+        models,
+        answer_count=counts and _or_else(counts, Count(number=None)),
+        read_text=reads and _or_else(reads, ""),
+    )
     templates = find_templates(settings)
     # It is opened, for how it is asked belongs to the question, but never asked.
     keyed = settings.but(api_key=settings.api_key or SecretStr("none"))
