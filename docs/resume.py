@@ -83,11 +83,17 @@ def report(folder: Path, count: int) -> int:
     return count if command_line(["report", str(folder)]) == 0 else 0
 
 
+def report_inside(folder: Path, count: int) -> int:
+    """Write the page of a run that has all of it inside."""
+    return count if command_line(["report", str(folder), "--no-linked"]) == 0 else 0
+
+
 PARTS: dict[str, Callable[[Path, int], int]] = {
     "save": save,
     "open": open_it,
     "resume": resume,
     "report": report,
+    "report --no-linked": report_inside,
 }
 
 

@@ -25,6 +25,7 @@ ALLOWED = {
     "app.main": "the console script of pyproject.toml",
     "Refinement._repr_html_": "notebooks call it",
     "distribution.evaluate_set": "public: docs/metrics.md shows it",
+    "html.report_html": "the page as one text, for programs that have outcomes in memory",
     "_Handler.do_GET": "http.server calls it",
     "_Handler.do_POST": "http.server calls it",
     "_Adapter.evaluate": "gepa calls it",

@@ -120,7 +120,7 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         second = run.save(refinement(index=1))
         first = run.save(failure())
-    read = read_outcomes(tmp_path)
+    read = list(read_outcomes(tmp_path))
     assert [first.to_json(), second.to_json()] == [one.to_json() for one in read]
 
 
@@ -152,7 +152,7 @@ def test_a_failure_is_tried_again_and_replaced(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         assert run.finished(0, "a red ball") is None
         run.save(refinement())
-    assert ["ok"] == [one.to_json()["status"] for one in read_outcomes(tmp_path)]
+    assert ["ok"] == [one.to_json()["status"] for one in list(read_outcomes(tmp_path))]
     assert 1 == (tmp_path / "results.jsonl").read_text().count("\n")
 
 
@@ -175,7 +175,7 @@ def test_several_prompts_have_several_places(tmp_path: Path) -> None:
     with opened(tmp_path) as run:
         places = [run.save(refinement(prompt)).index for prompt in prompts]
     assert [0, 1, 0, 2, 1] == places
-    read = read_outcomes(tmp_path)
+    read = list(read_outcomes(tmp_path))
     assert ["a", "b", "c"] == [one.user_prompt for one in read]
 
 
@@ -213,7 +213,7 @@ def test_changed_inputs_are_recognised(
     if declared:
         assert new == done
         assert 0 == batch(folder, after, declared=False)
-    read = read_outcomes(folder) if before or after else []
+    read = list(read_outcomes(folder)) if before or after else []
     if declared:
         assert list(enumerate(after)) == [(o.index, o.user_prompt) for o in read]
     else:  # what lies behind all that was asked for may be an input still
@@ -231,7 +231,7 @@ def test_a_moved_result_is_whole(tmp_path: Path) -> None:
         moved = run.finished(1, "a red ball")
     assert moved is not None
     assert saved.to_json() | {"index": 1} == moved.to_json()
-    assert [moved.to_json()] == [one.to_json() for one in read_outcomes(tmp_path)]
+    assert [moved.to_json()] == [one.to_json() for one in list(read_outcomes(tmp_path))]
 
 
 def test_a_failure_does_not_replace_a_refinement(tmp_path: Path) -> None:
@@ -242,7 +242,9 @@ def test_a_failure_does_not_replace_a_refinement(tmp_path: Path) -> None:
         assert run.finished(0, "a red ball") is not None
         (tmp_path / str(path)).unlink()
         run.save(failure())
-    assert ["failed"] == [one.to_json()["status"] for one in read_outcomes(tmp_path)]
+    assert ["failed"] == [
+        one.to_json()["status"] for one in list(read_outcomes(tmp_path))
+    ]
 
 
 def test_a_replaced_line_is_left_out_at_the_end(tmp_path: Path) -> None:
@@ -251,7 +253,9 @@ def test_a_replaced_line_is_left_out_at_the_end(tmp_path: Path) -> None:
         run.save(failure())
         run.save(refinement())
         assert 2 == (tmp_path / "results.jsonl").read_text().count("\n")
-        assert ["ok"] == [one.to_json()["status"] for one in read_outcomes(tmp_path)]
+        assert ["ok"] == [
+            one.to_json()["status"] for one in list(read_outcomes(tmp_path))
+        ]
     assert 1 == (tmp_path / "results.jsonl").read_text().count("\n")
 
 
@@ -279,7 +283,7 @@ async def test_a_directory_is_opened_in_a_thread(tmp_path: Path) -> None:
     """So that other tasks of the loop run on."""
     async with opened(tmp_path) as run:
         await asyncio.to_thread(run.save, refinement())
-    assert 1 == len(read_outcomes(tmp_path))
+    assert 1 == len(list(read_outcomes(tmp_path)))
 
 
 def test_images_of_a_failure_are_kept(tmp_path: Path) -> None:
@@ -305,7 +309,7 @@ def test_the_image_of_a_receipt_is_kept(tmp_path: Path) -> None:
     assert data == ObjectStore(tmp_path).get(path)
     with Image.open(tmp_path / path) as image:
         assert (0, 7, 0) == image.getpixel((0, 0))
-    (read,) = read_outcomes(tmp_path)
+    (read,) = list(read_outcomes(tmp_path))
     assert saved.to_json() == read.to_json()
 
 
@@ -343,7 +347,7 @@ def test_a_torn_last_line_costs_that_line_alone(tmp_path: Path) -> None:
     first = whole.index(b"\n") + 1
     for end in range(first, len(whole) - 1, 97):
         (tmp_path / "results.jsonl").write_bytes(whole[:end])
-        assert 1 == len(read_outcomes(tmp_path))
+        assert 1 == len(list(read_outcomes(tmp_path)))
         with opened(tmp_path) as run:
             assert run.finished(0, "a red ball") is not None
             assert run.finished(1, "a red ball") is None
@@ -359,7 +363,7 @@ def test_a_line_that_was_not_written_is_quarantined(tmp_path: Path, line: str) -
     good = (tmp_path / "results.jsonl").read_text()
     (tmp_path / "results.jsonl").write_text(f"{line}\n{good}")
     with pytest.raises(ConfigurationError, match=r"every line of .* got 1 other"):
-        read_outcomes(tmp_path)
+        list(read_outcomes(tmp_path))
     with opened(tmp_path) as run:
         assert 1 == run.quarantined
         assert run.finished(0, "a red ball") is not None
@@ -549,7 +553,7 @@ def test_a_line_that_cannot_be_written_leaves_none(
     with opened(tmp_path) as run:
         assert 0 == run.quarantined
         run.save(refinement(index=1))
-    assert 2 == len(read_outcomes(tmp_path))
+    assert 2 == len(list(read_outcomes(tmp_path)))
 
 
 def test_one_process_writes(tmp_path: Path) -> None:
@@ -621,7 +625,7 @@ def test_a_failed_write_leaves_no_part(tmp_path: Path) -> None:
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
     """Reading from a folder that holds no run says how to make one."""
     with pytest.raises(ConfigurationError, match=r"results\.jsonl.*socratic batch"):
-        read_outcomes(tmp_path)
+        list(read_outcomes(tmp_path))
 
 
 def test_a_changed_image_is_not_read(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_journal_that_was_just_begun_is_ours(tmp_path: Path, size: int) -> Non
     (tmp_path / "journal.jsonl").write_text('{"check": "0123'[:size])
     with opened(tmp_path) as run:
         run.save(refinement())
-    assert 1 == len(read_outcomes(tmp_path))
+    assert 1 == len(list(read_outcomes(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "disk")
     with opened(tmp_path / "run") as run:
         run.save(refinement())
-    assert 1 == len(read_outcomes(tmp_path / "disk"))
+    assert 1 == len(list(read_outcomes(tmp_path / "disk")))
 
 
 def test_a_file_that_others_share_is_not_written(tmp_path: Path) -> None:

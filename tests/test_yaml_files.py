@@ -22,7 +22,8 @@ from socratic_agents.lab.study.prompts import study_prompts
 from socratic_agents.lab.study.spec import PromptSource, Study
 from socratic_agents.lab.study.template_variants import read_bank
 from socratic_agents.llm.template_files import find_template
-from socratic_agents.llm.yaml_files import MOST_VALUES, parse_yaml, read_file
+from socratic_agents.llm.yaml_files import MOST_VALUES, parse_yaml
+from socratic_agents.storage.files import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -176,18 +176,17 @@ def _report(
     ] = None,
 ) -> int:
     """Write a report of a run, one page that opens offline: DIR/report.html."""
-    from socratic_agents.report.html import report_html
+    from socratic_agents.report.html import report_parts
     from socratic_agents.report.run_browser import is_large, run_parts
     from socratic_agents.storage.files import write_files
     from socratic_agents.storage.objects import ObjectStore
-    from socratic_agents.storage.results import open_outcomes
+    from socratic_agents.storage.results import read_outcomes
 
-    outcomes = open_outcomes(directory)
+    outcomes = read_outcomes(directory)
     if is_large(directory, outcomes) if linked is None else linked:
         parts = run_parts(outcomes)
     else:
-        html = report_html(list(outcomes), read=ObjectStore(directory).get)
-        parts = iter((html,))
+        parts = report_parts(outcomes, read=ObjectStore(directory).get)
     # Half a surrogate pair is no character; it is shown as a question mark.
     page_bytes = (part.encode("utf-8", "replace") for part in parts)
     write_files(directory, {"report.html": page_bytes})

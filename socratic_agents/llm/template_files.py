@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from socratic_agents.core.errors import TemplateError
 from socratic_agents.llm.template_blocks import WITHOUT, included, without_blocks
 from socratic_agents.llm.templates import OFFERS, Template, check_variables, names_in
-from socratic_agents.llm.yaml_files import parse_yaml, read_file
+from socratic_agents.llm.yaml_files import parse_yaml
+from socratic_agents.storage.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,15 +6,11 @@ what its aliases name), and raises whatever a wrong date or number raises.
 
 from __future__ import annotations
 
-import stat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-__all__ = ("parse_yaml", "read_file")
+__all__ = ("parse_yaml",)
 
 MOST_VALUES = 20_000
 """Keys, texts, lists and mappings of a file; the shipped ones have a few hundred."""
@@ -93,22 +89,3 @@ def parse_yaml(data: bytes | str, *, most: int = MOST_VALUES) -> Any:
         fault = "a value that is not what its tag or its form says"
     message = f"expected YAML, got {' '.join(fault.split())[:200]}"
     raise ValueError(message) from None  # the original shows what is in the file
-
-
-def read_file(file: Path, largest: int) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is a pipe or a device, or larger.
-    """
-    status = file.stat()
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-        message = "expected a file, got a pipe or a device, which may never end"
-        raise ValueError(message)
-    if status.st_size > largest:
-        message = (
-            f"expected a file of at most {largest:,} bytes, got {status.st_size:,}"
-        )
-        raise ValueError(message)
-    return file.read_bytes()

@@ -7,10 +7,11 @@ import hashlib
 import io
 import json
 from collections import Counter
+from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from socratic_agents.core.outcome import Failure
 from socratic_agents.core.spread import mean_spread
@@ -18,7 +19,7 @@ from socratic_agents.report.view_models import Change, outcome_view, word_change
 from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from jinja2 import Template
     from PIL.Image import Image
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from socratic_agents.core.history import Candidate
     from socratic_agents.core.outcome import Refinement
     from socratic_agents.core.spread import SeedSpread
+    from socratic_agents.storage.results import Outcomes
 
 __all__ = (
     "Change",
@@ -36,9 +38,13 @@ __all__ = (
     "page_template",
     "policy_hash",
     "report_html",
+    "report_parts",
     "run_totals",
     "word_changes",
 )
+
+ManyOutcomes: TypeAlias = "Sequence[Refinement | Failure] | Outcomes"
+"""Outcomes that can be counted, and gone through more than once."""
 
 LARGEST = 640
 """Pixels of a side; a larger image is shown smaller, the file itself stays whole."""
@@ -54,21 +60,46 @@ def _nowhere(_path: str) -> None:
 
 
 def report_html(
-    outcomes: Sequence[Refinement | Failure],
+    outcomes: ManyOutcomes,
     *,
     read: Callable[[str], bytes | None] = _nowhere,
 ) -> str:
+    """Return a whole page at once; arguments as for ``report_parts``."""
+    return "".join(report_parts(outcomes, read=read))
+
+
+def report_parts(
+    outcomes: ManyOutcomes,
+    *,
+    read: Callable[[str], bytes | None] = _nowhere,
+) -> Iterator[str]:
     """Return a whole page about outcomes, its images inside.
 
+    It comes in parts, each outcome when it is needed.
+
     Args:
-        outcomes: What came of each prompt, in the order in which to show them.
+        outcomes: What came of each prompt, in the order in which to show them; gone
+            through more than once.
         read: Path of a candidate's image -> PNG bytes, or ``None`` if it is lost;
             only asked where the image itself is not in memory.
     """
-    image_src = partial(_image_src, read=read)
-    views = [outcome_view(outcome, image_src=image_src) for outcome in outcomes]
+    views = _Views(outcomes, partial(_image_src, read=read))
     totals = run_totals(outcomes)
-    return page_template("report.html.j2").render(views=views, totals=totals)
+    return page_template("report.html.j2").generate(views=views, totals=totals)
+
+
+@dataclass(frozen=True)
+class _Views:
+    """What a page shows of outcomes; each is made when it is shown."""
+
+    outcomes: ManyOutcomes
+    image_src: Callable[[Candidate], str | None]
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (outcome_view(one, image_src=self.image_src) for one in self.outcomes)
 
 
 def notebook_html(refinement: Refinement) -> str:

@@ -150,6 +150,7 @@ async def replay(folder: Path, settings: Settings) -> AsyncGenerator[Replayed, N
     before = read_outcomes(folder)
     run = RunDirectory(folder, settings=settings_of(folder).public())
     with run:
+        before.index.reload()  # opening it may have set aside what is corrupt
         agents = _agents(run, settings)
         identity = language_model_identity(settings)
         cache = ResponseCache(

@@ -192,7 +192,8 @@ def _read(path: Path, tuning: SchedulerTuning) -> dict[_Identity, _Record]:
     """Return what an earlier run has learned, as if seen often enough; all or none."""
     records: dict[_Identity, _Record] = {}
     try:
-        kept = json.loads(path.read_bytes())
+        # A pipe would be waited for.
+        kept = json.loads(path.read_bytes()) if path.is_file() else {}
         if kept["schema"] != SCHEMA:
             return {}
         for one in kept["curves"][-tuning.stored_curves :]:

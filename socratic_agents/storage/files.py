@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,6 +22,7 @@ __all__ = (
     "open_append",
     "quarantine_bytes",
     "quarantine_file",
+    "read_file",
     "remove_partial_files",
     "wrap_os_errors",
     "write_atomic",
@@ -102,6 +104,29 @@ def remove_partial_files(*folders: Path) -> None:
         for part in folder.glob(f"{_PART}*.part"):
             if _OUR_PART.fullmatch(part.name) and part.is_file():
                 part.unlink(missing_ok=True)
+
+
+def read_file(file: Path, largest: int | None = None) -> bytes:
+    """Return a file's bytes; a pipe is not waited for.
+
+    Args:
+        file: May be anybody's.
+        largest: Bytes that it may have; ``None``: any number.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is a pipe or a device, or larger.
+    """
+    status = file.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        message = "expected a file, got a pipe or a device, which may never end"
+        raise ValueError(message)
+    if largest is not None and status.st_size > largest:
+        message = (
+            f"expected a file of at most {largest:,} bytes, got {status.st_size:,}"
+        )
+        raise ValueError(message)
+    return file.read_bytes()
 
 
 def quarantine_file(folder: Path, path: Path) -> Path:

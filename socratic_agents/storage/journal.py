@@ -17,7 +17,7 @@ import json
 import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -339,13 +339,16 @@ def read_keys(folder: Path, kind: str) -> set[bytes] | None:
     keys = set[bytes]()
     mark = f'"kind": "{kind}"'.encode()
     try:
+        if not (folder / FILE).is_file():  # a pipe would be waited for
+            return None
         with (folder / FILE).open("rb") as file:
             for line in file:
                 if mark not in line:
                     continue
                 record = record_of(line)
                 if record and record.get("kind") == kind:
-                    keys.add(bytes.fromhex(record["key"]))
+                    with suppress(ValueError, TypeError, KeyError):
+                        keys.add(bytes.fromhex(record["key"]))
     except OSError:
         return None
     return keys

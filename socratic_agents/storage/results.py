@@ -28,7 +28,6 @@ __all__ = (
     "RESULTS",
     "Outcomes",
     "is_result",
-    "open_outcomes",
     "outcome_of",
     "read_outcomes",
     "result_key",
@@ -68,7 +67,7 @@ class Outcomes:
         return (outcome_of(json.loads(line)) for line in self.index.lines())
 
 
-def open_outcomes(folder: Path) -> Outcomes:
+def read_outcomes(folder: Path) -> Outcomes:
     """Return what a run directory holds, to be read one by one.
 
     Raises:
@@ -99,11 +98,6 @@ def open_outcomes(folder: Path) -> Outcomes:
         )
         raise ConfigurationError(message)
     return Outcomes(index)
-
-
-def read_outcomes(folder: Path) -> list[Refinement | Failure]:
-    """Return all that a run directory holds; as ``open_outcomes``, but at once."""
-    return list(open_outcomes(folder))
 
 
 def outcome_of(record: Mapping[str, Any]) -> Refinement | Failure:

@@ -27,6 +27,7 @@ from socratic_agents.storage.files import (
     list_quarantine,
     open_append,
     quarantine_bytes,
+    read_file,
     remove_partial_files,
     wrap_os_errors,
     write_atomic,
@@ -302,8 +303,8 @@ class RunDirectory:
 
     def _writer(self) -> str:
         try:
-            return f"process {json.loads((self.path / CONFIG).read_bytes())['pid']}"
-        except (OSError, ValueError, KeyError):  # it has only just begun
+            return f"process {int(json.loads(read_file(self.path / CONFIG))['pid'])}"
+        except (OSError, *NOT_ONE):  # it has only just begun
             return "another process"
 
     def _read(self, *, known: bool) -> None:

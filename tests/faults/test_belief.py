@@ -39,9 +39,9 @@ def test_readers_believe_no_result_that_was_changed(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigurationError, match="run the same command again to repair"
     ):
-        read_outcomes(tmp_path)
+        list(read_outcomes(tmp_path))
     (tmp_path / "journal.jsonl").unlink()
-    (read,) = read_outcomes(tmp_path)
+    (read,) = list(read_outcomes(tmp_path))
     assert saved.user_prompt == read.user_prompt
 
 

@@ -168,7 +168,7 @@ def test_results_that_break_off_lose_their_last_prompt(
     for cut in range(last + share, len(whole), SHARES):
         shutil.rmtree(tmp_path / "quarantine", ignore_errors=True)
         path.write_bytes(whole[:cut])
-        assert [0] == [outcome.index for outcome in read_outcomes(tmp_path)]
+        assert [0] == [outcome.index for outcome in list(read_outcomes(tmp_path))]
         with RunDirectory(tmp_path, settings={}) as run:
             assert run.finished(0, "a red ball") is not None
         assert whole[:last] == path.read_bytes()

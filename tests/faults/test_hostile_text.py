@@ -363,7 +363,7 @@ def test_files_give_it_back(source: str, name: str, tmp_path: Path) -> None:
     assert one.to_json() == Refinement.from_json(json.loads(line)).to_json()
     with RunDirectory(tmp_path, settings={"judge": text}) as run:
         saved = run.save(one)
-    (back,) = read_outcomes(tmp_path)
+    (back,) = list(read_outcomes(tmp_path))
     assert isinstance(back, Refinement)
     assert saved.to_json()["rounds"] == back.to_json()["rounds"]
     first, verdict = back.rounds[0].candidates[0], back.rounds[0].verdict

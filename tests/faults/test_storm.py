@@ -166,7 +166,7 @@ async def batch(
         async with asyncio.timeout(CAP), Refiner(given).remember(run) as refiner:
             async for outcome in refiner.refine_many(prompts):
                 run.save(outcome)
-    outcomes = read_outcomes(folder)
+    outcomes = list(read_outcomes(folder))
     # Exactly one record a prompt, under its own place.
     assert list(enumerate(prompts)) == [(o.index, o.user_prompt) for o in outcomes]
     records = [outcome.to_json() for outcome in outcomes]

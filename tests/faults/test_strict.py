@@ -57,6 +57,8 @@ def bits(refinement: Refinement) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.usefixtures("_load")
 @pytest.mark.parametrize("trials", [2, pytest.param(200, marks=[pytest.mark.nightly])])
 async def test_a_refinement_is_the_same_alone_and_among_others(trials: int) -> None:

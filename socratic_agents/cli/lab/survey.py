@@ -186,11 +186,12 @@ def _serve(
     """
     from socratic_agents.lab.survey.design import read_key
     from socratic_agents.lab.survey.server import SurveyServer
+    from socratic_agents.storage.files import read_file
 
     key = read_key(page.with_suffix(".key.json"))
     try:
-        shown = page.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        shown = read_file(page).decode("utf-8")
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no UTF-8 text"
         message = f"expected a survey's page at {page}, got: {reason}; make it again"
         raise ConfigurationError(message) from error

@@ -7,7 +7,8 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.runtime.cost_estimate import worst_case
-from socratic_agents.scheduler.cost_model import cache_file
+from socratic_agents.scheduler.cost_model import UNREADABLE, cache_file
+from socratic_agents.storage.files import read_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +82,7 @@ def seconds_each(plan: StudyPlan, curves: Path) -> float | None:
         curves: The file in which measured calls are kept.
     """
     try:
-        kept = json.loads(curves.read_bytes())["curves"]
+        kept = json.loads(read_file(curves))["curves"]
         best: dict[str, float] = {}
         for one in kept:
             name = one["stage"]
@@ -90,7 +91,7 @@ def seconds_each(plan: StudyPlan, curves: Path) -> float | None:
                 continue
             least = min(float(s) / int(size) for size, s in one["seconds"].items())
             best[name] = min(least, best.get(name, least))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except UNREADABLE:
         return None
     return sum(best.values()) if "generator" in best else None
 

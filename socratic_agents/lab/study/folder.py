@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from socratic_agents.agents.registry import find_templates
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.metrics.scores import Scores
-from socratic_agents.storage.files import write_files
-from socratic_agents.storage.results import RESULTS, read_outcomes
+from socratic_agents.lab.study.manifest import check_manifest
+from socratic_agents.storage.files import read_file, write_files
+from socratic_agents.storage.results import NOT_ONE, RESULTS, read_outcomes
 from socratic_agents.storage.run_config import PERFORMANCE_ONLY
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class StudyFolder:
         """
         before = None
         with suppress(OSError):
-            before = (self.path / MANIFEST).read_bytes()
+            before = (self.path / MANIFEST).lstat()
         if before is not None:
             old, new = self.manifest(), json.loads(json.dumps(manifest))
             changed = [name for name in DECIDES if old.get(name) != new[name]]
@@ -107,10 +108,11 @@ class StudyFolder:
             ConfigurationError: If nothing was, or it cannot be read.
         """
         try:
-            data: dict[str, Any] = json.loads((self.path / MANIFEST).read_bytes())
+            data: dict[str, Any] = json.loads(read_file(self.path / MANIFEST))
             if data["schema"] == SCHEMA:
+                check_manifest(data)
                 return data
-            came = f"version {data['schema']}"
+            came = f"version {str(data['schema'])[:20]!r}"
         except OSError:
             came = "none"
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -136,11 +138,11 @@ class StudyFolder:
         """Return what was measured; nothing, where the results are other ones now."""
         try:
             path = self.run_folder(arm, seed) / SCORES
-            data = json.loads(path.read_bytes())
+            data = json.loads(read_file(path))
             if data["results"] != self._hash(arm, seed):
                 return {}
             return {one["metric"]: Scores.from_json(one) for one in data["scores"]}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, *NOT_ONE, ConfigurationError):
             return {}
 
     def keep_scores(self, arm: str, seed: int, scores: Mapping[str, Scores]) -> None:
@@ -168,7 +170,7 @@ class StudyFolder:
 
     def _hash(self, arm: str, seed: int) -> str:
         path = self.run_folder(arm, seed) / RESULTS
-        data = path.read_bytes() if path.exists() else b""
+        data = path.read_bytes() if path.is_file() else b""
         return hashlib.sha256(data).hexdigest()
 
 

@@ -21,7 +21,8 @@ from socratic_agents.lab.study.spec import (
     Spending,
     Study,
 )
-from socratic_agents.llm.yaml_files import parse_yaml, read_file
+from socratic_agents.llm.yaml_files import parse_yaml
+from socratic_agents.storage.files import read_file
 
 __all__ = ("read_study", "shipped_studies")
 

@@ -11,7 +11,8 @@ import yaml
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.llm.template_files import template_source
 from socratic_agents.llm.templates import OFFERS
-from socratic_agents.llm.yaml_files import parse_yaml, read_file
+from socratic_agents.llm.yaml_files import parse_yaml
+from socratic_agents.storage.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.storage.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from socratic_agents.lab.survey.sources import PromptKey, ShownImage
 
 __all__ = ("QUESTIONS", "Item", "Survey", "SurveyKey", "plan_survey", "read_key")
+
+LARGEST_KEY = 2**28
+"""Bytes of a key; one of 10,000 pairs has a hundredth of it."""
 
 QUESTIONS: Mapping[str, str] = {
     "preference": "Which picture do you prefer?",
@@ -169,12 +173,13 @@ def read_key(path: Path) -> SurveyKey:
         ConfigurationError: If it cannot be read, or is not as it was written.
     """
     try:
-        key = SurveyKey.model_validate_json(path.read_bytes())
-    except OSError as error:
-        message = (
-            f"expected the survey's key at {path}, got: {error.strerror}; use --key"
-        )
+        data = read_file(path, LARGEST_KEY)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        message = f"expected the survey's key at {path}, got: {reason}; use --key"
         raise ConfigurationError(message) from error
+    try:
+        key = SurveyKey.model_validate_json(data)
     except ValidationError:
         message = (
             f"expected a key as 'socratic lab survey' writes it, got {path}; name the "

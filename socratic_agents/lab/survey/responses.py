@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.llm.yaml_files import read_file
+from socratic_agents.storage.files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

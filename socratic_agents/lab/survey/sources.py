@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.outcome import Refinement
+from socratic_agents.storage.files import read_file
 from socratic_agents.storage.objects import ObjectStore
 from socratic_agents.storage.results import read_outcomes
 
@@ -90,8 +91,8 @@ def read_arms(folder: Path, arms: str) -> dict[str, dict[PromptKey, ShownImage |
 def _compared(folder: Path) -> dict[str, dict[PromptKey, ShownImage | None]]:
     """Return the arms of a comparison."""
     try:
-        lines = (folder / TRIALS).read_bytes().splitlines()
-        metric = json.loads((folder / FIGURES).read_bytes())["metric"]
+        lines = read_file(folder / TRIALS).splitlines()
+        metric = json.loads(read_file(folder / FIGURES))["metric"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         message = (
             f"expected a folder with {TRIALS} and {FIGURES}, got {folder}; make one with "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from socratic_agents.core.outcome import Refinement
 from socratic_agents.core.spread import mean_spread
 from socratic_agents.runtime.readiness.finding import Finding
-from socratic_agents.storage.results import open_outcomes
+from socratic_agents.storage.results import read_outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ def run_findings(folder: Path) -> Iterator[Finding]:
     Raises:
         ConfigurationError: If it holds no results, or corrupt ones.
     """
-    outcomes = open_outcomes(folder)
+    outcomes = read_outcomes(folder)
     spread = mean_spread(
         one.seed_spread for one in outcomes if isinstance(one, Refinement)
     )
