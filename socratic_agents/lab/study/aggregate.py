@@ -179,8 +179,12 @@ def _courses(run: ArmRun, metric: str, prompts: int) -> tuple[Trajectory | Value
             found.append(Value.missing("not measured yet"))
         else:
             size = len(outcome.history.candidates)
-            found.append(trajectory_of(outcome, scores.values[at : at + size]))
+            some = scores.values[at : at + size]
             at += size
+            if len(some) < size:  # somebody has changed the file
+                found.append(Value.missing("not measured yet"))
+            else:
+                found.append(trajectory_of(outcome, some))
     return tuple(found)
 
 
