@@ -479,3 +479,17 @@ def test_what_calls_cost_is_kept_of_models_with_a_name(
     kept = json.loads((tmp_path / "calibration.json").read_bytes())
     assert set(models) == {one["stage"] for one in kept["curves"]}
     assert models["generator"] in kept["curves"][0]["model"]
+
+
+@pytest.mark.parametrize(
+    ("llm", "seconds"), [("openai:some-model", 7.0), ("pocket", None)]
+)
+async def test_a_models_server_has_the_settings_timeout(
+    llm: str, seconds: float | None
+) -> None:
+    """What computes on this machine takes the time that it takes."""
+    at = "http://127.0.0.1:9/v1" if seconds else None
+    settings = Settings(llm=llm, timeout=7.0, base_url=at, judge="caption")
+    async with Refiner(settings) as refiner:
+        assert refiner._opened is not None
+        assert seconds == refiner._opened.retries.server.timeout

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.errors import AgentError, AnswerError, BudgetError, CallError
+from socratic_agents.llm.methods import Server
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.structured import StructuredCaller
 from socratic_agents.llm.usage import UsageMeter, using_meter
@@ -516,3 +517,17 @@ async def test_a_budget_lets_exactly_as_many_requests_out() -> None:
         outcomes = await asyncio.gather(*questions, return_exceptions=True)
     assert 10 == sum(isinstance(outcome, BudgetError) for outcome in outcomes)
     assert (20, 20) == (len(llm.asked), meter.llm_calls)
+
+
+class Silent(ScriptedChatModel):
+    """Never answers, and was told of no timeout."""
+
+    async def _agenerate(self, *_: Any, **__: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+async def test_a_client_without_a_timeout_is_not_waited_for() -> None:
+    """What is known of its server bounds the whole exchange."""
+    retries = RetryPolicy(attempts=1, server=Server(timeout=0.05))
+    with pytest.raises(CallError, match="a slow server needs a higher timeout"):
+        await ask_structured(Silent(), QUESTION, Answer, retries=retries)

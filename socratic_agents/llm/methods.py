@@ -123,6 +123,8 @@ class Server:
     """Tokens that an answer may have beside what its schema takes."""
     context: int | None = None
     """Tokens that a request and its answer may have together, if it is known."""
+    timeout: float | None = None
+    """Seconds that a request may take, whose client was told of none; ``None``: any."""
 
     def step_down(self, name: str, *, to: str | None = None) -> None:
         """Leave a rung for the next one, unless another call has left it already.

@@ -98,7 +98,8 @@ async def send_request(asked: Request, retries: RetryPolicy) -> Reply:
     One whose answer is cached is counted alike, and not sent.
     """
     meter, cache, server = current_meter(), current_cache(), retries.server
-    asked = replace(asked, messages=server.fit(asked.messages))
+    seconds = asked.seconds or server.timeout
+    asked = replace(asked, messages=server.fit(asked.messages), seconds=seconds)
 
     async def request() -> AIMessage:
         # Before it is sent: what fails on the way may be billed all the same.

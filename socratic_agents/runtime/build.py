@@ -194,7 +194,12 @@ def open_all(
     if llm is not None and writes_too(settings):
         llm = llm.model_copy(update={"write": models.write})
     context = settings.llm_context or models.context
-    server = Server(max_tokens=settings.llm_max_tokens, context=context)
+    server = Server(
+        max_tokens=settings.llm_max_tokens,
+        context=context,
+        # What computes here takes the time that it takes.
+        timeout=settings.timeout if _is_remote(settings.llm) else None,
+    )
     retries = RetryPolicy(rate_limiter=limiter, server=server)
     if llm is not None and looks_itself(settings):
         models = by_language_model(models, llm, retries)
@@ -210,6 +215,11 @@ def open_all(
         and Final(generate=models.generate_final, images=settings.final_images),
         closers=(*models.closers, *([client.aclose] if client else [])),
     )
+
+
+def _is_remote(llm: object) -> bool:
+    """Return whether a language model is one of a provider, by its name."""
+    return isinstance(llm, str) and ":" in llm
 
 
 def build_agents(
