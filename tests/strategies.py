@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.agents.search.classic import ClassicSearch
-from socratic_agents.agents.search.default import DefaultSearch
+from socratic_agents.agents.search.paired import PairedSearch
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import AnswerError, CandidateError
 from socratic_agents.core.history import (
@@ -276,6 +276,17 @@ class ScriptedAgents:
         return choice
 
 
+def noisy(agents: Agents) -> Agents:
+    """Return agents whose images differ from seed to seed."""
+
+    async def generate(prompt: str, seed: int) -> Image.Image:
+        image = await agents.generate(prompt, seed)
+        image.paste(((97 * seed) % 256, (31 * seed) % 256, 0), (0, 0, *image.size))
+        return image
+
+    return replace(agents, generate=generate)
+
+
 async def refine_in_rounds(
     user_prompt: str,
     agents: Agents,
@@ -285,10 +296,10 @@ async def refine_in_rounds(
     on_event: Callable[[Event], None] = lambda _: None,
     **facts: Any,
 ) -> Refinement:
-    """Refine by the default search, or the classic one; the rest are limits."""
-    names = {field.name for field in fields(DefaultSearch)} & facts.keys()
+    """Refine by the paired search, or the classic one; the rest are limits."""
+    names = {field.name for field in fields(PairedSearch)} & facts.keys()
     of_search = {name: facts.pop(name) for name in names}
-    kind = ClassicSearch if fresh_noise else DefaultSearch
+    kind = ClassicSearch if fresh_noise else PairedSearch
     search = kind(seeds=lambda: seeds, **of_search)
     limits = Limits(**facts)
     return await refine_prompt(

@@ -266,7 +266,7 @@ async def test_a_refinement_comes_out_of_its_journal(tmp_path: Path) -> None:
             if len(outcomes) > 1:
                 assert 0 == run.journal.added.total()
                 assert 5 == run.journal.reused["generate"]
-                assert 3 == run.journal.reused["llm"]
+                assert 4 == run.journal.reused["llm"]
     assert outcomes[0] == outcomes[1] == outcomes[2]
     assert 5 == outcomes[0]["usage"]["images"]
-    assert 3 == outcomes[0]["usage"]["llm_calls"]
+    assert 4 == outcomes[0]["usage"]["llm_calls"]

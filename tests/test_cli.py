@@ -124,7 +124,7 @@ class SmallRefiner:
         refinement = await refine_in_rounds(
             prompt,
             agents,
-            rounds=self.settings.rounds,
+            rounds=self.settings.rounds or 4,
             seeds=count(self.settings.seed),
             seeds_per_prompt=self.settings.seeds_per_prompt,
             on_event=on_event,
@@ -350,11 +350,11 @@ def test_a_dry_run_of_one_prompt_draws_nothing(
     command = ("refine", "a cat", "--dry-run", "--budget", "llm-calls=20")
     run = socratic(*command, "--out", "OUT")
     assert (0, "") == (run.code, run.out)
-    assert "1 prompt: at most 13 images, 20 calls of the language model\n" in run.err
-    assert "limited by rounds (images), budget (calls" in run.err
+    assert "1 prompt: at most 12 images, 20 calls of the language model\n" in run.err
+    assert "limited by max_images (images), budget (calls" in run.err
     assert (opened, []) == (SmallRefiner.opened, list(folder.iterdir()))
     (told,) = socratic(*command, "--json").lines
-    assert (1, 13, 20) == (told["prompts"], told["images"], told["llm_calls"])
+    assert (1, 12, 20) == (told["prompts"], told["images"], told["llm_calls"])
     assert [] == list(folder.iterdir())
 
 
@@ -366,7 +366,7 @@ def test_a_dry_run_of_many_counts_those_that_can_be_refined(
     opened = SmallRefiner.opened
     command = ("batch", "in.jsonl", "--dry-run", "--preset", "quick", "--json")
     (told,) = socratic(*command, "--out", "OUT").lines
-    assert (2, 14, 7) == (told["prompts"], told["images"], told["each"]["images"])
+    assert (2, 12, 6) == (told["prompts"], told["images"], told["each"]["images"])
     run = socratic(*command, "--run-budget", "images=10")
     assert (0, 10, "run_budget") == (
         run.code,
@@ -758,7 +758,7 @@ def test_progress_shows_text_as_it_is(*, terminal: bool) -> None:
         refiner = SmallRefiner(Settings(rounds=2))
         return await refiner.refine("[red]cat[/nope]", on_event=observe)
 
-    with Progress(total=2, done=0, rounds=2, console=console) as progress:
+    with Progress(total=2, done=0, images=2, console=console) as progress:
         refinement = asyncio.run(watch())
         progress.observe(1, Event("drawn", history))  # type: ignore[arg-type]
         progress.finish(refinement)

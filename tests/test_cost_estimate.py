@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,16 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.agents.registry import find_roles
+from socratic_agents.agents.search.registry import SEARCHES, find_search
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget
 from socratic_agents.core.checklist import Answer, Checklist, Question, YesNo
 from socratic_agents.core.errors import CandidateError
 from socratic_agents.core.history import Status, Verdict
-from socratic_agents.core.loop import Agents
+from socratic_agents.core.loop import Agents, Limits, refine_prompt
+from socratic_agents.core.search import seed_bank
 from socratic_agents.llm.usage import UsageMeter
 from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.receipt import draw_receipt
-from tests.strategies import refine_in_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,7 +45,7 @@ def plain(**settings: Any) -> Settings:
     """Return settings in which nobody asks a language model but who is named."""
     quiet = {"judge": "never", "selector": "first", "guard": None, "rounds": 4}
     painter: dict[str, Any] = {"generator": Image.new, "prompts_per_round": 4}
-    return Settings(**{**quiet, **painter, **settings})
+    return Settings(**{**quiet, **painter, "search": "paired", **settings})
 
 
 def painter(meter: UsageMeter, *, broken: bool) -> Callable[[str, int], Awaitable[Any]]:
@@ -124,16 +124,13 @@ def run(settings: Settings, rewrites: list[int], *, broken: bool = False) -> Usa
     limits = [settings.max_images, settings.budget.images]
 
     async def refined() -> None:
-        refinement = await refine_in_rounds(
-            "a cat",
-            agents,
-            rounds=settings.rounds,
-            seeds=count(),
-            seeds_per_prompt=settings.seeds_per_prompt,
-            max_images=min(filter(None, limits), default=None),
+        most = min(filter(None, limits), default=None)
+        refinement = await refine_prompt(
+            "a cat", agents, find_search(settings), limits=Limits(max_images=most)
         )
         if settings.receipt:
-            await draw_receipt(refinement, agents, settings, seeds=count())
+            bank = seed_bank(settings.seed)
+            await draw_receipt(refinement, agents, settings, seeds=bank)
 
     asyncio.run(refined())
     return meter
@@ -143,6 +140,7 @@ limit = st.none() | st.integers(3, 30)
 policies = st.fixed_dictionaries(
     {
         "rounds": st.integers(1, 6),
+        "search": st.sampled_from(sorted(SEARCHES)),
         "prompts_per_round": st.integers(1, 4),
         "seeds_per_prompt": st.integers(1, 3),
         "max_images": limit,
@@ -163,7 +161,7 @@ def test_no_refinement_passes_its_forecast(
     """However many prompts come back each time, the forecast is an upper bound."""
     settings = plain(**policy)
     most = settings.prompts_per_round
-    several = settings.rounds > 1 or settings.seeds_per_prompt > 1
+    several = policy["rounds"] > 1 or settings.seeds_per_prompt > 1
     written = [min(number, most) for number in rewrites]
     meter = run(settings, written, broken=broken and several)
     forecast = worst_case(settings)
@@ -177,7 +175,7 @@ def test_the_worst_refinement_reaches_its_forecast(policy: dict[str, Any]) -> No
     settings = plain(**{**policy, "answerer": "captioner", "receipt": False})
     forecast = worst_case(settings)
     widest = run(settings, [settings.prompts_per_round])
-    slowest = run(settings, [1] * (settings.rounds - 2) + [4])
+    slowest = run(settings, [1] * (policy["rounds"] - 2) + [4])
     assert forecast.images == widest.images
     picks = settings.selector in ("caption", "vision")
     few = forecast.images > slowest.images  # a selector with less to choose from

@@ -107,7 +107,7 @@ def test_options_stand_in_the_panels_of_their_groups_with_their_defaults() -> No
     ("name", "words"),
     [
         ("profile", "pocket"),
-        ("rounds", "4, by preset"),
+        ("max_images", "12, by preset"),
         ("prompts_per_round", "4, by preset"),
         ("strict", "on, by profile"),
         ("scorer", "pocket, by preset and profile"),
@@ -146,7 +146,9 @@ def test_what_decides_what() -> None:
     assert own | {"dtype"} == set(deciding(Decides.COST, Part.CAPTIONER))
     assert "steps" in deciding(Decides.IMAGE, Part.GENERATOR)
     assert "generator" not in deciding(Decides.IMAGE)
-    assert {"rounds": 4, "seed": 0} == defaults_of(["rounds", "seed"])
+    assert {"prompts_per_round": 4, "seed": 0} == defaults_of(
+        ["prompts_per_round", "seed"]
+    )
     assert list(Group) == list(dict.fromkeys(f.group for f in FIELDS.values()))
 
 

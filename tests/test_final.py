@@ -347,8 +347,8 @@ async def test_a_comparison_has_one_generator() -> None:
 
 def test_the_forecast_counts_the_finals() -> None:
     """Beside the rounds, but within what images there may be."""
-    plain = worst_case(Settings())
-    more = worst_case(Settings(**FINAL, final_images=3))
+    plain = worst_case(Settings(rounds=4))
+    more = worst_case(Settings(**FINAL, final_images=3, rounds=4))
     assert 3 == more.images - plain.images == more.finals
     assert plain.llm_calls == more.llm_calls
     assert "the final generator draws 3" in " ".join(more.lines(1))

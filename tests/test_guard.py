@@ -28,7 +28,7 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.llm.template_files import find_template
 from tests.fakes import ScriptedChatModel, drawn, history
-from tests.strategies import Script, ScriptedAgents, refine_in_rounds
+from tests.strategies import Script, ScriptedAgents, noisy, refine_in_rounds
 
 if TYPE_CHECKING:
     from socratic_agents.core.history import History
@@ -305,7 +305,7 @@ async def test_where_no_rewrite_is_faithful_the_incumbent_is_drawn_again() -> No
     """The image is spent on fresh noise, and the round says why."""
     llm = ScriptedChatModel(script=[rewrites("one"), rewrites("two")])
     agents = replace(
-        ScriptedAgents(Script(questions=2)).agents(),
+        noisy(ScriptedAgents(Script(questions=2)).agents()),
         optimize=optimizer(llm, OPTIMIZER, guard=_nothing),
     )
     async with asyncio.timeout(20):

@@ -60,6 +60,7 @@ def make_refiner(**overrides: Any) -> Refiner:
         "optimizer": optimize,
         "judge": "never",
         "rounds": 2,
+        "prompts_per_round": 1,
         "seed": 7,
     }
     return Refiner(**(fakes | overrides))

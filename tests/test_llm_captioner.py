@@ -22,6 +22,7 @@ from PIL import Image
 
 from socratic_agents.agents.llm_captioner import CAPTION, Decided, LLMCaptioner
 from socratic_agents.agents.registry import check_vision, find_roles, find_templates
+from socratic_agents.agents.search.registry import most_rounds
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.checklist import YesNo
 from socratic_agents.core.counts import Count
@@ -248,7 +249,7 @@ def test_the_estimate_counts_what_it_is_asked() -> None:
     blind = worst_case(settings.but(captioner="pocket"))
     seeing = worst_case(settings)
     assert blind.images == seeing.images
-    instead = 10 * settings.rounds
+    instead = 10 * most_rounds(settings, seeing.images)
     looks = seeing.llm_calls - blind.llm_calls
     assert 2 * (seeing.images * (1 + 3 * 10) + instead) == looks
     plain = {"judge": "caption", "selector": "caption", "guard": None}

@@ -74,6 +74,7 @@ def _settings(**own: Any) -> Settings:
             "judge": "never",
             "selector": "clip",
             "guard": None,
+            "prompts_per_round": 1,
             "rounds": 2,
             **own,
         }

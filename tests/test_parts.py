@@ -76,6 +76,7 @@ def _refiner(**overrides: Any) -> Refiner:
         "optimizer": optimize,
         "judge": "never",
         "selector": "last",
+        "prompts_per_round": 2,
         "rounds": 2,
         "device": "cpu",
         "seed": 7,
@@ -140,6 +141,7 @@ async def test_the_prompt_is_short_enough_for_the_generator(
             generator=models["generator"],
             steps=1,
             optimizer="llm",
+            prompts_per_round=1,
             llm="openai:loopback",
             base_url=server.base_url,
         ) as refiner:

@@ -169,7 +169,7 @@ def test_plugins_lists_all_with_their_packages(
     lines = {" ".join(line.split()) for line in capsys.readouterr().out.splitlines()}
     assert "judge mine plug 1.0 Anything will do." in lines
     assert "selector last socratic_agents The last usable image." in lines
-    title = "Rounds of rewrites, each image from fresh noise."
+    title = "Rounds of rewrites, compared under fresh noise."
     assert f"search classic socratic_agents {title}" in lines
     assert 0 == main(["plugins", "--json"])
     rows = json.loads(capsys.readouterr().out)

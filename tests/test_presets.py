@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from socratic_agents.config.profiles import PRESETS, spread_images
+from socratic_agents.config.profiles import PRESETS, prompts_for
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.budget import Budget, Prices
 from socratic_agents.core.checklist import Answer, YesNo
@@ -65,6 +65,7 @@ SMALL: dict[str, Any] = {
     "judge": "never",
     "selector": "last",
     "optimizer": rewrite,
+    "prompts_per_round": 2,
 }
 """Settings of a refinement that asks no model at all."""
 
@@ -74,13 +75,13 @@ def test_a_profile_stands_above_a_preset(
 ) -> None:
     """Explicit wins over environment, that over file, profile, and preset."""
     monkeypatch.chdir(tmp_path)
-    assert PRESETS["default"]["rounds"] == Settings().rounds
-    assert PRESETS["thorough"]["rounds"] == Settings(preset="thorough").rounds
+    assert PRESETS["default"]["max_images"] == Settings().max_images
+    assert PRESETS["thorough"]["max_images"] == Settings(preset="thorough").max_images
     (tmp_path / "socratic.toml").write_text('preset = "quick"\nrounds = 7\n')
-    assert ("quick", 7, 2) == (
+    assert ("quick", 7, None) == (
         Settings().preset,
         Settings().rounds,
-        Settings().prompts_per_round,
+        Settings().max_images,
     )
     monkeypatch.setenv("SOCRATIC_ROUNDS", "8")
     assert 8 == Settings().rounds
@@ -108,18 +109,51 @@ def test_another_preset_brings_its_policy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "prompts"), [(1, 1), (2, 1), (6, 2), (12, 4), (13, 4), (60, 4)]
+    ("images", "prompts"), [(1, 1), (5, 1), (6, 2), (11, 2), (12, 4), (60, 4)]
 )
 def test_few_images_are_spread_over_the_rounds(images: int, prompts: int) -> None:
-    """A small budget leaves rounds to learn in, and never adds prompts."""
-    assert prompts == spread_images(PRESETS["default"], images)["prompts_per_round"]
+    """A small budget leaves rounds to learn in."""
+    assert prompts == prompts_for(images)
     assert prompts == Settings(max_images=images).prompts_per_round
 
 
-def test_who_sets_prompts_is_not_corrected() -> None:
-    """What was asked for outright stays, also with few images."""
-    assert 5 == Settings(max_images=6, prompts_per_round=5).prompts_per_round
-    assert 4 == Settings(max_images=6, rounds=2).prompts_per_round
+@pytest.mark.parametrize(
+    ("given", "came"),
+    [
+        ({}, (None, 12, 4)),
+        ({"preset": "quick"}, (None, 6, 2)),
+        ({"preset": "thorough"}, (None, 24, 4)),
+        ({"rounds": 2}, (2, None, 4)),
+        ({"rounds": 2, "max_images": 6}, (2, 6, 2)),
+        ({"max_images": 6, "prompts_per_round": 5}, (None, 6, 5)),
+        ({"preset": "classic"}, (6, None, 1)),
+        ({"preset": "classic", "max_images": 3}, (6, 3, 1)),
+    ],
+)
+def test_nothing_that_is_asked_for_is_lowered(
+    given: dict[str, Any], came: tuple[int | None, ...]
+) -> None:
+    """A preset is a number of images, in whose place rounds stand where they are said."""
+    settings = Settings(**given)
+    assert came == (settings.rounds, settings.max_images, settings.prompts_per_round)
+
+
+def test_something_ends_every_refinement() -> None:
+    """Without rounds, images or a budget of images, only a search of one's own ends."""
+    with pytest.raises(ConfigurationError, match="something that ends a refinement"):
+        Settings(max_images=None)
+    assert None is Settings(max_images=None, budget="images=5").max_images
+    assert 3 == Settings(max_images=None, rounds=3).rounds
+
+
+def test_another_preset_keeps_the_images_that_were_asked_for() -> None:
+    """What was said outright stands above every preset; what a preset said does not."""
+    assert 9 == Settings(max_images=9).but(preset="thorough").max_images
+    assert 24 == Settings().but(preset="thorough").max_images
+    assert (6, None) == (
+        (moved := Settings().but(preset="classic")).rounds,
+        moved.max_images,
+    )
 
 
 def test_a_captioner_that_only_captions_is_judged_by_captions() -> None:
@@ -130,9 +164,9 @@ def test_a_captioner_that_only_captions_is_judged_by_captions() -> None:
         settings.selector,
         settings.guard,
     )
-    assert "checklist" == Settings(captioner=Seer()).judge
-    assert "checklist" == Settings(captioner=Reader()).judge
-    assert "checklist" == Settings(captioner=describe, answerer="llm").judge
+    assert "confirmed" == Settings(captioner=Seer()).judge
+    assert "confirmed" == Settings(captioner=Reader()).judge
+    assert "confirmed" == Settings(captioner=describe, answerer="llm").judge
     with pytest.raises(ConfigurationError, match="set answerer='llm'"):
         Refiner(captioner=describe, judge="checklist")
 
@@ -219,7 +253,12 @@ def test_a_run_has_a_budget_of_its_own() -> None:
 def test_a_captioner_of_ones_own_answers(captioner: object, *, satisfied: bool) -> None:
     """It decides, or writes words of which the first one counts."""
     result = refine_sync(
-        "a ball", generator=paint, captioner=captioner, scorer=None, rounds=1
+        "a ball",
+        generator=paint,
+        captioner=captioner,
+        scorer=None,
+        judge="checklist",
+        rounds=1,
     )
     assert satisfied == (result.stop == StopReason.SATISFIED)
     assert {"checklist": float(satisfied)} == result.best.scores
@@ -277,6 +316,7 @@ def test_a_language_model_answers_the_checklist() -> None:
     script = [
         {"questions": [question]},
         {"answers": [{"number": 1, "answer": "yes"}]},
+        {"reason": "It is there.", "missing": [], "satisfied": True},
     ]
     result = refine_sync(
         "a ball",

@@ -37,7 +37,7 @@ HISTORY = History(user_prompt="a cat", rounds=ROUNDS)
 def _shown(*, terminal: bool) -> tuple[Progress, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, soft_wrap=True, width=200)
-    return Progress(total=1, done=0, rounds=5, console=console), text
+    return Progress(total=1, done=0, images=5, console=console), text
 
 
 def test_a_line_says_why_a_round_is_not_judged() -> None:

@@ -308,6 +308,7 @@ async def test_its_images_count_in_the_run_and_not_in_the_refinement() -> None:
         selector="clip",
         optimizer=rewrite,
         rounds=2,
+        prompts_per_round=1,
         receipt=True,
         run_budget="images=3",
     ) as refiner:
@@ -344,9 +345,9 @@ def test_a_dry_run_refines_nothing(
     out, file = tmp_path / "out", tmp_path / "prompts.txt"
     file.write_text("a crimson ball\na ring\n", "utf-8")
     for command, prompts, images in (
-        (["refine", "a ball"], 1, 13),
-        (["batch", str(file)], 2, 13),
-        (["refine", "a ball", "--receipt"], 1, 26),
+        (["refine", "a ball"], 1, 12),
+        (["batch", str(file)], 2, 12),
+        (["refine", "a ball", "--receipt"], 1, 24),
     ):
         assert 0 == main([*command, "--dry-run", "--json", "--out", str(out)])
         told = json.loads(capsys.readouterr().out)

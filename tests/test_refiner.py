@@ -78,6 +78,7 @@ FAKES: dict[str, Any] = {
     "judge": "never",
     "selector": "clip",
     "rounds": 2,
+    "prompts_per_round": 1,
     "seed": 7,
 }
 """Settings that need no model and no language model."""
@@ -116,7 +117,7 @@ class TestOnePrompt:
             outcome = await refiner.refine("  a cat  ")
         assert "a cat" == outcome.user_prompt
         assert ["a cat", "a cat, round 1"] == _prompts(outcome)
-        assert [7, 7] == [candidate.seed for candidate in outcome.history.candidates]
+        assert [7, 1808820083] == [one.seed for one in outcome.history.candidates]
         assert "an image of a cat, round 1" == outcome.best.caption
         assert {"score": 0.14} == outcome.best.scores
         assert StopReason.ROUNDS_SPENT is outcome.stop
@@ -801,9 +802,10 @@ class TestPocket:
         classic = "profile" in overrides
         assert classic == (outcome.history.checklist is None)
         assert classic == (not outcome.best.scores)
-        roles = {"judge", "selector"} if classic else {"checklist", "guard"}
-        assert roles | {"optimizer"} == set(outcome.templates)
-        assert outcome.stop in {StopReason.SATISFIED, StopReason.ROUNDS_SPENT}
+        roles = {"selector"} if classic else {"checklist", "guard"}
+        assert roles | {"judge", "optimizer"} == set(outcome.templates)
+        spent = StopReason.ROUNDS_SPENT if classic else StopReason.BUDGET_SPENT
+        assert outcome.stop in {StopReason.SATISFIED, spent}
 
     def test_an_unknown_word_is_told_before_anything(self) -> None:
         """The pocket world names the word, and nothing is loaded for it."""

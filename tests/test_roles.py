@@ -69,17 +69,19 @@ def _templates(**overrides: Any) -> dict[str, str]:
 
 
 CHECKED = {"optimizer": "default", "checklist": "default", "guard": "default"}
+JUDGED = CHECKED | {"judge": "default"}
 OWN: dict[str, Any] = {"judge": "never", "selector": "last", "optimizer": rewrite}
 
 
 @pytest.mark.parametrize(
     ("overrides", "templates"),
     [
-        ({}, CHECKED),
-        ({"answerer": "llm"}, CHECKED | {"answerer": "default"}),
-        ({"guard": None}, {"optimizer": "default", "checklist": "default"}),
-        ({"guard": let_through}, {"optimizer": "default", "checklist": "default"}),
-        ({"optimizer": rewrite}, {"checklist": "default"}),
+        ({}, JUDGED),
+        ({"judge": "checklist"}, CHECKED),
+        ({"answerer": "llm"}, JUDGED | {"answerer": "default"}),
+        ({"guard": None}, {n: JUDGED[n] for n in JUDGED if n != "guard"}),
+        ({"guard": let_through}, {n: JUDGED[n] for n in JUDGED if n != "guard"}),
+        ({"optimizer": rewrite}, {"judge": "default", "checklist": "default"}),
         (
             {"preset": "classic"},
             {"judge": "default", "optimizer": "classic", "selector": "default"},
@@ -184,7 +186,7 @@ async def test_a_guard_of_ones_own_holds_the_rewrites() -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"judge": "capton"},
-        "expected a judge .checklist, caption, vision, score, never., got 'capton'",
+        "expected a judge .checklist, confirmed, caption, vision, score, never., got 'capton'",
     ),
     ({"judge": "Caption"}, "judge: .*; did you mean 'caption'"),
     ({"judge": "score:high"}, "judge: expected a number after 'score:', such as 0.8"),

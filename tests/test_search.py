@@ -19,20 +19,23 @@ from PIL import Image, ImageChops
 
 from socratic_agents import Refiner
 from socratic_agents.agents.search.classic import ClassicSearch
-from socratic_agents.agents.search.default import DefaultSearch
+from socratic_agents.agents.search.default import DefaultSearch, best_wording
+from socratic_agents.agents.search.paired import PairedSearch
 from socratic_agents.agents.search.registry import SEARCHES, find_search
 from socratic_agents.config.settings import Settings
+from socratic_agents.core.checklist import YesNo
 from socratic_agents.core.errors import CallError, ConfigurationError
 from socratic_agents.core.history import (
     Candidate,
     CandidateRef,
     History,
+    Round,
     Status,
     StopReason,
 )
 from socratic_agents.core.loop import Agents, Event, EventKind, Limits, refine_prompt
 from socratic_agents.core.search import Draw, Plan, Session, seed_bank
-from tests.strategies import Script, ScriptedAgents
+from tests.strategies import Script, ScriptedAgents, noisy
 from tests.test_refiner import FAKES
 
 if TYPE_CHECKING:
@@ -217,8 +220,8 @@ class TestNames:
         assert isinstance(find_search(Settings()), DefaultSearch)
         assert isinstance(find_search(Settings(preset="classic")), ClassicSearch)
         assert isinstance(find_search(Settings(fresh_noise=True)), ClassicSearch)
-        named = Settings(preset="classic", search="default")
-        assert isinstance(find_search(named), DefaultSearch)
+        named = Settings(preset="classic", search="paired")
+        assert isinstance(find_search(named), PairedSearch)
 
     @pytest.mark.parametrize("name", SEARCHES)
     def test_a_search_does_what_the_settings_say(self, name: str) -> None:
@@ -235,7 +238,7 @@ class TestNames:
 
     def test_an_unknown_search_is_told_before_anything_is_opened(self) -> None:
         """The message names the searches that there are."""
-        with pytest.raises(ConfigurationError, match="default, classic"):
+        with pytest.raises(ConfigurationError, match="default, paired, classic"):
             Refiner(search="clasic")
         with pytest.raises(ConfigurationError, match="a search or its name, got int"):
             Settings(search=7)
@@ -261,3 +264,88 @@ def test_the_bank_serves_every_refinement_from_its_beginning() -> None:
 
     first, *others = [outcome.history for outcome in asyncio.run(play())]
     assert [first, first] == others
+
+
+class TestDefault:
+    """Words that failed are left, each wording has noise of its own, none is unspent."""
+
+    @staticmethod
+    def play(script: Script, *, images: int, prompts: int) -> Any:
+        search = DefaultSearch(
+            seeds=lambda: itertools.count(100), prompts_per_round=prompts
+        )
+        limits = Limits(max_images=images)
+        agents = noisy(ScriptedAgents(script).agents())
+        return asyncio.run(refine_prompt("a cat", agents, search, limits=limits))
+
+    @given(
+        st.integers(1, 20),
+        st.integers(1, 5),
+        st.lists(st.none() | st.integers(0, 6), min_size=1, max_size=5),
+    )
+    def test_all_images_are_spent_on_noise_of_their_own(
+        self, images: int, prompts: int, written: list[int | None]
+    ) -> None:
+        """However many rewrites come, if any, a judge that is never satisfied gets all."""
+        script = Script(rewrites=tuple(written), scores=(0.2, 0.7, 0.4))
+        outcome = self.play(script, images=images, prompts=prompts)
+        assert (images, StopReason.BUDGET_SPENT) == (outcome.usage.images, outcome.stop)
+        seeds = [one.seed for one in outcome.history.candidates]
+        assert list(range(100, 100 + images)) == seeds
+        sizes = [len(round_.candidates) for round_ in outcome.rounds]
+        assert all(size >= prompts for size in sizes[1:-1])
+
+    def test_what_fails_to_come_is_filled_with_the_best_wording(self) -> None:
+        """The optimizer has no answer, or fewer prompts than there is room for."""
+        script = Script(rewrites=(1, None), scores=(0.1, 0.9))
+        outcome = self.play(script, images=7, prompts=3)
+        first, second, third = (
+            [one.prompt for one in round_.candidates] for round_ in outcome.rounds
+        )
+        assert ["a cat"] == first
+        assert 1 == len({*second} - {"a cat"})
+        assert ["a cat"] * 2 == second[1:]
+        assert 1 == len({*third})
+        assert outcome.rounds[2].error is not None
+
+    def test_words_that_pass_are_not_changed(self) -> None:
+        """Where the whole checklist passes and nobody is satisfied, noise is changed."""
+        script = Script(questions=1, answers=(YesNo.YES,), verdicts=(False,))
+        scripted = ScriptedAgents(script)
+        search = DefaultSearch(seeds=itertools.count, prompts_per_round=2)
+        outcome = asyncio.run(
+            refine_prompt(
+                "a cat", noisy(scripted.agents()), search, limits=Limits(max_images=5)
+            )
+        )
+        assert ["a cat"] * 5 == [one.prompt for one in outcome.history.candidates]
+        assert "optimize" not in {call[0] for call in scripted.asked}
+
+
+def scored(*pairs: tuple[str, float | None]) -> History:
+    """Return a history of one round with these prompts and scores."""
+    candidates = tuple(
+        Candidate(
+            prompt=prompt, seed=0, scores={} if score is None else {"score": score}
+        )
+        for prompt, score in pairs
+    )
+    return History(user_prompt="a cat", rounds=(Round(candidates=candidates),))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "best"),
+    [
+        ((("one", 0.5), ("two", 0.6)), "two"),
+        ((("lucky", 0.7), *[("good", 0.65)] * 4, *[("bad", 0.1)] * 4), "good"),
+        ((("one", None), ("two", None)), "two"),
+        ((("one", 0.5), ("two", None)), "one"),
+        ((("one", 0.5), ("two", 0.5)), "one"),
+        ((), "a cat"),
+    ],
+)
+def test_the_best_wording_is_good_on_average(
+    pairs: tuple[tuple[str, float | None], ...], best: str
+) -> None:
+    """One lucky image does not outweigh several good ones; what is unscored has no say."""
+    assert best == best_wording(scored(*pairs))

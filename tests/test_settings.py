@@ -90,13 +90,13 @@ def test_a_profile_beats_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a profile says of the policy wins over its preset, and loses to the file."""
     monkeypatch.setitem(PROFILES, "patient", {"preset": "quick", "rounds": 9})
     settings = Settings(profile="patient")
-    assert ("quick", 9, 2) == (
+    assert ("quick", 9, None) == (
         settings.preset,
         settings.rounds,
-        settings.prompts_per_round,
+        settings.max_images,
     )
-    settings = Settings(profile="patient", preset="thorough")
-    assert (9, 6) == (settings.rounds, settings.prompts_per_round)
+    settings = Settings(profile="patient", preset="classic")
+    assert (9, 1) == (settings.rounds, settings.prompts_per_round)
     Path("socratic.toml").write_text("rounds = 3")
     assert 3 == Settings(profile="patient").rounds
 
@@ -148,7 +148,7 @@ def test_a_captioner_scores_if_it_can() -> None:
 @pytest.mark.parametrize("other", PRESETS)
 def test_changing_the_preset_is_choosing_it(preset: str, other: str) -> None:
     """Nothing of the policy that was left stays behind."""
-    for overrides in ({}, {"profile": "local-24gb"}, {"max_images": 6}):
+    for overrides in ({}, {"profile": "local-24gb"}, {"max_images": 7}):
         changed = Settings(preset=preset, **overrides).but(preset=other)
         assert dict(Settings(preset=other, **overrides)) == dict(changed)
 
@@ -158,7 +158,7 @@ def test_another_preset_knows_the_captioner() -> None:
     settings = Settings(captioner=describe).but(preset="quick")
     assert ("caption", "clip") == (settings.judge, settings.selector)
     settings = Settings(captioner=describe, answerer="llm").but(preset="quick")
-    assert ("checklist", "checklist") == (settings.judge, settings.selector)
+    assert ("confirmed", "checklist") == (settings.judge, settings.selector)
     with pytest.raises(ConfigurationError, match="set answerer='llm'"):
         find_roles(Settings(captioner=describe).but(judge="checklist"))
 
@@ -233,7 +233,15 @@ def test_settings_are_frozen() -> None:
     settings = Settings()
     with pytest.raises(ValidationError):
         settings.rounds = 9  # type: ignore[misc]
-    assert (9, 4) == (settings.but(rounds=9).rounds, settings.rounds)
+    assert (9, None) == (settings.but(rounds=9).rounds, settings.rounds)
+
+
+def test_rounds_said_later_stand_in_the_place_of_images_too() -> None:
+    """What was said of images outright is not touched."""
+    assert (None, 12) == (Settings().but(rounds=9).max_images, Settings().max_images)
+    assert 7 == Settings(max_images=7).but(rounds=9).max_images
+    assert 5 == Settings().but(rounds=9, max_images=5).max_images
+    assert 12 == Settings().but(seed=3).max_images
 
 
 def test_but_keeps_what_was_resolved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ def test_an_image_of_a_run_tells_what_the_run_chose(
     capfd.readouterr()
     assert 0 == main(["show", str(image), "--json"])
     told = json.loads(capfd.readouterr().out)["run"]
-    assert ("pocket", "pocket", "checklist", None) == (
+    assert ("pocket", "pocket", "confirmed", None) == (
         told["profile"],
         told["captioner"],
         told["judge"],
@@ -220,7 +220,7 @@ def test_an_image_of_a_run_tells_what_the_run_chose(
     )
     assert 0 == main(["show", str(image)])
     out = capfd.readouterr().out
-    assert "run scorer: pocket\nrun llm: pocket\nrun judge: checklist" in out
+    assert "run scorer: pocket\nrun llm: pocket\nrun judge: confirmed" in out
 
 
 @pytest.mark.parametrize(

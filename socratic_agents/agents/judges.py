@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from socratic_agents.agents.attempts import attempt, attempts, shorter_offers
 from socratic_agents.agents.images import BELOW, as_png, with_pngs
+from socratic_agents.agents.second_opinion import confirmed_judge
 from socratic_agents.agents.spec import JudgeSpec
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import AgentError, CandidateError, ConfigurationError
@@ -193,19 +194,19 @@ def score_judge(threshold: float) -> Callable[[History], Awaitable[Verdict]]:
         raise ConfigurationError(message)
 
     async def judge(history: History) -> Verdict:
-        score = history.incumbent.score if history.incumbent is not None else None
+        score = history.incumbent.score if history.incumbent else None
         if score is None or not math.isfinite(score):
             return Verdict.unjudged("the incumbent has no score; choose a scorer")
         satisfied = score >= threshold
         relation = "reaches" if satisfied else "is below"
-        reason = f"the score {score:.3f} {relation} {threshold:.3f}"
-        return Verdict(satisfied=satisfied, reason=reason)
+        said = f"the score {score:.3f} {relation} {threshold:.3f}"
+        return Verdict(satisfied=satisfied, reason=said)
 
     return judge
 
 
 async def never(history: History) -> Verdict:  # noqa: ARG001 - a judge is given it
-    """Be never satisfied, so that all rounds are run."""
+    """Be never satisfied."""
     return Verdict(satisfied=False, reason="this judge lets all rounds run")
 
 
@@ -333,6 +334,17 @@ JUDGES: Registry[JudgeSpec] = Registry(
             title="Every question of the checklist passes.",
             build=lambda context: checklist_judge(context.answer_open),
             uses_checklist=True,
+        ),
+        JudgeSpec(
+            name="confirmed",
+            title="Every question passes, and a language model finds the caption to agree.",
+            build=lambda context: confirmed_judge(
+                checklist_judge(context.answer_open),
+                caption_judge(*context.asked(), retries=context.retries),
+            ),
+            uses_checklist=True,
+            requests=MOST_REQUESTS,
+            template="default",
         ),
         JudgeSpec(
             name="caption",

@@ -33,15 +33,15 @@ class Progress:
     Args:
         total: How many prompts there are in all.
         done: How many of them were finished before.
-        rounds: How many rounds a prompt may take.
+        images: How many of a prompt may be drawn.
         console: Where to print; stderr if left out.
     """
 
     def __init__(
-        self, *, total: int, done: int, rounds: int, console: Console | None = None
+        self, *, total: int, done: int, images: int, console: Console | None = None
     ) -> None:
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._rounds = rounds
+        self._most_images = images
         self._images = self._calls = self._failed = 0
         self._start = time.monotonic()
         self._prompts: dict[int, TaskID] = {}
@@ -83,15 +83,14 @@ class Progress:
         if index not in self._prompts:
             self._prompts[index] = self._bars.add_task(
                 sanitize_for_terminal(history.user_prompt, longest=40),
-                total=self._rounds,
+                total=self._most_images,
                 note="",
             )
         note = ""
         if history.rounds and (why := "; ".join(_troubles(history.rounds[-1]))):
             note = sanitize_for_terminal(why, longest=60)
-        self._bars.update(
-            self._prompts[index], completed=len(history.rounds), note=note
-        )
+        drawn = int(event.kind == "drawn")
+        self._bars.update(self._prompts[index], advance=drawn, note=note)
         self._note()
 
     def finish(self, outcome: Refinement | Failure) -> None:

@@ -356,8 +356,10 @@ def _print_estimate(settings: Settings, *, prompts: int, as_json: bool) -> int:
 
 def _progress(settings: Settings, *, total: int, done: int = 0) -> Progress:
     from socratic_agents.cli.progress import Progress
+    from socratic_agents.runtime.cost_estimate import worst_case
 
-    return Progress(total=total, done=done, rounds=settings.rounds)
+    images = worst_case(settings.but(receipt=False)).images
+    return Progress(total=total, done=done, images=images)
 
 
 def _print_json(outcome: Refinement | Failure, *, as_json: bool) -> None:

@@ -63,6 +63,11 @@ def conflict(settings: Settings) -> str | None:
         "leave it out": alone,
         "expected workers or a final_generator, got both; leave one out, since workers "
         "open one generator": settings.workers and finals,
+        "expected something that ends a refinement, got neither rounds nor max_images "
+        "nor a budget of images; give one of them": settings.rounds is None
+        and most is None
+        and settings.budget.images is None
+        and isinstance(settings.search, str | None),
         "expected a captioner with 'fit' for scorer 'captioner', got "
         f"{public_value(settings.captioner)!r}; give one, or name another scorer": unfit
         and settings.scorer == "captioner",

@@ -85,16 +85,16 @@ _ALL: tuple[Field, ...] = (
     ),
     _search(
         "preset",
-        "The policy: quick (about 6 images), default (about 12), thorough (about "
-        "30), or classic (the predecessor's loop, one image a round).",
+        "The policy: quick (6 images at most), default (12), thorough (24), or "
+        "classic (the predecessor's loop, one image a round).",
         default="default",
     ),
     _search(
         "judge",
-        "When to stop, and what is missing: checklist (all questions pass), "
-        "caption, vision, score:0.8 (satisfied from that score on), or never; in "
+        "When to stop, and what is missing: confirmed (all questions pass, and the "
+        "caption agrees), checklist (all questions pass), caption, vision, score:0.8 (satisfied from that score on), or never; in "
         "Python also an async callable.",
-        default="checklist",
+        default="confirmed",
     ),
     _search(
         "selector",
@@ -121,20 +121,21 @@ _ALL: tuple[Field, ...] = (
     ),
     _search(
         "rounds",
-        "Rounds at most; the first draws the user prompt.",
+        "Rounds at most; the first draws the user prompt. Said alone, it takes the "
+        "place of the preset's number of images.",
+        metavar="N",
+        unset="as many as the images allow",
+    ),
+    _search(
+        "prompts_per_round",
+        "Prompts in each round after the first: rewrites, and the best wording again "
+        "where fewer come.",
         default=4,
         metavar="N",
     ),
     _search(
-        "prompts_per_round",
-        "Rewrites in each round after the first.",
-        default=2,
-        metavar="N",
-    ),
-    _search(
         "seeds_per_prompt",
-        "Images of each prompt: a rewrite's first one from the incumbent's noise, "
-        "to be compared with it, the others from fresh noise.",
+        "Images of each prompt, each from noise of its own.",
         default=1,
         metavar="N",
     ),
@@ -147,11 +148,12 @@ _ALL: tuple[Field, ...] = (
     ),
     _search(
         "search",
-        "What is tried next: default (rewrites under the best image's noise) or "
-        "classic (each image from fresh noise); in Python also an object.",
+        "What is tried next: default (each rewrite on fresh noise, until the images "
+        "are spent), paired (rewrites under the best image's noise) or classic (under "
+        "fresh noise); in Python also an object.",
         unset="the preset's",
     ),
-    _search("fresh_noise", "Draw rewrites from fresh noise alone.", default=False),
+    _search("fresh_noise", "Search as classic does.", default=False),
     _search(
         "speculate",
         "Write the next prompts while a judge that is a language model still "
@@ -162,7 +164,7 @@ _ALL: tuple[Field, ...] = (
         "max_images",
         "Images of one refinement at most.",
         metavar="N",
-        unset="rounds alone decide",
+        unset="rounds or a budget decide",
     ),
     _budget(
         "budget",

@@ -5,7 +5,6 @@ A profile says with which models, a preset with which policy.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.config.card import cards_for
@@ -22,10 +21,10 @@ __all__ = (
     "PRESETS",
     "default_in_words",
     "pick_profile",
+    "prompts_for",
     "resolve_other_generator",
     "resolve_preset",
     "resolve_profile",
-    "spread_images",
 )
 
 LOCAL = "local"
@@ -37,16 +36,17 @@ ROUGHLY = 0.9
 """What of its GB a card has at least, whichever way its maker counts."""
 
 _CHECKED: dict[str, Any] = {
-    "judge": "checklist",
+    "judge": "confirmed",
     "selector": "checklist",
     "guard": "llm",
     "seeds_per_prompt": 1,
     "fresh_noise": False,
+    "rounds": None,
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {**_CHECKED, "rounds": 4, "prompts_per_round": 2},
-    "default": {**_CHECKED, "rounds": 4, "prompts_per_round": 4},
-    "thorough": {**_CHECKED, "rounds": 6, "prompts_per_round": 6},
+    "quick": {**_CHECKED, "max_images": 6},
+    "default": {**_CHECKED, "max_images": 12},
+    "thorough": {**_CHECKED, "max_images": 24},
     "classic": {
         "scorer": None,
         "judge": "caption",
@@ -54,6 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "guard": None,
         "optimizer_template": "classic",
         "rounds": 6,
+        "max_images": None,
         "prompts_per_round": 1,
         "seeds_per_prompt": 1,
         "fresh_noise": True,
@@ -61,19 +62,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What each preset sets. ``docs/presets.md`` has the measurements behind them."""
 
+FEW, MANY = 6, 12
+"""Images of one refinement from which on a round has two and four prompts."""
 
-def spread_images(preset: Mapping[str, Any], images: int) -> dict[str, Any]:
-    """Return a preset that spreads few images over all its rounds.
 
-    A second round that spends all would leave none to learn from.
+def prompts_for(images: int) -> int:
+    """Return how many prompts a round has where so many images may be drawn in all.
+
+    A second round that spends all would leave none to learn from, and short rounds
+    cost requests to the language model.
 
     Args:
-        preset: With ``rounds`` and ``prompts_per_round``.
-        images: In all, at least 1.
+        images: At least 1.
     """
-    each = math.ceil((images - 1) / max(1, preset["rounds"] - 1))
-    fewer = min(preset["prompts_per_round"], max(1, each))
-    return {**preset, "prompts_per_round": fewer}
+    return 1 if images < FEW else 2 if images < MANY else 4
 
 
 def resolve_preset(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,11 +89,14 @@ def resolve_preset(preset: object, given: Mapping[str, Any]) -> dict[str, Any]:
         given: What stronger sources say, as they wrote it.
     """
     values = _named(PRESETS, preset)
-    most = str(given.get("max_images") or "").strip()
-    outright = {"rounds", "prompts_per_round"} & given.keys()
-    if values and most.isdecimal() and not outright:
-        values = spread_images(values, int(most))
-    if values.get("judge") == "checklist" and _cannot_answer(given):
+    if "max_images" in given:
+        values.pop("max_images", None)
+    elif given.get("rounds") is not None and values:
+        values["max_images"] = None
+    most = str(given.get("max_images", values.get("max_images")) or "").strip()
+    if values and most.isdecimal() and "prompts_per_round" not in values:
+        values["prompts_per_round"] = prompts_for(int(most))
+    if values.get("judge") == "confirmed" and _cannot_answer(given):
         # Nobody chose this selector, so it must not be the one that needs a scorer.
         scored = str(given.get("scorer", "pocket")).strip().lower() != "none"
         selector = "clip" if scored else "caption"
@@ -129,8 +134,9 @@ def resolve_profile(given: Mapping[str, Any]) -> dict[str, Any]:
     if profile.get("scorer") == "captioner" and not _can_score(given):
         profile["scorer"] = None
     preset = given.get("preset", profile.get("preset", FIELDS["preset"].default))
-    scorer = {name: profile[name] for name in ("scorer",) if name in profile}
-    values = {**resolve_preset(preset, {**scorer, **given}), **profile}
+    fitted = ("scorer", "rounds", "max_images")
+    own = {name: profile[name] for name in fitted if name in profile}
+    values = {**resolve_preset(preset, {**own, **given}), **profile}
     for part in Part:
         name = str(part.name).lower()
         own = values.get(name, FIELDS[name].default)

@@ -138,7 +138,7 @@ class Settings(BaseSettings):
     checklist_template: str = _setting("checklist_template")
     answerer_template: str = _setting("answerer_template")
     guard_template: str = _setting("guard_template")
-    rounds: _Count = _setting("rounds")
+    rounds: _Count | None = _setting("rounds")
     prompts_per_round: _Few = _setting("prompts_per_round")
     seeds_per_prompt: _Few = _setting("seeds_per_prompt")
     final_images: _Few = _setting("final_images")
@@ -355,6 +355,9 @@ class Settings(BaseSettings):
             raise ConfigurationError(message)
         moved = changes.get("preset", self.preset) != self.preset
         brought = self._brought(changes) if moved else {}
+        own = self.max_images == PRESETS[self.preset]["max_images"]
+        if not moved and own and changes.get("rounds") is not None:
+            brought = {"max_images": None}  # rounds stand in their place
         if (other := changes.get("generator", self.generator)) != self.generator:
             base = changes.get("generator_config", self.generator_config)
             brought |= resolve_other_generator(self.profile, dict(self), other, base)
@@ -368,8 +371,9 @@ class Settings(BaseSettings):
             for name, value in PRESETS[self.preset].items()
             if name not in resolve_preset(preset, {}) and getattr(self, name) == value
         }
-        stands = ("captioner", "scorer", "max_images")
-        given = {name: getattr(self, name) for name in stands} | gone
+        given = {name: getattr(self, name) for name in ("captioner", "scorer")} | gone
+        if self.max_images != PRESETS[self.preset]["max_images"]:
+            given["max_images"] = self.max_images
         if self.answerer == "llm":
             given["answerer"] = "llm"
         brought = gone | resolve_preset(preset, {**given, **changes})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from socratic_agents.agents.checklist_writer import MOST as MOST_QUESTIONS
@@ -12,6 +11,7 @@ from socratic_agents.agents.checklist_writer import (
 )
 from socratic_agents.agents.llm_captioner import VALIDATION_RETRIES as LOOKS_RETRIES
 from socratic_agents.agents.registry import find_roles
+from socratic_agents.agents.search.registry import most_rounds
 from socratic_agents.core.budget import Budget, Prices
 
 if TYPE_CHECKING:
@@ -151,21 +151,21 @@ def worst_case(settings: Settings) -> CostEstimate:
 
     Nothing is opened or asked for that.
     """
-    seeds, between = settings.seeds_per_prompt, settings.rounds - 1
+    seeds = settings.seeds_per_prompt
+    each = settings.prompts_per_round * seeds
     finals = settings.final_images if settings.final_generator is not None else 0
     bounds = {
-        "rounds": seeds * (1 + between * settings.prompts_per_round) + finals,
+        "rounds": settings.rounds and seeds + (settings.rounds - 1) * each + finals,
         "max_images": settings.max_images,
         "budget": settings.budget.images,
     }
     known = {name: bound for name, bound in bounds.items() if bound is not None}
     most = min(known, key=known.__getitem__)
     drawn = known[most]
-    # A round is least when one rewrite comes, so that is when there are most of them.
     drafts = max(1, drawn - finals)
-    rounds = min(settings.rounds, ceil(drafts / seeds))
+    rounds = most_rounds(settings, drafts)
     calls = _calls(settings, drawn, rounds)
-    by_images = rounds < settings.rounds or not calls.keys().isdisjoint(LOOKERS)
+    by_images = rounds != settings.rounds or not calls.keys().isdisjoint(LOOKERS)
     roles = {
         "judge": settings.judge,
         "optimizer": settings.optimizer,

@@ -228,7 +228,7 @@ async def _searched(
         history = history.judged(verdict)
         if verdict.satisfied:
             return await chosen(history, agents, StopReason.SATISFIED)
-    if len(before.rounds) >= settings.rounds:
+    if settings.rounds and len(before.rounds) >= settings.rounds:
         return await chosen(history, agents, StopReason.ROUNDS_SPENT)
     if isinstance(outcome, Refinement):
         stop = outcome.stop  # an end that came from outside comes again

@@ -310,7 +310,7 @@ def test_a_terminal_is_not_steered(source: str, name: str) -> None:
     failure = Failure(user_prompt=one.user_prompt, error=text, kind="CallError")
     for file, terminal in ((plain, False), (live, True)):
         console = Console(file=file, force_terminal=terminal, width=80, soft_wrap=True)
-        progress = Progress(total=2, done=0, rounds=2, console=console)
+        progress = Progress(total=2, done=0, images=2, console=console)
         progress.observe(0, Event(EventKind.DRAWN, one.history))
         progress.observe(1, Event(EventKind.JUDGED, one.history))
         console.print(progress._bars)  # one frame of what would be live
@@ -345,7 +345,7 @@ def harmless_frame() -> str:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=80, soft_wrap=True)
     one = refinement("prompt", MARKER)
-    progress = Progress(total=2, done=0, rounds=2, console=console)
+    progress = Progress(total=2, done=0, images=2, console=console)
     progress.observe(0, Event(EventKind.DRAWN, one.history))
     console.print(progress._bars)
     return file.getvalue()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
 from socratic_agents.agents.registry import find_roles
 from socratic_agents.agents.search.classic import ClassicSearch
 from socratic_agents.agents.search.default import DefaultSearch
+from socratic_agents.agents.search.paired import PairedSearch
 from socratic_agents.config.recipes.recognition import recipe_of
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.search import seed_bank
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
     from socratic_agents.config.settings import Settings
     from socratic_agents.core.search import Search
 
-__all__ = ("SEARCHES", "SearchSpec", "find_search", "is_distilled", "speculates")
+__all__ = (
+    "SEARCHES",
+    "SearchSpec",
+    "find_search",
+    "is_distilled",
+    "most_rounds",
+    "speculates",
+)
 
 _DISTILLED = re.compile(
     r"turbo|schnell|lightning|sprint|hyper-?sd|distill|\blcm|klein(?!.*base)",
@@ -40,16 +49,24 @@ class SearchSpec:
     """What it does, in a line."""
     build: Callable[[Settings], Search]
     """Makes the search; nothing is asked or loaded yet."""
+    fills: bool = False
+    """Whether each round after the first has as many images as there is room for."""
 
 
-def _build(kind: type[RoundSearch], settings: Settings) -> Search:
+def _build(kind: type[RoundSearch], settings: Settings, **own: int) -> Search:
     return kind(
         rounds=settings.rounds,
         seeds=partial(seed_bank, settings.seed),
         seeds_per_prompt=settings.seeds_per_prompt,
         speculate=speculates(settings),
         distilled=is_distilled(settings),
+        **own,
     )
+
+
+def _default(settings: Settings) -> Search:
+    most = settings.prompts_per_round
+    return _build(DefaultSearch, settings, prompts_per_round=most)
 
 
 SEARCHES = Registry(
@@ -57,12 +74,18 @@ SEARCHES = Registry(
     [
         SearchSpec(
             name="default",
+            title="Rewrites, each on fresh noise, until all images are spent.",
+            build=_default,
+            fills=True,
+        ),
+        SearchSpec(
+            name="paired",
             title="Rounds of rewrites, compared under the best image's noise.",
-            build=partial(_build, DefaultSearch),
+            build=partial(_build, PairedSearch),
         ),
         SearchSpec(
             name="classic",
-            title="Rounds of rewrites, each image from fresh noise.",
+            title="Rounds of rewrites, compared under fresh noise.",
             build=partial(_build, ClassicSearch),
         ),
     ],
@@ -78,10 +101,34 @@ def find_search(settings: Settings) -> Search:
     Raises:
         ConfigurationError: If there is none of this name.
     """
+    spec = _find_spec(settings)
+    return spec.build(settings) if spec else cast("Search", settings.search)
+
+
+def _find_spec(settings: Settings) -> SearchSpec | None:
     if settings.search is not None and not isinstance(settings.search, str):
-        return cast("Search", settings.search)
+        return None
     name = settings.search or ("classic" if settings.fresh_noise else "default")
-    return SEARCHES.find(name).build(settings)
+    return SEARCHES.find(name)
+
+
+def _smallest_round(settings: Settings) -> int:
+    """Return how many images each round after the first has at least."""
+    spec = _find_spec(settings)
+    prompts = settings.prompts_per_round if spec and spec.fills else 1
+    return prompts * settings.seeds_per_prompt
+
+
+def most_rounds(settings: Settings, images: int) -> int:
+    """Return how many rounds there are at most.
+
+    Args:
+        settings: Say how small a round can be.
+        images: How many are drawn at most.
+    """
+    later = max(0, images - settings.seeds_per_prompt)
+    fitting = 1 + ceil(later / _smallest_round(settings))
+    return min(settings.rounds or fitting, fitting)
 
 
 def is_distilled(settings: Settings) -> bool:

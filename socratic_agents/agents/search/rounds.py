@@ -6,7 +6,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING
 
 from socratic_agents.agents.paraphrase import paraphrases
@@ -17,12 +16,12 @@ from socratic_agents.core.search import Draw, Plan, Session
 from socratic_agents.core.spread import measure_spread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from socratic_agents.core.history import History
     from socratic_agents.core.loop import Agents
 
-__all__ = ("RoundSearch",)
+__all__ = ("RoundSearch", "best_prompt")
 
 UNLUCKY = frozenset((Status.NUMERICAL_FAILURE, Status.SAFETY_FILTERED))
 """What may be better from other noise."""
@@ -37,8 +36,9 @@ class RoundSearch(ABC):
     other words, where other noise hardly makes a difference.
     """
 
-    rounds: int
-    """How many at most, at least 1; the first draws the user prompt."""
+    rounds: int | None = None
+    """How many at most, at least 1; the first draws the user prompt. ``None``: until
+    something else ends it, such as the images that may be made."""
     seeds: Callable[[], Iterator[int]]
     """Makes the seed bank of a refinement, endless."""
     seeds_per_prompt: int = 1
@@ -51,8 +51,45 @@ class RoundSearch(ABC):
     is seen as soon as a prompt was drawn twice."""
 
     @abstractmethod
-    def first_seed(self, history: History, bank: Iterator[int]) -> int:
-        """Return the seed of each rewrite's first image; the others are fresh."""
+    def draws(
+        self, history: History, prompts: tuple[str, ...], bank: Iterator[int]
+    ) -> tuple[Draw, ...]:
+        """Return what a round draws.
+
+        Args:
+            history: All rounds before it.
+            prompts: What the optimizer wrote; none where it has no answer.
+            bank: Seeds that were not drawn before.
+        """
+
+    def settled(self, history: History) -> bool:  # noqa: ARG002 - others look at it
+        """Return whether the words are found, so that the optimizer is not asked."""
+        return False
+
+    def redrawn(self, prompts: Iterable[str], bank: Iterator[int]) -> tuple[Draw, ...]:
+        """Return draws of prompts, each from fresh seeds of its own."""
+        return tuple(
+            Draw(prompt, next(bank))
+            for prompt in prompts
+            for _ in range(self.seeds_per_prompt)
+        )
+
+    def again(
+        self, history: History, prompt: str, count: int, bank: Iterator[int]
+    ) -> tuple[Draw, ...]:
+        """Return more draws of a prompt: on fresh noise, reworded where that does little.
+
+        Args:
+            history: All rounds before.
+            prompt: One that was drawn.
+            count: How many draws.
+            bank: Seeds that were not drawn before.
+        """
+        prompts, spread = [prompt] * count, measure_spread(history.candidates)
+        if spread.little if spread else self.distilled:
+            tried = [one.prompt for one in history.candidates]
+            prompts = [*paraphrases(prompt, tried), *prompts][:count]
+        return tuple(Draw(words, next(bank)) for words in prompts)
 
     @asynccontextmanager
     async def session(self, agents: Agents) -> AsyncIterator[Session]:
@@ -77,24 +114,24 @@ class _RoundSession(Session):
 
     async def next(self, history: History, left: int | None) -> Plan | StopReason:
         """Draw the user prompt, and then what the optimizer writes."""
-        count = self._search.seeds_per_prompt
+        search, bank = self._search, self._bank
         if not history.rounds:
-            return self._fresh(history.user_prompt, count)
+            return Plan(attempts=search.redrawn([history.user_prompt], bank))
         if self._last(history) or _refused(history):
             return StopReason.ROUNDS_SPENT
         if left == 0:
             return StopReason.BUDGET_SPENT
-        first = self._search.first_seed(history, self._bank)
-        noise = [first, *(next(self._bank) for _ in range(count - 1))]
+        prompts, error = tuple[str, ...](), None
         try:
-            prompts = await (self._ahead or self._write(history))
+            if not search.settled(history):
+                prompts = await (self._ahead or self._write(history))
         except BudgetError:
             return StopReason.BUDGET_SPENT
         except AnswerError as problem:
-            return self._without_rewrite(history, count, error=str(problem))
+            error = str(problem)  # fresh noise is still worth its image
         finally:
             await self.forget()
-        return Plan(attempts=tuple(Draw(*pair) for pair in product(prompts, noise)))
+        return Plan(attempts=search.draws(history, prompts, bank), error=error)
 
     async def more(self, history: History, left: int | None) -> tuple[Draw, ...]:
         """Draw the unlucky once more; what failed stays on record. Then write ahead."""
@@ -104,7 +141,8 @@ class _RoundSession(Session):
             unlucky = [c.prompt for c in drawn if c.status in UNLUCKY][:left]
             if unlucky:
                 return tuple(Draw(prompt, next(self._bank)) for prompt in unlucky)
-        if self._search.speculate and not self._last(history):
+        search = self._search
+        if search.speculate and not (self._last(history) or search.settled(history)):
             self._ahead = asyncio.create_task(self._write(_unheard(history)))
         return ()
 
@@ -115,22 +153,8 @@ class _RoundSession(Session):
         self._ahead = None
 
     def _last(self, history: History) -> bool:
-        return len(history.rounds) >= self._search.rounds
-
-    def _without_rewrite(self, history: History, count: int, *, error: str) -> Plan:
-        """Draw the best prompt from fresh noise; where that changes little, reworded."""
-        best, prompts = history.incumbent, [c.prompt for c in history.candidates]
-        prompt = best.prompt if best else history.user_prompt
-        spread = measure_spread(history.candidates)
-        if spread.little if spread else self._search.distilled:
-            said = paraphrases(prompt, prompts)[:count]
-            if draws := tuple(Draw(words, next(self._bank)) for words in said):
-                return Plan(attempts=draws, error=error)
-        return self._fresh(prompt, count, error=error)
-
-    def _fresh(self, prompt: str, count: int, *, error: str | None = None) -> Plan:
-        draws = tuple(Draw(prompt, next(self._bank)) for _ in range(count))
-        return Plan(attempts=draws, error=error)
+        rounds = self._search.rounds
+        return rounds is not None and len(history.rounds) >= rounds
 
     async def _write(self, history: History) -> tuple[str, ...]:
         """Ask the optimizer; a round without a prompt would be a round of nothing."""
@@ -139,6 +163,12 @@ class _RoundSession(Session):
             message = "expected at least one prompt, got none"
             raise AnswerError(message)
         return prompts
+
+
+def best_prompt(history: History) -> str:
+    """Return the prompt of the best image so far, else the user prompt."""
+    best = history.incumbent
+    return best.prompt if best else history.user_prompt
 
 
 def _refused(history: History) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from socratic_agents.config.profiles import PRESETS, spread_images
+from socratic_agents.config.profiles import PRESETS, prompts_for
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import AnswerError, ConfigurationError
 from socratic_agents.core.history import History, Round
@@ -69,7 +69,8 @@ def from_preset(preset: str = "default", **changes: Any) -> Configure:
     """
 
     def settings(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:
-        own = spread_images(PRESETS[preset], images) | {**given, **changes}
+        few = {"prompts_per_round": prompts_for(images)}
+        own = few | PRESETS[preset] | {**given, **changes}
         return base.but(**own | {"preset": preset, "max_images": images})
 
     return settings
@@ -209,6 +210,16 @@ ARMS = Registry(
             name="no_checklist",
             title="default without checklist: caption judge, no guard, selection by CLIP.",
             settings=from_preset(judge="caption", selector="clip", guard=None),
+        ),
+        ArmSpec(
+            name="paired",
+            title="default, but rewrites are compared under the best image's noise.",
+            settings=from_preset(search="paired"),
+        ),
+        ArmSpec(
+            name="unconfirmed",
+            title="default, but the checklist alone says when to stop.",
+            settings=from_preset(judge="checklist"),
         ),
         ArmSpec(
             name="no_history",

@@ -11,8 +11,10 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from socratic_agents.agents.search.registry import most_rounds
 from socratic_agents.config.settings import FEWEST
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.runtime.cost_estimate import worst_case
 from socratic_agents.runtime.image_models import FINAL
 from socratic_agents.scheduler.residency import GB, Residency, Resident
 from socratic_agents.scheduler.tuning import DEFAULT_TUNING
@@ -151,7 +153,7 @@ def _steps(settings: Settings) -> Iterator[tuple[str, str]]:
     look = [("look", "captioner"), ("score", "scorer")]
     if settings.llm == "captioner":
         look.append(("write", "captioner"))
-    for _ in range(settings.rounds):
+    for _ in range(most_rounds(settings, worst_case(settings).images)):
         yield from (("draw", "generator"), *look)
     if settings.final_generator is not None:
         yield from (("draw at the end", FINAL), *look)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from socratic_agents.agents.search.registry import most_rounds
 from socratic_agents.config.fields import defaults_of
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import Verdict
@@ -80,6 +81,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
     """
     from socratic_agents.agents.registry import find_roles, find_templates
     from socratic_agents.runtime.build import build_agents, open_all
+    from socratic_agents.runtime.cost_estimate import worst_case
 
     if settings.workers:
         message = (
@@ -100,7 +102,7 @@ def open_profile_testbed(settings: Settings, prompts: Sequence[str]) -> Testbed:
     many = settings.prompts_per_round * settings.seeds_per_prompt > 1
     return replace(
         testbed,
-        rounds=settings.rounds,
+        rounds=most_rounds(settings, worst_case(settings).images),
         speaks=True,
         plain=not (many or find_roles(settings).uses_checklist),
         closers=opened.closers,
