@@ -250,7 +250,7 @@ def small(keep: Callable[[Image.Image], str]) -> list[Trial]:
         arms=["first"],
         images=1,
         given=policy,
-        metric=brightness,  # type: ignore[arg-type]
+        metric=brightness,
         keep=keep,
     )
     return list(asyncio.run(work).arms[0].trials)

@@ -61,7 +61,7 @@ RADII = {"small": 8.0, "large": 13.5}
 APART = 15.75
 """Distance in pixels of each of two objects from the middle."""
 
-_STEPS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
+STEPS = {"left": (-1, 0), "right": (1, 0), "above": (0, -1), "below": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def sample_scene(rng: random.Random, *, pair: float = 0.65) -> Scene:
     half = SIDE / 2
     places = [(around(half, 4), around(half, 4))]
     if rng.random() < pair:
-        across, down = _STEPS[rng.choice(RELATIONS)]
+        across, down = STEPS[rng.choice(RELATIONS)]
         places = []
         for side in (1, -1):
             along, aside = side * around(APART, 0.5), around(0, 2.5)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from socratic_agents.cli.lab.datasets import register as register_samples
+from socratic_agents.cli.lab.stress import register as register_stress
 from socratic_agents.cli.lab.study import register as register_studies
 from socratic_agents.cli.lab.survey import register as register_survey
 from socratic_agents.cli.options import with_settings
@@ -35,6 +36,7 @@ lab = typer.Typer(help="Experiments: whether and why it works.", no_args_is_help
 register_survey(lab)
 register_samples(lab)
 register_studies(lab)
+register_stress(lab)
 
 
 @lab.callback()

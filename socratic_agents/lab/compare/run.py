@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from socratic_agents.llm.templates import Template
     from socratic_agents.runtime.build import Opened
 
+    Scorer = Callable[[str, Image], Awaitable[float]]
+
 __all__ = ("compare",)
 
 AGAINST = "best_of_n"
@@ -64,7 +66,7 @@ async def compare(  # noqa: PLR0913 - a study has many parts
     arms: Sequence[str],
     images: int,
     given: Mapping[str, Any] | None = None,
-    metric: str | None = None,
+    metric: str | Scorer | None = None,
     command: str | None = None,
     keep: Callable[[Image], str] | None = None,
     on_trial: Callable[[Trial, str], None] = lambda _trial, _arm: None,
@@ -80,7 +82,8 @@ async def compare(  # noqa: PLR0913 - a study has many parts
         arms: Names of policies; see ``ARMS``.
         images: What each arm may draw for a prompt, 1 to 64.
         given: Which of the settings were set explicitly, for all arms.
-        metric: What is reported; ``None``: the pocket world's oracle.
+        metric: What is reported: a name, or an async callable of a prompt and an image;
+            ``None``: the pocket world's oracle.
         command: What was typed, for the record.
         keep: Keeps an image that an arm returns, and says where; blocks, in a thread.
         on_trial: Called with each trial and the name of its arm.
