@@ -7,6 +7,7 @@ no file's name comes from user text.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import subprocess
@@ -32,8 +33,11 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.outcome import Failure, Receipt, Refinement
 from socratic_agents.storage import failpoints
+from socratic_agents.storage import run_directory as directories
 from socratic_agents.storage.files import write_atomic
+from socratic_agents.storage.journal import read_keys
 from socratic_agents.storage.objects import ObjectStore
+from socratic_agents.storage.result_index import ResultIndex
 from socratic_agents.storage.results import read_outcomes
 from socratic_agents.storage.run_directory import RunDirectory
 
@@ -397,6 +401,91 @@ def test_results_without_a_journal_are_taken_as_they_are(tmp_path: Path) -> None
     for _ in range(2):
         with opened(tmp_path) as run:
             assert run.finished(0, "a red ball") is not None
+
+
+@pytest.mark.parametrize("begin", ['"x"\n7\n', "{}\n"])
+def test_results_among_lines_of_others_are_refused_without_a_journal(
+    tmp_path: Path, begin: str
+) -> None:
+    """Nothing says which of them was written here, so that none is moved."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+    (tmp_path / "journal.jsonl").unlink()
+    mixed = begin + (tmp_path / "results.jsonl").read_text()
+    (tmp_path / "results.jsonl").write_text(mixed)
+    with (
+        pytest.raises(
+            ConfigurationError,
+            match=rf"to be a result, got {begin.count(chr(10))} that are none; restore",
+        ),
+        opened(tmp_path),
+    ):
+        pass
+    assert mixed == (tmp_path / "results.jsonl").read_text()
+    assert not (tmp_path / "quarantine").exists()
+
+
+def test_a_result_that_the_disk_lost_meanwhile_is_not_finished(tmp_path: Path) -> None:
+    """It is made again, and found again."""
+    with opened(tmp_path) as run:
+        run.save(refinement())
+        (tmp_path / "results.jsonl").write_bytes(b"")
+        assert run.finished(0, "a red ball") is None
+        run.save(refinement())
+        assert run.finished(0, "a red ball") is not None
+
+
+def test_an_image_that_the_disk_cannot_read_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that was never written."""
+    with opened(tmp_path) as run:
+        path = str(run.save(refinement()).best.path)
+    assert ObjectStore(tmp_path).get(path) is not None
+
+    def broken(_: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(type(tmp_path), "read_bytes", broken)
+    assert ObjectStore(tmp_path).get(path) is None
+
+
+def test_a_journal_learns_of_many_results_in_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few wait at a time, and all are known at the end."""
+    with opened(tmp_path) as run:
+        for place in range(5):
+            run.save(refinement(index=place))
+    (tmp_path / "journal.jsonl").unlink()
+    monkeypatch.setattr(directories, "MOST_WAITING", 2)
+    with opened(tmp_path):
+        pass
+    assert 5 == len(read_keys(tmp_path, "result") or ())
+
+
+def test_results_with_other_keys_first_are_read(tmp_path: Path) -> None:
+    """A place that changes is changed in them, too; a failure moves nowhere."""
+    path = tmp_path / "results.jsonl"
+    records = [refinement(index=0).to_json(), failure("a blue box", 1).to_json()]
+    path.write_text("".join(f"{json.dumps(one, sort_keys=True)}\n" for one in records))
+    index = ResultIndex(path)
+    assert [] == index.scan(valid=lambda _: True)
+    assert [*map(json.loads, index.lines())] == records
+    index.keep_only(["a blue box", "a red ball"])
+    assert [json.loads(line) for line in index.lines()] == [records[0] | {"index": 1}]
+
+
+@pytest.mark.parametrize("wrong", [{"index": "0"}, {"user_prompt": 7}])
+def test_a_line_with_a_wrong_place_or_prompt_is_no_result(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    """Whatever else it says."""
+    path = tmp_path / "results.jsonl"
+    path.write_text(f"{json.dumps(refinement().to_json() | wrong, sort_keys=True)}\n")
+    index = ResultIndex(path)
+    assert [path.read_bytes()] == index.scan(valid=lambda _: True)
+    assert 0 == len(index)
 
 
 def test_a_flipped_bit_costs_its_prompt_alone(tmp_path: Path) -> None:

@@ -199,9 +199,9 @@ class RunDirectory:
         return refinement
 
     def _intact(self, index: int, user_prompt: str) -> Refinement | None:
-        with self._lock:
-            line = self._index.read(index, user_prompt)
         try:
+            with self._lock:
+                line = self._index.read(index, user_prompt)
             refinement = Refinement.from_json(json.loads(line)) if line else None
         except NOT_ONE:  # the disk has lost it since it was found
             return None
