@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from socratic_agents import Refiner
+from socratic_agents.core.errors import ClosedError
+from socratic_agents.runtime.build import open_run_directory
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +58,7 @@ sys.exit(0)
 """
 
 
-def objects() -> dict[str, object]:
+def objects() -> dict[str, Any]:
     """Return settings whose agents are functions."""
     from PIL import Image
 
@@ -90,3 +97,28 @@ def test_a_child_is_told_at_once(how: str, code: int, tmp_path: Path) -> None:
         check=False,
     )
     assert (code, "") == (done.returncode, done.stderr)
+
+
+def test_a_fork_has_nothing_to_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the number of its process, and what the first one opened stays open."""
+    refiner = Refiner(**objects())
+    with (
+        open_run_directory(tmp_path / "run", refiner.settings) as run,
+        closing(refiner),
+    ):
+        refiner.remember(run)
+        saved = run.save(refiner.invoke("a cat"))
+        with monkeypatch.context() as fork:
+            fork.setattr(os, "getpid", lambda: -1)
+            with pytest.raises(ClosedError, match="expected a refiner in the process"):
+                refiner.invoke("a dog")
+            with pytest.raises(ClosedError, match="expected a run directory in the"):
+                run.save(saved)
+            with pytest.raises(ClosedError, match="expected a journal in the process"):
+                run.journal.put("llm", "00", {})
+            refiner.close()
+            run.__exit__()
+        assert refiner.invoke("a dog").best.image is not None
+        assert run.finished(0, "a cat") is not None
