@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections import Counter
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -86,6 +87,24 @@ def test_what_gains_only_where_one_looked_is_rejected() -> None:
     assert found.changed
     assert 0 == found.difference.mean
     assert found.reason.startswith("rejected, since that can be chance")
+
+
+def test_gains_that_differ_have_an_interval() -> None:
+    """It is told with the mean."""
+
+    def better(blocks: Mapping[str, str], places: Sequence[int]) -> list[Rollout]:
+        gains = [0.01 * (p % 7) * (1 + ("good" in blocks["advice"])) for p in places]
+        return [
+            Rollout(user_prompt=PROMPTS[place], gain=gain, feedback="x")
+            for place, gain in zip(places, gains, strict=True)
+        ]
+
+    found = evolved("Say good things.", run=better)
+    assert found.accepted
+    low, high = found.difference.low, found.difference.high
+    assert low is not None
+    assert high is not None
+    assert f"95 % interval {low:+.4f} to {high:+.4f}; " in found.reason
 
 
 def test_nothing_better_is_said_so() -> None:
@@ -202,6 +221,28 @@ def test_a_study_evolves_the_template_of_an_arm(tmp_path: Path) -> None:
     )
     again = Painter(broken="ring")
     assert first == run(again)
+
+
+def test_a_prompt_that_fails_has_no_gain_and_says_why(tmp_path: Path) -> None:
+    """Who reflects is told; the others count."""
+    bare = written(tmp_path, BARE, "bare.yaml")
+    text = SMALL.replace("n: 4", "n: 8").replace(
+        "judge: caption", f"judge: caption, optimizer_template: {bare}"
+    )
+    study, file = read_study(written(tmp_path, text))
+    plan = plan_study(study, name="tiny", folder=file.parent)
+    words = Counter(w for p in plan.prompts for w in {*p.row.text.split()})
+    broken = next(word for word, count in words.items() if count == 4)
+    asked: list[str] = []
+
+    def reflect(question: str) -> str:
+        asked.append(question)
+        return ATTEMPTS
+
+    given = by(Painter(broken=broken))
+    found = evolve_study(plan, tmp_path / "out", by=given, reflect=reflect, rollouts=8)
+    assert any("it failed: " in question for question in asked)
+    assert found.excluded + found.difference.n <= 8
 
 
 def test_only_a_template_with_blocks_evolves(

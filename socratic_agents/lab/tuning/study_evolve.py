@@ -61,7 +61,9 @@ def evolve_study(
     name = start.settings.optimizer_template
     blocks = dict(find_template(OURS, name).blocks)
     folder = StudyFolder(path)
-    folder.begin(manifest_of(replace(plan, arms=(start,)), by.command))
+    alone = replace(start, continued_by=None)  # no other arm lies in the folder
+    of_one = replace(plan, arms=(alone,), against=alone.name)
+    folder.begin(manifest_of(of_one, by.command))
 
     def run(texts: Mapping[str, str], places: Sequence[int]) -> list[Rollout]:
         feedback = json.dumps([name, dict(texts)], sort_keys=True).encode()
