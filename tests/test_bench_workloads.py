@@ -115,6 +115,29 @@ def test_a_profile_has_as_many_loops_as_its_settings() -> None:
     assert (1, 5) == usual.loops
 
 
+def test_the_pocket_workload_has_prompts_by_its_seed() -> None:
+    """The same for the same seed, of the same models."""
+    usual = find_workload("pocket", tiny=True, settings={})
+    assert (1, 32) == usual.loops
+    first, again, other = (usual.open(seed).loops.prompts for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_profile_may_name_models_of_its_own() -> None:
+    """Its language model is asked, though not by opening it."""
+
+    def draw(prompt: str, seed: int) -> Any:
+        from PIL import Image
+
+        return Image.new("RGB", (16, 16), (seed % 256, 200, 9))
+
+    given: dict[str, Any] = {"judge": "never", "selector": "first", "scorer": None}
+    given |= {"generator": draw, "llm": TextModel()}
+    testbed = find_workload("profile", tiny=False, settings=given).open(0)
+    assert ("profile", True) == (testbed.name, testbed.speaks)
+    assert given["llm"].asked == []
+
+
 def test_a_bench_is_of_this_process() -> None:
     """Replicas elsewhere have devices that nobody sees from here."""
     usual = find_workload("profile", tiny=False, settings={"workers": "ray"})

@@ -53,6 +53,17 @@ def test_the_best_is_named_and_its_equals_with_it() -> None:
     assert "no better than a coin: coin." in said
 
 
+def test_one_that_is_best_beyond_chance_stands_alone() -> None:
+    """Nobody else is said to be its equal."""
+    judges = [
+        judge_agreement("best", [1.0] * 40),
+        judge_agreement("good", [1.0] * 30 + [-1.0] * 10),
+    ]
+    said = agreement_sentence(judges, question="match")
+    assert said.startswith("match: best deserves trust most")
+    assert said.endswith("of 40 pairs that both decide.")
+
+
 def test_no_judge_is_better_than_a_coin() -> None:
     """That is said, and nobody is recommended."""
     said = agreement_sentence(

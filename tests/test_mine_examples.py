@@ -50,6 +50,7 @@ def test_what_gained_enough_is_taken_the_best_first() -> None:
         [
             refined("a ball", 0.5, 0.6),
             refined("a ball", 0.5, 0.8, prompt="a round ball"),
+            refined("a ball", 0.5, 0.7, prompt="a flat ball"),
             refined("a box", 0.2, 0.9),
             refined("a cat", 0.5, 0.52),
             refined("a dog", None, 0.9),
@@ -185,6 +186,16 @@ def test_a_variant_declares_what_it_uses() -> None:
     assert "missing" not in data["variables"]
     assert "history" not in data["blocks"]
     assert "{{> history}}" not in json.dumps(data["messages"])
+
+
+def test_examples_without_a_choice_are_all_shown() -> None:
+    """What one of them leaves out is empty."""
+    example = {"user_prompt": "a ball", "prompt": "a round ball"}
+    data = yaml.safe_load(variant("optimizer", "few_shot", examples=[example]))
+    (shown,) = data["examples"]
+    assert example.items() <= shown.items()
+    assert {""} == {shown[field] for field in shown.keys() - example.keys()}
+    assert "choice" not in data
 
 
 def test_examples_of_the_template_itself_can_be_chosen() -> None:

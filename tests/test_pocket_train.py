@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from socratic_agents.pocket.prompt_writer import caption
 from socratic_agents.pocket.scene import Scene, SceneObject, sample_scene
 from socratic_agents.pocket.train.__main__ import main
 from socratic_agents.pocket.train.data import SLOTS, describe, draw_scenes, mutate
+from socratic_agents.pocket.train.generated_images import generated_examples
 from socratic_agents.pocket.train.questions import (
     CHECKS,
     PLACES,
@@ -96,6 +98,43 @@ def test_the_recipe_makes_models_that_the_library_loads(tmp_path: Path) -> None:
     main([*arguments, "--stage", "captioner", *again])
     for config in out.rglob("config.json"):
         assert str(tmp_path) not in config.read_text("utf-8")
+
+
+class Renderer:
+    """Stands in for a trained generator: renders the same scenes again and again."""
+
+    def __init__(self, *scenes: Scene) -> None:
+        self.images = itertools.cycle([render(scene) for scene in scenes])
+        self.seeds = list[int]()
+
+    def __call__(self, texts: list[str], **options: Any) -> SimpleNamespace:
+        self.seeds += [one.initial_seed() for one in options["generator"]]
+        return SimpleNamespace(images=[next(self.images) for _ in texts])
+
+
+def test_examples_are_what_the_oracle_saw(tmp_path: Path) -> None:
+    """Where it saw one or two things; each has a seed of its own, and is drawn once."""
+    one = Scene((SceneObject("circle", "red", "large", 32, 32),), "white")
+    drawing: Any = Renderer(one, Scene((), "black"))
+    scenes, pixels = generated_examples(tmp_path, drawing, 20)
+    assert list(range(43, 63)) == drawing.seeds
+    assert 10 == len(scenes)
+    assert {("circle", "red", "white")} == {
+        (scene.objects[0].shape, scene.objects[0].colour, scene.background)
+        for scene in scenes
+    }
+    assert (10, 3, 64, 64) == pixels.shape
+    assert (-1, 1) == (pixels.min(), pixels.max())
+    again, _ = generated_examples(tmp_path, drawing, 20)
+    assert scenes == again
+    assert 20 == len(drawing.seeds)
+
+
+def test_images_that_show_nothing_are_no_examples(tmp_path: Path) -> None:
+    """Then there are none."""
+    drawing: Any = Renderer(Scene((), "black"))
+    scenes, pixels = generated_examples(tmp_path, drawing, 3)
+    assert ([], (0, 3, 64, 64)) == (scenes, pixels.shape)
 
 
 def test_sayings_are_true_of_their_scene() -> None:

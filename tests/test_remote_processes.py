@@ -437,6 +437,26 @@ class TestRpcServer:
         with pytest.raises(EOFError):
             client.answer(1)
 
+    def test_an_answer_that_cannot_cross_costs_no_other(self) -> None:
+        """Those that were to be sent with it are sent by themselves."""
+        ours, theirs = multiprocessing.Pipe()
+        with ours, theirs:
+            server = RpcServer(theirs, Echo(), describe=error_line)
+            server._send([(1, "a", None), (2, threading.Lock(), None), (3, "c", None)])
+            first, second, third = (ours.recv() for _ in range(3))
+        assert [(1, "a", None)] == first
+        assert [(3, "c", None)] == third
+        ((number, output, problem),) = second
+        assert (2, None, BatchError) == (number, output, type(problem))
+
+    def test_a_closed_pipe_is_no_fault_of_an_answer(self) -> None:
+        """Nobody is there any more to be told of one."""
+        ours, theirs = multiprocessing.Pipe()
+        server = RpcServer(theirs, Echo(), describe=error_line)
+        ours.close()
+        with theirs, pytest.raises(BrokenPipeError):
+            server._send([(1, "a", None), (2, "b", None)])
+
 
 class TestDevices:
     @pytest.mark.parametrize(
