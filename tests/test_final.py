@@ -149,6 +149,14 @@ def test_where_something_is_lost_the_draft_is_returned(
     assert f"the draft is returned: {reason}" == verdict.reason
 
 
+def test_what_nobody_looked_at_is_not_said_to_keep_anything() -> None:
+    """Without answers and scores the final image is returned, and that is told."""
+    ended = with_finals(draft(), [final()])
+    assert ended.best.final
+    assert ended.history.verdict is not None
+    assert "nobody could compare it" in ended.history.verdict.reason
+
+
 def test_the_judge_s_word_stands() -> None:
     """Nobody judges the final images; where nothing is measured, they are returned."""
     said = Verdict(satisfied=False, missing=("a hat",), reason="no hat")

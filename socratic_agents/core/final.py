@@ -146,6 +146,8 @@ def with_finals(refinement: Refinement, finals: Sequence[Candidate]) -> Refineme
         f"the draft is returned: {said}"
         if best is None
         else "the final image keeps all that the draft has"
+        if draft.answers or draft.scores
+        else "the final image is returned, though nobody could compare it with the draft"
     )
     history = (history + round_).judged(replace(before, reason=reason))
     place = refinement.best_place
