@@ -12,6 +12,7 @@ from socratic_agents.llm.methods import METHODS
 from socratic_agents.llm.probe import Probe, probe_methods, recommendations
 from tests.fakes import ScriptedChatModel, TextModel
 from tests.loopback import RESET, Loopback, Reply, Request, chat, error
+from tests.tiny_writers import tiny_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,18 @@ def only_words(request: Request) -> Reply:
 
 def asked(url: str) -> tuple[str, ...]:
     return "--llm", "openai:loopback", "--base-url", url
+
+
+def test_a_captioner_that_writes_is_asked_nothing(
+    doctor: Callable[..., tuple[int, str]], folder: Path
+) -> None:
+    """It is opened with a run; the flag names it all the same, as for other commands."""
+    eye = tiny_writer(folder / "eye")
+    chosen = ("--captioner", str(eye), "--scorer", "none")
+    code, text = doctor("--llm", "captioner", *chosen)
+    assert code == 0
+    assert "OK llm: captioner: of this machine, no key is needed" in text
+    assert "OK language model: captioner: it is opened with a run" in text
 
 
 def test_without_the_flag_nothing_is_sent(

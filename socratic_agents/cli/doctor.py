@@ -116,19 +116,8 @@ def _doctor(
     settings = None if "settings" in failed else Settings(**overrides | named)
     probed: dict[str, Any] | None = None
     if llm and settings is not None:
-        try:
-            probes, advice = ctx.obj.interruption.run(_probes(settings))
-        except ConfigurationError as error:
-            tell(iter([Finding("problem", ASKED, str(error))]))
-        else:
-            tell(_probe_findings(settings, probes, advice))
-            probed = {
-                "model": str(settings.llm),
-                "base_url": settings.base_url,
-                "method": next((one.method for one in probes if one.works), None),
-                "methods": [one.to_json() for one in probes],
-                "advice": advice,
-            }
+        findings, probed = _asked(ctx, settings)
+        tell(iter(findings))
     if as_json:
         shown = {
             "schema": 1,
@@ -139,6 +128,26 @@ def _doctor(
         typer.echo(json.dumps(shown))
     failed = {one.name for one in found if one.state == "problem"}
     return 2 if failed & {"settings", ASKED} else 1 if failed else 0
+
+
+def _asked(
+    ctx: typer.Context, settings: Settings
+) -> tuple[list[Finding], dict[str, Any] | None]:
+    """Ask the language model; return what is said of it, and what came as JSON."""
+    if settings.llm == "captioner":
+        text = "captioner: it is opened with a run, and nothing is sent beforehand"
+        return [Finding("ok", ASKED, text)], None
+    try:
+        probes, advice = ctx.obj.interruption.run(_probes(settings))
+    except ConfigurationError as error:
+        return [Finding("problem", ASKED, str(error))], None
+    return list(_probe_findings(settings, probes, advice)), {
+        "model": str(settings.llm),
+        "base_url": settings.base_url,
+        "method": next((one.method for one in probes if one.works), None),
+        "methods": [one.to_json() for one in probes],
+        "advice": advice,
+    }
 
 
 async def _probes(settings: Settings) -> tuple[list[Probe], list[str]]:
