@@ -681,6 +681,44 @@ def test_deliberation_is_no_caption(
         assert caption == got
 
 
+class OnlyDecodes:
+    """A tokenizer that turns tokens into a text, and no text into tokens."""
+
+    padding_side, pad_token_id, unk_token_id = "left", 0, 1
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def batch_decode(self, rows: Any, **_options: Any) -> list[str]:
+        return [self.text for _ in rows]
+
+
+class PlainLooker:
+    """Stands in for a processor of which only the template is known."""
+
+    chat_template = "talk <think>"
+
+    def __init__(self, said: str) -> None:
+        self.tokenizer = OnlyDecodes(said)
+
+    def apply_chat_template(self, talks: Sequence[Any], **_options: Any) -> Inputs:
+        pixels = torch.zeros(len(talks), dtype=torch.long)
+        return Inputs(pixel_values=pixels, input_ids=torch.ones(len(talks), 3).long())
+
+
+@pytest.mark.parametrize(
+    ("said", "caption"),
+    [("is it red ? </think> a red circle", "a red circle"), ("<think> is it", None)],
+)
+def test_who_cannot_be_told_to_stop_thinking_is_cut_off(
+    said: str, caption: str | None
+) -> None:
+    """What ends a deliberation cannot be written by a tokenizer that only decodes."""
+    captioner = Captioner(Speaker({0: (said, said)}), PlainLooker(said))
+    (got,) = captioner.caption([flat(0)])
+    assert got == caption if caption else isinstance(got, CandidateError)
+
+
 def test_who_thinks_on_request_only_is_not_asked_to() -> None:
     """The option is given where the template has one."""
     for template, told in (("talk", None), ("{% if enable_thinking %}", False)):

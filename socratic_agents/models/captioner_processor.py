@@ -91,7 +91,7 @@ class ProcessorTalk:
         own = getattr(self._model, "generation_config", None)
         ends = getattr(own, "eos_token_id", None)
         several = ends if isinstance(ends, list) else [ends]
-        known = {*several, self._processor.tokenizer.eos_token_id}
+        known = {*several, getattr(self._processor.tokenizer, "eos_token_id", None)}
         return frozenset(known - {None})
 
     @property
@@ -211,9 +211,10 @@ class ProcessorTalk:
         import torch
 
         tokens, tokenizer = inputs["input_ids"], self._processor.tokenizer
-        opened = self.deliberation.opened(tokenizer.decode(tokens[0, -TAIL:]))
-        if not opened and thought != "none":
-            return inputs
+        [before] = tokenizer.batch_decode(tokens[:1, -TAIL:])
+        opened = self.deliberation.opened(before)
+        if not callable(tokenizer) or (not opened and thought != "none"):
+            return inputs  # one that only decodes thinks on, and that is cut off later
         text = self.deliberation.ending(opened=opened)
         more = tokenizer(text=text, add_special_tokens=False).input_ids
         for name in BY_TOKEN:
