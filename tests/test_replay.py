@@ -63,11 +63,11 @@ def test_the_same_rules_give_the_same(run: Path) -> None:
 
 
 def test_another_selector_needs_nothing(run: Path) -> None:
-    """All that was drawn is there to choose from."""
+    """All that was drawn is there to choose from, by a judge that asks nobody."""
     for selector in ("clip", "first", "last"):
-        replayed = again(run, selector=selector)
+        replayed = again(run, selector=selector, judge="checklist")
         assert all(one.refinement for one in replayed)
-    first = again(run, selector="first")
+    first = again(run, selector="first", judge="checklist")
     for one in first:
         assert one.refinement is not None
         assert one.user_prompt == one.refinement.best.prompt
@@ -110,7 +110,8 @@ def test_the_command_prints_what_changed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line a prompt, and one object with --json."""
-    assert 0 == main(["replay", str(run), "--selector", "clip", "--json"])
+    given = ["replay", str(run), "--selector", "clip", "--judge", "checklist"]
+    assert 0 == main([*given, "--json"])
     told = capsys.readouterr()
     assert "3 of 3 replayed" in told.err
     objects = [json.loads(line) for line in told.out.splitlines()]
