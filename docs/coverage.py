@@ -59,9 +59,8 @@ def of_strengths(n: int, share: float, times: int) -> tuple[int, int]:
         ]
         found = preference(votes, seed=seed, resamples=FEW)
         arms = {arm.arm: arm for arm in found.strengths} if found else {}
-        low, high = (arms["a"].low, arms["a"].high) if "a" in arms else (0.0, 0.0)
-        below = -math.inf if low is None else low
-        held += below <= true <= (math.inf if high is None else high)
+        arm = arms.get("a")
+        held += arm is not None and arm.low <= true <= arm.high
     return times, held
 
 

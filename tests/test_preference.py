@@ -152,7 +152,7 @@ def test_who_won_everything_is_not_surely_strong(n: int, people: int) -> None:
     assert first.low is not None
     assert second.high is not None
     # Nobody saw how much stronger it may be.
-    assert (None, None) == (first.high, second.low)
+    assert (math.inf, -math.inf) == (first.high, second.low)
     # Log odds of two arms are twice as far apart as each is from their mean.
     low, high = (1 / (1 + math.exp(-2 * end)) for end in (first.low, second.high))
     exact = stats.binomtest(n, n).proportion_ci(method="exact")
@@ -177,8 +177,9 @@ def test_strengths_near_separation_cover_the_truth(n: int, share: float) -> None
         found = preference(votes, seed=seed, resamples=299)
         assert found is not None
         [arm] = [one for one in found.strengths if one.arm == "a"]
-        low = -math.inf if arm.low is None else arm.low
-        held += low <= true <= (math.inf if arm.high is None else arm.high)
+        assert arm.low is not None
+        assert arm.high is not None
+        held += arm.low <= true <= arm.high
     assert held / times >= 0.93
 
 

@@ -8,7 +8,9 @@ Invariants, each a property test:
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
 import random
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.lab.survey.design import Item, SurveyKey
 from socratic_agents.lab.survey.responses import parse_responses, read_responses
 from socratic_agents.lab.survey.results import survey_results
+from socratic_agents.lab.survey.tables import print_results
 from tests.surveys import answered, compared, planned, prefer
 
 if TYPE_CHECKING:
@@ -369,3 +372,21 @@ def test_careless_people_are_shown(
     told = " ".join(capsys.readouterr().err.split())
     assert "2 people, 1 of them left out" in told
     assert "1 pairs of arms and prompts not asked: the same image" in told
+
+
+def test_an_end_that_nobody_saw_is_open_in_json() -> None:
+    """Who won everything may be stronger without end; JSON has no word for that."""
+    people = [person(prefer("ours"), rater=n) for n in range(2)]
+    results = survey_results(KEY, people)
+    told = results.to_json()
+    for question in results.questions:
+        assert question.preference is not None
+        first, second = question.preference.strengths
+        assert (math.inf, -math.inf) == (first.high, second.low)
+        said = told["questions"][question.question]["preference"]["strengths"]
+        assert (None, None) == (said[0]["high"], said[1]["low"])
+        assert said[0]["low"] is not None
+    assert json.dumps(told, allow_nan=False)
+    file = io.StringIO()
+    print_results(results, file)
+    assert "to open" in file.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import combinations
@@ -54,7 +55,7 @@ class Strength:
     arm: str
     value: float
     low: float | None
-    """Ends of the 95 % interval; both ``None``: there are fewer than two prompts; one:
+    """Ends of the 95 % interval; ``None``: there are fewer than two prompts; infinite:
     that end is open, since the arm was never seen to lose, or never to win."""
     high: float | None
 
@@ -174,7 +175,7 @@ def _standing(one: str, other: str, prompts: Sequence[Sequence[int]]) -> Pairwis
 
 def _ends(
     counts: Any, size: int, random: np.random.Generator, resamples: int
-) -> list[list[float | None]]:
+) -> list[list[float]]:
     """Return the low and the high end of every arm's strength."""
     import numpy as np
 
@@ -186,9 +187,9 @@ def _ends(
     unseen = random.exponential(size=(resamples, counts.shape[1], 2)).clip(LIGHTEST)
     unseen *= votes_of_prompt[:, None]
     pairs = list(combinations(range(size), 2))
-    ends = list[list[float | None]]()
+    ends = list[list[float]]()
     for better, share in ((False, 0.025), (True, 0.975)):
-        found = list[float | None]()
+        found = list[float]()
         for arm in range(size):
             extra, seen = unseen.copy(), 0.0
             mine = [row for row, pair in enumerate(pairs) if arm in pair]
@@ -203,8 +204,9 @@ def _ends(
                 added = drawn.copy()
                 added[..., :2] += extra
                 values, _ = fit_davidson(added, size, seen=total, prior=0.0)
-            end = None if values is None else float(np.quantile(values[:, arm], share))
-            found.append(end)
+            unknown = math.inf if better else -math.inf
+            end = unknown if values is None else np.quantile(values[:, arm], share)
+            found.append(float(end))
         ends.append(found)
     return ends
 

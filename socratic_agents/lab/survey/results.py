@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
@@ -18,7 +19,7 @@ from socratic_agents.lab.survey.judge_agreement import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from socratic_agents.lab.stats.preference import PairwiseResult, PreferenceScale
     from socratic_agents.lab.survey.design import Item, SurveyKey
@@ -112,13 +113,23 @@ class SurveyResults:
             "left_out": dict(self.left_out),
             "questions": {
                 result.question: {
-                    k: v for k, v in asdict(result).items() if k != "question"
+                    name: value
+                    for name, value in asdict(result, dict_factory=_finite).items()
+                    if name != "question"
                 }
                 for result in self.questions
             },
             "intervals": "95 %: strengths by bootstrap over prompts, shares by Wilson",
             "findings": list(self.findings()),
         }
+
+
+def _finite(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the JSON form of fields: an open end of an interval is ``null``."""
+    return {
+        name: None if isinstance(value, float) and math.isinf(value) else value
+        for name, value in pairs
+    }
 
 
 def survey_results(

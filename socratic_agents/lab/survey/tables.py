@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
@@ -119,8 +120,8 @@ def _share(value: float | None) -> str:
 
 
 def _ends(low: float | None, high: float | None, form: str) -> str:
-    if low is None and high is None:
+    if low is None or high is None:
         return "-"
-    below = "open" if low is None else f"{low:{form}}"
-    above = "open" if high is None else f"{high:{form}}"
-    return f"{below} to {above}"
+    return " to ".join(
+        "open" if math.isinf(end) else f"{end:{form}}" for end in (low, high)
+    )
