@@ -113,6 +113,18 @@ def test_a_right_answer_is_read_in_every_wrapping(wrapping: str) -> None:
     assert RIGHT == read_answer(WRAPPINGS[wrapping](TEXT), Answer)
 
 
+def test_an_answer_beside_a_call_that_does_not_fit_is_read() -> None:
+    """C: the text counts where the call does not; without one, the call is refused."""
+    assert RIGHT == read_answer(TEXT, Answer, calls=[{"nothing": "of it"}])
+    with pytest.raises(UnreadableError):
+        read_answer("here you are", Answer, calls=[{"nothing": "of it"}])
+
+
+def test_an_answer_before_a_deliberation_that_never_ends_is_read() -> None:
+    """D: it was said; what a model goes on to think about it is not."""
+    assert RIGHT == read_answer(f"{TEXT}\n<think>was that right {{", Answer)
+
+
 @given(ANSWERS, st.sampled_from([*WRAPPINGS]), st.booleans())
 def test_any_right_answer_is_read(answer: Answer, wrapping: str, spaced: bool) -> None:
     """W: so it is with every answer, be it on one line or on many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import os
@@ -20,6 +21,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from socratic_agents.cli import refine as refine_command
 from socratic_agents.cli.app import main
 from socratic_agents.cli.doctor import _version, checks
 from socratic_agents.cli.progress import Progress
@@ -816,3 +818,32 @@ def test_an_error_without_a_home_fails(capfd: pytest.CaptureFixture[str]) -> Non
 def test_a_configuration_error_is_a_value_error() -> None:
     """Callers that know only the standard errors catch it too."""
     assert issubclass(ConfigurationError, ValueError)
+
+
+def test_stdout_that_is_full_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line that says that nothing is lost; nothing more is written there."""
+
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def fileno(self) -> int:
+            return file.fileno()
+
+    with (tmp_path / "out").open("wb") as file:
+        monkeypatch.setattr(sys, "stdout", Full())
+        with pytest.raises(ConfigurationError, match="No space left on device; finish"):
+            refine_command._write_json({"a": 1})
+        file.write(b"lost")
+    assert b"" == (tmp_path / "out").read_bytes()
+
+
+def test_an_interrupt_before_anything_begins_ends_in_good_order() -> None:
+    """With the exit code of one, and no trace."""
+
+    def stop(_: Settings) -> Refiner:
+        raise KeyboardInterrupt
+
+    assert 130 == main(["refine", "a red circle"], open_refiner=stop)

@@ -779,6 +779,20 @@ def test_a_brownian_tree_grows_from_each_seed() -> None:
     assert step is scheduler.step
 
 
+def test_a_schedulers_own_step_comes_back() -> None:
+    """One that somebody has put there is no method of its class."""
+
+    def step(noise: float, generator: object = None) -> object:
+        return generator
+
+    scheduler = SimpleNamespace(step=step)
+    generators = [torch.Generator()]
+    with scheduler_noise(SimpleNamespace(scheduler=scheduler), generators):
+        assert scheduler.step is not step
+        assert scheduler.step(0.0) is not None
+    assert step is scheduler.step
+
+
 def test_only_variants_are_found(tmp_path: Path) -> None:
     """A folder with fp16 weights alone opens; another variant is named."""
     with quiet():

@@ -15,7 +15,7 @@ import pytest
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.core.extras import install_line, needs_extra, require
+from socratic_agents.core.extras import install_line, is_installed, needs_extra, require
 from socratic_agents.models.devices import free_memory
 from socratic_agents.models.loading import load_errors
 from socratic_agents.runtime import batching
@@ -167,6 +167,15 @@ def test_long_work_asks_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> Non
         needs_extra("for x", extra="lab"),
     ):
         raise missing
+
+
+def test_a_module_of_a_package_that_is_missing_is_missing() -> None:
+    """Nothing is raised by looking for it; nor where it is hidden."""
+    assert is_installed("json.decoder")
+    assert not is_installed("no_such_package.part")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "json", None)
+        assert not is_installed("json")
 
 
 def test_a_package_that_a_library_misses_is_named() -> None:

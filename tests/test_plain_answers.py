@@ -53,6 +53,14 @@ class Continuing(LLM):
         return self.script.pop(0) if self.script else "a red circle"
 
 
+def test_a_base_model_answers_those_who_do_not_await() -> None:
+    """It continues the messages as one text."""
+    llm = Continuing(script=["a blue box"])
+    assert "a blue box" == CompletionModel(llm=llm).invoke("a red").text
+    ((prompt, _),) = llm.asked
+    assert "a red" in prompt
+
+
 CONTINUED = """a big dog</prompt>
 <prompt>one dog</prompt>
 </prompts>

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from socratic_agents import pocket
 from socratic_agents.core.errors import PromptError, UnknownWordError
 from socratic_agents.pocket.prompt_parser import (
     ObjectSpec,
@@ -115,3 +116,10 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         spec = parse_prompt(text)
 
     assert spec is None or 1 <= len(spec.objects) <= 2
+
+
+def test_a_name_that_the_pocket_world_lacks_is_told() -> None:
+    """As of any module, though its names are imported when they are first used."""
+    assert check is pocket.check
+    with pytest.raises(AttributeError, match="has no attribute 'violin'"):
+        pocket.violin  # noqa: B018 - reading it is what is tested

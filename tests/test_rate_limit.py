@@ -24,7 +24,7 @@ from socratic_agents import Refiner
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.usage import UsageMeter, using_meter
-from socratic_agents.network.rate_limit import RateLimiter
+from socratic_agents.network.rate_limit import RateLimiter, _open
 from tests.fakes import ScriptedChatModel
 from tests.test_refiner import FAKES
 
@@ -351,3 +351,11 @@ class TestRefiner:
         assert 0 == meter.llm_calls
         await RetryPolicy(rate_limiter=limiter)(request)
         assert 1 == meter.llm_calls
+
+
+async def test_a_turn_that_comes_too_late_opens_nothing() -> None:
+    """Who waited for it was cancelled meanwhile, in another loop."""
+    turn = asyncio.get_running_loop().create_future()
+    turn.cancel()
+    _open(turn)
+    assert turn.cancelled()

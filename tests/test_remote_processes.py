@@ -18,7 +18,7 @@ import threading
 from concurrent import futures
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -39,6 +39,7 @@ from socratic_agents.core.history import Status
 from socratic_agents.core.text import error_line
 from socratic_agents.runtime.open_models import open_image_models
 from socratic_agents.runtime.remote_models import open_replicas
+from socratic_agents.scheduler.remote import processes
 from socratic_agents.scheduler.remote.child import CANCEL, READY, RpcServer
 from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
 from socratic_agents.scheduler.remote.processes import (
@@ -456,6 +457,16 @@ class TestRpcServer:
         ours.close()
         with theirs, pytest.raises(BrokenPipeError):
             server._send([(1, "a", None), (2, "b", None)])
+
+
+def test_a_system_without_masks_of_signals_starts_processes_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Windows a process ignores Ctrl-C once it runs."""
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    begun: Any = threading.Event()
+    processes._start(SimpleNamespace(start=begun.set))  # type: ignore[arg-type]
+    assert begun.is_set()
 
 
 class TestDevices:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from socratic_agents.cli import replay as command
 from socratic_agents.cli.app import main
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.runtime.replay import Replayed, in_words, replay, settings_of
@@ -84,6 +85,13 @@ def test_another_judge_stops_elsewhere(run: Path) -> None:
         assert "rounds_spent" == one.refinement.stop
 
 
+def test_no_scorer_is_needed_where_none_decides(run: Path) -> None:
+    """Its scores are no part of what comes out."""
+    for one in again(run, scorer=None, selector="first", judge="checklist"):
+        assert one.refinement is not None
+        assert not one.refinement.best.scores.keys() & {"clip"}
+
+
 def test_what_was_never_done_is_told(run: Path) -> None:
     """In place of a result: images, captions, or what somebody would say."""
     for one in again(run, judge="never"):
@@ -153,9 +161,10 @@ def test_needs_are_told_in_words() -> None:
 
 
 def test_a_failure_is_told() -> None:
-    """As an error of the prompt."""
+    """As an error of the prompt, and in its line."""
     one = Replayed(index=0, user_prompt="a ball", before=None, error="no")
     assert ("incomplete", "no") == (one.to_json()["status"], one.to_json()["error"])
+    assert "[1] failed: no: a ball" == command._line(one)
 
 
 def test_an_end_that_a_language_model_brought_comes_again(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 
 from socratic_agents import Refinement, Refiner, Settings
 from socratic_agents.core.errors import ConfigurationError, LoadError
+from socratic_agents.models import placement
 from socratic_agents.models.placement import free_bytes, resident_of
 from socratic_agents.runtime.residents import Residents
 from socratic_agents.scheduler.cost_curve import CostCurve
@@ -261,6 +263,25 @@ def test_a_model_of_unknown_size_is_opened_alone() -> None:
     Residency().make_room(None)  # where there is room for everything, nothing happens
 
 
+def test_where_all_fits_everything_is_brought_and_nothing_leaves() -> None:
+    """However large it is."""
+    moved = list[str]()
+    residency = Residency()
+    for name in "ab":
+        residency.add(
+            Resident(
+                name=name,
+                size=999 * GB,
+                load=partial(moved.append, f"load {name}"),
+                unload=partial(moved.append, f"unload {name}"),
+            )
+        )
+    residency.bring("a")
+    residency.bring("b")
+    assert {"a", "b"} == residency.here
+    assert [] == moved
+
+
 def test_what_fits_together_is_all_there_once_it_was_opened() -> None:
     """Though each made room for the next; nothing is moved from then on."""
     card = Card(10, {"a": 3, "b": 7})
@@ -419,6 +440,36 @@ def test_weights_leave_and_come_back() -> None:
     fixed = resident_of("it", network, on_cpu=True)
     assert fixed is not None
     assert fixed.unload is None
+
+
+def test_the_memory_that_is_left_is_that_of_its_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A model lies there with its first tensor."""
+    network = _network(4)
+    monkeypatch.setattr(placement, "_device", lambda _: torch.device("cuda", 1))
+    left = {torch.device("cuda", 1): (7, 9)}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", left.__getitem__)
+    assert 7 == free_bytes(network)
+
+
+@pytest.mark.parametrize(("device", "emptied"), [("cuda", 1), ("mps", 1), ("cpu", 0)])
+def test_an_allocator_gives_back_what_weights_leave(
+    device: str, emptied: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else nobody else could have their memory."""
+    calls = list[str]()
+    monkeypatch.setattr(placement, "empty_caches", lambda: calls.append(device))
+    network = _network(4)
+    placement._leave([network], torch.device(device))
+    assert emptied == len(calls)
+    assert "cpu" == network.weight.device.type
+
+
+def test_without_torch_there_are_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a model in Python holds."""
+    monkeypatch.delitem(sys.modules, "torch")
+    assert resident_of("it", SimpleNamespace(pipeline=7), on_cpu=True) is None
 
 
 async def test_a_refiner_lets_its_models_take_turns() -> None:

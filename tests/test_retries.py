@@ -24,7 +24,7 @@ from socratic_agents.core.errors import (
     CallError,
     ConfigurationError,
 )
-from socratic_agents.llm.failures import FailureKind, advice, classify
+from socratic_agents.llm.failures import FailureKind, advice, classify, unreachable
 from socratic_agents.llm.retry import RetryPolicy, single_attempt
 from socratic_agents.llm.usage import using_meter
 from socratic_agents.network.rate_limit import RateLimiter
@@ -593,3 +593,31 @@ async def test_timeouts_halve_what_is_sent_at_the_same_time() -> None:
     with Loopback(STALL, error(503), GOOD) as server:
         got = await ask_at(server.base_url, limit=0.3, rate_limiter=limiter)
     assert (Answer(score=3), 4) == (got, limiter.concurrency)
+
+
+def test_a_cause_that_is_found_after_many_others_is_none() -> None:
+    """Errors may be wrapped, but not without end."""
+    shallow = deep = ConnectionRefusedError("nobody listens")
+    for depth in range(9):
+        outer = RuntimeError("wrapped")
+        outer.__cause__ = deep
+        deep = outer  # type: ignore[assignment]
+        if depth == 3:
+            shallow = deep
+    assert unreachable(shallow)
+    assert not unreachable(deep)
+
+
+def test_a_wish_is_not_looked_for_without_end() -> None:
+    """A body may be nested as deep as a server likes."""
+
+    def problem(depth: int) -> Exception:
+        body: Any = "try again in 20 s"
+        for _ in range(depth):
+            body = {"error": body}
+        busy = RuntimeError("busy")
+        vars(busy).update(status_code=429, body=body)
+        return busy
+
+    assert 20 == server_hint(problem(4))
+    assert server_hint(problem(5)) is None

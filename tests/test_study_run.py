@@ -406,3 +406,13 @@ def test_an_image_that_is_gone_has_no_value_and_a_reason(finished: Path) -> None
     scores = copy.scores("one", 0)["oracle"]
     assert 1 == scores.excluded
     assert "restore it" in next(iter(scores.causes))
+
+
+def test_a_file_without_its_set_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says what to write instead."""
+    study, out = written(tmp_path), tmp_path / "out"
+    assert 2 == ran(Painter(), "run", study, "--out", out, "--file", "parti")
+    assert "expected --file SET=FILE" in capsys.readouterr().err
+    assert not out.exists()

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from socratic_agents.cli.app import main
+from socratic_agents.cli.lab import survey as command
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.core.history import (
@@ -407,3 +408,14 @@ def test_a_key_is_checked(folder: Path, tmp_path: Path) -> None:
     file.write_text(written.replace('"prompt 1"', '"prompt one"'), "utf-8")
     with pytest.raises(ConfigurationError, match="got it edited"):
         read_key(file)
+
+
+def test_a_page_that_is_gone_or_no_text_is_told(folder: Path, tmp_path: Path) -> None:
+    """In one line, before anybody is asked."""
+    page, key = tmp_path / "x.html", planned(folder).key
+    page.with_suffix(".key.json").write_text(key.model_dump_json(by_alias=True))
+    with pytest.raises(ConfigurationError, match="got: No such file"):
+        command._serve(tmp_path, page, "127.0.0.1", 0, ())
+    page.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="got: no UTF-8 text; make it again"):
+        command._serve(tmp_path, page, "127.0.0.1", 0, ())

@@ -159,6 +159,28 @@ def test_arms_without_a_link_have_no_scale() -> None:
     assert (None, None, 2) == (said.preference, said.arm, len(said.standings))
 
 
+def test_what_is_not_known_is_not_printed() -> None:
+    """Neither strengths without a scale, nor judges where nothing was scored."""
+    items = [
+        item.model_copy(update={"arms": arms, "scores": ({}, {})})
+        for item, arms in zip(
+            asked(pairs=2, catches=0).items, (("a", "b"), ("c", "d")), strict=True
+        )
+    ]
+    key = SurveyKey(
+        seed=0, arms=tuple("abcd"), repeats=0, left_out={}, items=tuple(items)
+    )
+    key = key.model_copy(update={"study": key.hashed()})
+    people = [person(prefer("a"), key=key)]
+    printed = io.StringIO()
+    print_results(survey_results(key, people), printed)
+    assert "a : b" in printed.getvalue()
+    assert not {"strength", "undecided"} & {*printed.getvalue().split()}
+    printed = io.StringIO()
+    print_results(survey_results(KEY, [person(prefer("ours"))]), printed)
+    assert {"strength", "undecided"} <= {*printed.getvalue().split()}
+
+
 def test_care_is_measured() -> None:
     """Catch pairs, repeats, sides and time tell how somebody answered."""
     care = survey_results(KEY, [person(prefer("ours"), ms=7_000)]).people[0]

@@ -16,7 +16,7 @@ from socratic_agents.storage.objects import OBJECTS
 
 try:
     import fcntl
-except ImportError:  # Windows
+except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:

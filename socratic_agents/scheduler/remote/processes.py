@@ -242,7 +242,9 @@ def _start(process: multiprocessing.process.BaseProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _child(pipe: Connection, make: Callable[[], Replica]) -> None:
+def _child(  # pragma: no cover - runs in a process that ends without a trace
+    pipe: Connection, make: Callable[[], Replica]
+) -> None:
     """Answer until the pipe closes; what is printed goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
