@@ -56,6 +56,7 @@ NOTHING: dict[str, Any] = {
     "questions": (),
     "number_of_prompts": "2",
     "max_words": None,
+    "guidance_grid": None,
     "first": "A",
     "second": "B",
 }

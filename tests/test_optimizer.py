@@ -430,7 +430,7 @@ def test_the_history_is_short_and_ascending() -> None:
 def test_a_score_that_is_no_number_is_not_shown() -> None:
     """Nothing is invented for a model to believe."""
     (shown,) = attempts(history("a dog", drawn("a dog", None, score=float("nan"))))
-    bare = {"caption": "", "score": "", "passed": "", "failed": ""}
+    bare = {"caption": "", "score": "", "guidance": "", "passed": "", "failed": ""}
     assert {"prompt": "a dog", **bare} == shown
 
 

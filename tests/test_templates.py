@@ -25,6 +25,7 @@ ATTEMPT = {
     "caption": "a cat",
     "score": "0.812",
     "passed": "an animal",
+    "guidance": "",
     "failed": "a dog; snow",
 }
 VALUES = {
@@ -35,6 +36,7 @@ VALUES = {
     "examples": [{"user_prompt": "u", "caption": "c", "prompt": "p"}],
     "number_of_prompts": "2",
     "max_words": "30",
+    "guidance_grid": "3, 5",
     "candidates": [{"number": "1", "prompt": "a dog", "caption": "a cat"}],
     "image": "a dog, below",
     "first": "the dog A",
@@ -93,6 +95,7 @@ def test_each_shipped_template_is_whole_without_the_optional(
         "missing": [],
         "history": [],
         "max_words": None,
+        "guidance_grid": None,
     }
     text = text_of(find_template(role, name), **nothing)
     assert "None" not in text
@@ -289,7 +292,7 @@ BAD = {
     ),
     "unknown": (
         MINIMAL.replace("[user_prompt]", "[user_prompt, mood]"),
-        "history, examples, number_of_prompts, max_words), got 'mood'",
+        "history, examples, number_of_prompts, max_words, guidance_grid), got 'mood'",
     ),
     "double braces": (
         MINIMAL.replace("{{{user_prompt}}}", "{{user_prompt}}"),

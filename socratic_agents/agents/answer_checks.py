@@ -16,6 +16,7 @@ from socratic_agents.core.concurrency import is_cancelled
 from socratic_agents.core.errors import AnswerError, PromptError
 from socratic_agents.core.history import Verdict
 from socratic_agents.core.prompts import validate_prompt
+from socratic_agents.core.search import Proposal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,7 +79,8 @@ def _verdict(given: Any) -> Verdict:
 
 def _prompts(given: Any) -> tuple[str, ...]:
     try:
-        return tuple(map(validate_prompt, _several(given, "a tuple of prompts")))
+        prompts = _several(given, "a tuple of prompts")
+        return tuple(Proposal.like(validate_prompt(one), one) for one in prompts)
     except PromptError as problem:
         message = f"expected prompts that can be drawn, but one is none: {problem}"
         raise AnswerError(message) from problem

@@ -31,6 +31,7 @@ def attempt(candidate: Candidate, checklist: Checklist | None = None) -> dict[st
         "prompt": candidate.prompt,
         "caption": candidate.caption or "",
         "score": f"{score:.3f}" if known else "",
+        "guidance": "" if candidate.guidance is None else f"{candidate.guidance:g}",
         "passed": _requirements(checklist.met(answers)) if checklist else "",
         "failed": _failed(checklist, answers) if checklist else "",
     }

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from socratic_agents.agents.spec import GuardSpec
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import AnswerError
+from socratic_agents.core.search import Proposal
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.structured import MOST_REQUESTS, StructuredCaller
 
@@ -117,7 +118,7 @@ def fidelity_guard(
             return prompts
         first = await check(history, prompts)
         repaired = {
-            number: printable_line(one.mended)
+            number: Proposal.like(printable_line(one.mended), prompts[number - 1])
             for number, one in first.items()
             if one.lost and printable_line(one.mended)
         }

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from socratic_agents.agents.attempts import attempt, attempts, shorter_offers
+from socratic_agents.agents.guided_rewrites import GuidedRewrites, guided_rewrites
 from socratic_agents.agents.images import BELOW, as_png, with_pngs
 from socratic_agents.agents.spec import OptimizerSpec
+from socratic_agents.config.guidance import grid_text, parse_grid
 from socratic_agents.config.registry import Registry
 from socratic_agents.core.errors import (
     AgentError,
@@ -19,6 +21,7 @@ from socratic_agents.core.errors import (
     ConfigurationError,
     TemplateError,
 )
+from socratic_agents.core.search import Proposal
 from socratic_agents.core.text import printable_line
 from socratic_agents.llm.few_shot import chosen_examples
 from socratic_agents.llm.retry import RetryPolicy
@@ -46,7 +49,7 @@ _AROUND = re.compile(r"""^\s*(?:\d+[.)]\s+|[-*•]\s+)?["'“]?|["'”]?\s*$""")
 """What stands around a prompt in a line: a number or a bullet, and quotes."""
 _MARK = re.compile(
     r"</?(?:user_prompt|incumbent|history|attempt|example|missing|prompt|caption|score"
-    r"|passed|failed|number_of_prompts)s?\d*\s*/?>",
+    r"|guidance|passed|failed|number_of_prompts)s?\d*\s*/?>",
     re.IGNORECASE,
 )
 """The marks around blocks of the templates."""
@@ -80,6 +83,11 @@ class Rewrites(BaseModel):
             one.get("prompt", one) if isinstance(one, dict) else one for one in prompts
         ]
 
+    @property
+    def texts(self) -> list[str]:
+        """The prompts."""
+        return self.prompts
+
     @classmethod
     def from_text(cls, text: str) -> Rewrites:
         """Read prompts that are written one a line, as base models continue a record.
@@ -104,6 +112,7 @@ def optimizer(
     *,
     prompts: int = 1,
     max_words: int | None = None,
+    guidance_grid: tuple[float, ...] = (),
     example_selector: Any = None,
     guard: Callable[[History, tuple[str, ...]], Awaitable[tuple[str, ...]]]
     | None = None,
@@ -120,13 +129,15 @@ def optimizer(
     where the incumbent's image stands, which is then sent along; ``missing``, a list of
     texts; ``history``, a list with the fields of the incumbent, the best last;
     ``examples``, a list with ``user_prompt``, ``caption`` and ``prompt``;
-    ``number_of_prompts``; ``max_words``. What is unknown, a score for example, is empty.
+    ``number_of_prompts``; ``max_words``; ``guidance_grid``, the strengths with commas. What is unknown, a score for example, is empty.
 
     Args:
         llm: Any LangChain chat model.
         template: Its words; see ``find_template``.
         prompts: How many prompts to ask for, at least 1; there may come fewer.
         max_words: Words of a prompt at most, at least 1; ``None`` means no limit.
+        guidance_grid: Strengths of the prompt of which it chooses one for each of its
+            prompts; without any, it chooses none.
         example_selector: Chooses examples by the user prompt, in place of the
             template's own; anything with LangChain's ``aselect_examples`` or
             ``select_examples``.
@@ -137,30 +148,20 @@ def optimizer(
     Raises:
         ConfigurationError: If a number is below 1.
         TemplateError: If it is no optimizer's template, if it shows examples and there
-            are none, or if there is a selector and it shows none.
+            are none, or if there is a selector and it shows none, or a grid.
     """
     for name, number in (("prompts", prompts), ("max_words", max_words)):
         if number is not None and number < 1:
             message = f"expected {name} of at least 1, got {number}; give 1 or more"
             raise ConfigurationError(message)
-    template.expect("optimizer")
-    shows = "examples" in template.variables
-    if shows and not template.examples and example_selector is None:
-        message = (
-            f"expected examples for the optimizer template {template.name!r}, got "
-            "none; write some into the file or pass an example selector"
-        )
-        raise TemplateError(message)
-    if example_selector is not None and not shows:
-        message = (
-            f"expected a template that shows examples for the example selector, got "
-            f"{template.name!r}; use few_shot, or add {{{{#examples}}}} to it"
-        )
-        raise TemplateError(message)
+    _check_template(template, example_selector, guidance_grid)
     retries = retries or RetryPolicy()
-    ask = StructuredCaller(
+    answer: type[Rewrites | GuidedRewrites] = Rewrites
+    if guidance_grid:
+        answer = guided_rewrites(guidance_grid)
+    ask: StructuredCaller[Rewrites | GuidedRewrites] = StructuredCaller(
         llm,
-        Rewrites,
+        answer,
         retries=retries,
         most={"prompts": prompts},
         stop=template.stop,
@@ -185,11 +186,12 @@ def optimizer(
             "examples": examples,
             "number_of_prompts": str(prompts),
             "max_words": None if max_words is None else str(max_words),
+            "guidance_grid": grid_text(guidance_grid).replace(",", ", ") or None,
         }
         tried = _tried(history)
 
-        def fresh(rewrites: Rewrites) -> tuple[str, ...]:
-            return _fresh(rewrites.prompts, tried, max_words)
+        def fresh(rewrites: Rewrites | GuidedRewrites) -> tuple[str, ...]:
+            return _fresh(rewrites.texts, tried, max_words)
 
         pictures = await _pictures(template, incumbent)
 
@@ -205,6 +207,32 @@ def optimizer(
         return await _guarded(history, kept, guard, max_words) if guard else kept
 
     return optimize
+
+
+def _check_template(
+    template: Template, example_selector: Any, guidance_grid: tuple[float, ...]
+) -> None:
+    """Raise ``TemplateError`` if the template cannot show what there is to be shown."""
+    template.expect("optimizer")
+    shows = "examples" in template.variables
+    if shows and not template.examples and example_selector is None:
+        message = (
+            f"expected examples for the optimizer template {template.name!r}, got "
+            "none; write some into the file or pass an example selector"
+        )
+        raise TemplateError(message)
+    if example_selector is not None and not shows:
+        message = (
+            f"expected a template that shows examples for the example selector, got "
+            f"{template.name!r}; use few_shot, or add {{{{#examples}}}} to it"
+        )
+        raise TemplateError(message)
+    if guidance_grid and "guidance_grid" not in template.variables:
+        message = (
+            f"expected a template that shows guidance_grid for a grid of guidance, got "
+            f"{template.name!r}; use default, or add {{{{{{guidance_grid}}}}}} to it"
+        )
+        raise TemplateError(message)
 
 
 def _tried(history: History) -> list[str]:
@@ -268,7 +296,8 @@ def _fresh(
     """Return the prompts worth drawing, or raise why there are none."""
     seen = {_bare(prompt).casefold() for prompt in tried}
     kept, faults = [], []
-    for prompt in map(_unmarked, prompts):
+    for said in prompts:
+        prompt = _unmarked(said)
         words = len(prompt.split())
         if not any(char.isalpha() for char in prompt):
             faults.append("a prompt has no words")
@@ -277,7 +306,7 @@ def _fresh(
         elif max_words is not None and words > max_words:
             faults.append(f"a prompt has {words} words, more than {max_words}")
         else:
-            kept.append(prompt)
+            kept.append(Proposal.like(prompt, said))
             seen.add(_bare(prompt).casefold())
     if not kept:
         reasons = "; ".join(dict.fromkeys(faults)) or "the list of prompts is empty"
@@ -324,12 +353,13 @@ async def _chosen(
 
 
 def _build(context: BuildContext) -> Optimizer:
-    tokens = context.max_tokens
+    tokens, grid = context.max_tokens, context.settings.guidance_grid
     return optimizer(
         *context.asked(),
         prompts=context.settings.prompts_per_round,
         # Two of the tokens are the marks of beginning and end.
         max_words=tokens and max(1, int((tokens - 2) * WORDS_PER_TOKEN)),
+        guidance_grid=parse_grid(grid) if grid else (),
         guard=context.guard,
         retries=context.retries,
     )

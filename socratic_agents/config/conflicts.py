@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from socratic_agents.config.catalog import QWEN3_VL_4B
 from socratic_agents.config.fields import FIELDS
 from socratic_agents.config.messages import public_value
-from socratic_agents.config.recipes.recognition import nearest_sizes
+from socratic_agents.config.recipes.recognition import nearest_sizes, recipe_of
 from socratic_agents.core.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def conflict(settings: Settings) -> str | None:
         ),
     }
     found = (message for message, found in contradictions.items() if found)
-    return next(found, None) or _misfit(settings)
+    return next(found, None) or _misfit(settings) or _unguided(settings)
 
 
 def _misfit(settings: Settings) -> str | None:
@@ -123,6 +123,24 @@ def _misfit(settings: Settings) -> str | None:
             f"{recipe.family} draws, got {pixels}; take {near}"
         )
     return None
+
+
+def _unguided(settings: Settings) -> str | None:
+    """Return that no guidance can be chosen for the images of these settings."""
+    if settings.guidance_grid is None:
+        return None
+    recipe = recipe_of(settings.generator, base=settings.generator_config)
+    reasons = {
+        f"{recipe and recipe.family}, which is distilled and guided no more": recipe
+        and recipe.distilled,
+        "batching 'step'": settings.batching == "step",
+        f"workers {settings.workers!r}": settings.workers,
+    }
+    found = next((what for what, true in reasons.items() if true), None)
+    return found and (
+        f"expected no guidance_grid for {found}, got {settings.guidance_grid!r}; leave "
+        "one of them out"
+    )
 
 
 def refuse_settings(settings: Settings, names: Iterable[str], what: str) -> None:

@@ -134,6 +134,14 @@ _ALL: tuple[Field, ...] = (
         metavar="N",
     ),
     _search(
+        "guidance_grid",
+        "Strengths of the prompt of which the optimizer chooses one for each prompt that "
+        "it writes, such as 3,5,7.5; for diffusers pipelines.",
+        metavar="X,X",
+        unset="it chooses none",
+        of=GENERATOR,
+    ),
+    _search(
         "seeds_per_prompt",
         "Images of each prompt, each from noise of its own.",
         default=1,

@@ -48,6 +48,7 @@ def final_settings(settings: Settings) -> Settings | None:
         **said,
         "generator": settings.final_generator,
         "final_generator": None,
+        "guidance_grid": None,
     }
     drafts, final = map(_server, (settings.generator, settings.final_generator))
     if drafts is not None and drafts != final:

@@ -29,6 +29,7 @@ from pydantic_settings import (
 from socratic_agents.config.catalog import PROFILES
 from socratic_agents.config.conflicts import conflict
 from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.guidance import grid_text, parse_grid
 from socratic_agents.config.image_options import (
     ImageOptions,
     options_text,
@@ -164,6 +165,7 @@ class Settings(BaseSettings):
     negative_prompt: str | None = _setting("negative_prompt")
     steps: _Steps | None = _setting("steps")
     guidance_scale: _Strength | None = _setting("guidance_scale")
+    guidance_grid: str | None = _setting("guidance_grid")
     true_cfg_scale: _Strength | None = _setting("true_cfg_scale")
     max_sequence_length: _Tokens | None = _setting("max_sequence_length")
     final_steps: _Steps | None = _setting("final_steps")
@@ -266,6 +268,12 @@ class Settings(BaseSettings):
             return None
         options = parse_options(given, example="enable_thinking=false")
         return options_text(options) or None
+
+    @field_validator("guidance_grid", mode="before")
+    @classmethod
+    def _read_guidance_grid(cls, given: Any) -> str | None:
+        unset = given is None or str(given).strip().lower() == "none"
+        return None if unset else grid_text(parse_grid(given))
 
     @field_validator("lora", mode="before")
     @classmethod

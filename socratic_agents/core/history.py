@@ -91,6 +91,8 @@ class Candidate:
     """Where the image was saved, relative to its run directory."""
     final: bool = False
     """Whether the final generator drew it, and not the one of the drafts."""
+    guidance: float | None = None
+    """Strength of the prompt that was chosen for it; ``None``: the generator's usual."""
 
     @property
     def score(self) -> float | None:
@@ -115,6 +117,7 @@ class Candidate:
             "error": self.error,
             "truncated_tokens": self.truncated_tokens,
             **({"final": True} if self.final else {}),
+            **({} if self.guidance is None else {"guidance": self.guidance}),
         }
 
     @classmethod
@@ -131,6 +134,7 @@ class Candidate:
             error=data["error"],
             truncated_tokens=data.get("truncated_tokens", 0),
             final=data.get("final", False),
+            guidance=data.get("guidance"),
         )
 
 

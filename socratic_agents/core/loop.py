@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from socratic_agents.core.checklist import Answer
     from socratic_agents.core.search import Attempt, Search, Session
 
+    Answerer = Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]]
+
 __all__ = (
     "NO_LIMITS",
     "Agents",
@@ -72,10 +74,10 @@ class Agents:
     """user prompt, candidate -> scores; the first one ranks"""
     inquire: Callable[[str], Awaitable[Checklist]] | None = None
     """user prompt -> the questions that its images must pass, written once"""
-    answer: Callable[[Checklist, Candidate], Awaitable[tuple[Answer, ...]]] | None = (
-        None
-    )
+    answer: Answerer | None = None
     """checklist, candidate -> what its image answers to each question"""
+    generate_guided: Callable[[str, int, float], Awaitable[Image]] | None = None
+    """prompt, seed, guidance -> image (RGB)"""
 
 
 class EventKind(StrEnum):
@@ -115,10 +117,7 @@ class Limits:
     image with the best so far; else, it raises."""
 
     def left(self, history: History) -> int | None:
-        """Return how many images may still be made; ``None``: any number.
-
-        The user prompt is drawn in any case.
-        """
+        """Return how many images may be made, one in any case; ``None``: any number."""
         if history.rounds and self.spent():
             return 0
         return self.max_images and self.max_images - len(history.candidates)

@@ -7,18 +7,29 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from socratic_agents.core.history import Candidate
+from socratic_agents.core.errors import CandidateError
+from socratic_agents.core.history import Candidate, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractAsyncContextManager
+    from typing import Self
 
     from PIL.Image import Image
 
     from socratic_agents.core.history import History, StopReason
     from socratic_agents.core.loop import Agents
 
-__all__ = ("Attempt", "Draw", "Plan", "Search", "Session", "seed_bank")
+__all__ = (
+    "Attempt",
+    "Draw",
+    "Plan",
+    "Proposal",
+    "Search",
+    "Session",
+    "proposed",
+    "seed_bank",
+)
 
 
 class Attempt(Protocol):
@@ -43,20 +54,79 @@ class Attempt(Protocol):
         """
 
 
+class Proposal(str):
+    """A prompt and how strongly to draw it; a text like any other for those who only read.
+
+    So what an optimizer wrote passes through guards and searches that know nothing of
+    guidance.
+
+    Args:
+        text: The prompt.
+        guidance: Strength of the prompt, at least 0; ``None``: the generator's usual.
+    """
+
+    __slots__ = ("guidance",)
+    guidance: float | None
+
+    def __new__(cls, text: str, guidance: float | None = None) -> Self:
+        """Return the text with its guidance."""
+        proposal = super().__new__(cls, text)
+        proposal.guidance = guidance
+        return proposal
+
+    @classmethod
+    def like(cls, text: str, other: str) -> str:
+        """Return a text that is drawn as another one is.
+
+        Args:
+            text: The other one, in other words.
+            other: Any text; only a proposal says how it is drawn.
+        """
+        guidance = other.guidance if isinstance(other, Proposal) else None
+        return text if guidance is None else cls(text, guidance)
+
+
+def proposed(candidate: Candidate) -> str:
+    """Return what was proposed for a candidate: its prompt, with its guidance if any."""
+    guidance = candidate.guidance
+    return (
+        candidate.prompt if guidance is None else Proposal(candidate.prompt, guidance)
+    )
+
+
 @dataclass(frozen=True)
 class Draw:
     """An attempt that draws a prompt from a seed's noise."""
 
     prompt: str
     seed: int
+    guidance: float | None = None
+    """Strength of the prompt; ``None``: what a proposal says, or the generator's usual."""
+
+    def __post_init__(self) -> None:
+        """Take a proposal apart."""
+        if isinstance(self.prompt, Proposal):
+            chosen = (
+                self.guidance if self.guidance is not None else self.prompt.guidance
+            )
+            object.__setattr__(self, "guidance", chosen)
+            object.__setattr__(self, "prompt", str(self.prompt))
 
     def candidate(self) -> Candidate:
-        """Return the prompt and the seed."""
-        return Candidate(prompt=self.prompt, seed=self.seed)
+        """Return the prompt, the seed and the guidance."""
+        return Candidate(prompt=self.prompt, seed=self.seed, guidance=self.guidance)
 
     async def make(self, agents: Agents, history: History) -> Image:  # noqa: ARG002 - another attempt may look back
         """Draw it."""
-        return await agents.generate(self.prompt, self.seed)
+        if self.guidance is None:
+            return await agents.generate(self.prompt, self.seed)
+        if agents.generate_guided is None:
+            message = (
+                f"expected a generator that takes guidance, got {self.guidance:g} for "
+                "one that takes none; set a guidance_grid, or propose texts alone"
+            )
+            raise CandidateError(Status.GENERATION_FAILED, message)
+        return await agents.generate_guided(self.prompt, self.seed, self.guidance)
 
 
 @dataclass(frozen=True, kw_only=True)

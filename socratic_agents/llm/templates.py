@@ -30,7 +30,7 @@ __all__ = ("OFFERS", "PLAIN", "Template", "check_variables", "names_in")
 PLAIN: Mapping[str, str] = MappingProxyType({"optimizer": "base_lm", "judge": "plain"})
 """Role that can answer in plain text to the shipped template that asks for it."""
 
-_ATTEMPT = ("prompt", "caption", "score", "passed", "failed")
+_ATTEMPT = ("prompt", "caption", "score", "passed", "failed", "guidance")
 
 OFFERS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -49,6 +49,7 @@ OFFERS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
             "examples": ("user_prompt", "caption", "prompt"),
             "number_of_prompts": (),
             "max_words": (),
+            "guidance_grid": (),
         },
         "selector": {
             "user_prompt": (),

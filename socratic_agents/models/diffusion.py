@@ -42,6 +42,7 @@ from socratic_agents.models.pipelines import (
     check_no_code,
     check_offload,
     checked_call,
+    guided_call,
     named_parameters,
     only_variant,
     place,
@@ -215,6 +216,13 @@ class Diffusion:
         if "num_inference_steps" in self._defaults:
             other._call = {**self._call, "num_inference_steps": steps}  # noqa: SLF001 - it is one of us
         return other
+
+    def with_guidance(self, scale: float) -> tuple[str, Self]:
+        """Return what the pipeline calls guidance, and the same generator with another."""
+        call, other = self._call, copy.copy(self)
+        pipeline = type(self._pipeline).__name__
+        name, other._call = guided_call(scale, call, self._defaults, pipeline)  # noqa: SLF001 - it is one of us
+        return name, other
 
     def decode_in_tiles(self) -> None:
         """Decode an image piece by piece from now on, where the pipeline can.

@@ -21,6 +21,7 @@ __all__ = (
     "check_no_code",
     "check_offload",
     "checked_call",
+    "guided_call",
     "named_parameters",
     "only_variant",
     "open_pipeline",
@@ -42,6 +43,9 @@ ALONE = ("QwenImage21Pipeline",)
 """Pipelines of whose batches one prompt's length moves the others' images."""
 
 TWO_STEPS = 2
+
+GUIDANCE = ("true_cfg_scale", "guidance_scale")
+"""What pipelines call the strength of the prompt; some take both."""
 
 OFFLOADS = ("model", "sequential", "group")
 
@@ -107,6 +111,40 @@ def checked_call(
             raise ConfigurationError(message)
     _check_guidance(given, parameters, pipeline)
     return given
+
+
+def guided_call(
+    scale: float,
+    call: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    pipeline: str,
+) -> tuple[str, dict[str, Any]]:
+    """Return a call with other guidance, and what the pipeline names that.
+
+    Args:
+        scale: Strength of the prompt, at least 0.
+        call: Arguments, as from ``checked_call``.
+        parameters: What the pipeline takes.
+        pipeline: What it is called.
+
+    Raises:
+        ConfigurationError: If it takes no guidance, or not this one.
+    """
+    # What its recipe or its owner guides by; else, where both are taken, the one that
+    # guides: the other is distilled into the model.
+    names = [n for n in GUIDANCE if n in call] or [
+        n for n in GUIDANCE if n in parameters
+    ]
+    if not names:
+        message = (
+            f"expected a pipeline that takes guidance for a guidance_grid, got {pipeline}"
+            "; leave guidance_grid out"
+        )
+        raise ConfigurationError(message)
+    blank = call.get("negative_prompt") == " "  # it was set here, for the guidance then
+    kept = {n: v for n, v in call.items() if not (blank and n == "negative_prompt")}
+    changed = {**kept, names[0]: scale}
+    return names[0], checked_call(changed, parameters, pipeline)
 
 
 def _check_guidance(

@@ -84,7 +84,19 @@ def optimize(text: str, rng: random.Random, *, inject_error: bool) -> dict[str, 
     prompts = [p for p in dict.fromkeys(prompts) if p not in drawn]
     if inject_error:
         prompts = [_with_wrong_word(prompt, rng) for prompt in prompts]
-    return {"prompts": prompts[: 6 * wanted]}
+    return {"prompts": _guided(prompts[: 6 * wanted], text)}
+
+
+def _guided(prompts: list[str], text: str) -> list[Any]:
+    """Return prompts, each with a guidance in turn where it may be chosen."""
+    offered = re.search(r"a guidance, one of ([\d., ]*\d):", text)
+    if offered is None:
+        return list(prompts)
+    grid = [float(scale) for scale in offered[1].split(",")]
+    return [
+        {"prompt": prompt, "guidance": scale}
+        for prompt, scale in zip(prompts, itertools.cycle(grid), strict=False)
+    ]
 
 
 def _evidence(block: str, open_words: Mapping[str, str]) -> list[Evidence]:

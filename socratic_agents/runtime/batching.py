@@ -18,18 +18,33 @@ from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.core.concurrency import is_async
 from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.steadiness import remembered
-from socratic_agents.runtime.image_models import FINAL
+from socratic_agents.runtime.image_models import FINAL, GUIDANCE
 from socratic_agents.scheduler.stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
+    from collections.abc import (
+        Awaitable,
+        Callable,
+        Hashable,
+        Iterable,
+        Iterator,
+        Sequence,
+    )
 
     from socratic_agents.config.settings import Settings
+    from socratic_agents.models.diffusion import Diffusion
     from socratic_agents.models.steadiness import Measurement
     from socratic_agents.runtime.image_models import CallKind, ModelName
     from socratic_agents.scheduler.worker import Worker
 
-__all__ = ("batched_call", "holding", "run_in_worker", "stage_options")
+__all__ = (
+    "batched_call",
+    "chosen_guidance",
+    "guided",
+    "holding",
+    "run_in_worker",
+    "stage_options",
+)
 
 Output = TypeVar("Output")
 
@@ -109,6 +124,39 @@ def batched_call(
         return cast("Output", await worker.submit(stage, item, key=key))
 
     return call
+
+
+def guided(model: Diffusion, grid: Iterable[float]) -> Callable[[list[Any]], list[Any]]:
+    """Return a generator of batches that may have another guidance.
+
+    Args:
+        model: Draws.
+        grid: Strengths of the prompt that may be chosen; each is tried on the pipeline's
+            call.
+
+    Returns:
+        Draws prompts with their seeds and, all alike, with a guidance or without.
+    """
+    others = {scale: model.with_guidance(scale) for scale in grid}
+
+    def draw(requests: list[Any]) -> list[Any]:
+        _, _, *chosen = requests[0]
+        if not chosen:
+            return list(model(requests))
+        (scale,) = chosen
+        name, other = others.get(scale) or model.with_guidance(scale)
+        drawn = other([(prompt, seed) for prompt, seed, _ in requests])
+        for image in drawn:
+            if isinstance(image, Image.Image):
+                image.info[GUIDANCE] = {name: scale}
+        return list(drawn)
+
+    return draw
+
+
+def chosen_guidance(_prompt: str, _seed: int, *chosen: float) -> Hashable:
+    """Return the guidance of a request, which all of its batch must share."""
+    return chosen or None
 
 
 def run_in_worker(

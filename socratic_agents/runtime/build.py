@@ -27,7 +27,7 @@ from socratic_agents.runtime.captioner_llm.calls import (
     writes_too,
 )
 from socratic_agents.runtime.generators import OPENAI, images_key, images_server
-from socratic_agents.runtime.image_models import FINAL
+from socratic_agents.runtime.image_models import FINAL, GUIDANCE
 from socratic_agents.runtime.language_model import (
     open_http_client,
     open_language_model,
@@ -266,6 +266,7 @@ def build_agents(
         write = checklist_writer(model, templates["checklist"], retries=retries)
     return Agents(
         generate=models.generate,
+        generate_guided=models.generate_guided,
         caption=models.caption,
         assess=_assess(settings, roles, models),
         judge=built("judge", roles.judge),
@@ -345,7 +346,10 @@ def open_run_directory(
         source = None
         if settings.metadata:
             own = final if final and image.info.get(FINAL) else settings
-            source = provenance_of(own, templates, prompt=prompt, seed=seed)
+            # Only the pipelines that take a grid note this; others' notes are anything.
+            guided = own is settings and settings.guidance_grid is not None
+            chosen = (image.info.get(GUIDANCE) if guided else None) or {}
+            source = provenance_of(own, templates, prompt=prompt, seed=seed, **chosen)
         return encode_png(image, source)
 
     return RunDirectory(

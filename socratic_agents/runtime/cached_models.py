@@ -149,13 +149,14 @@ def with_journal(
         return tuple(dict.fromkeys((*known, *models.notices())))
 
     generate = cache.generating(models.generate, settings, opened=noted)
-    last = models.generate_final
+    last, guided = models.generate_final, models.generate_guided
     if last is not None and final is not None:
         last = cache.generating(last, final)
     return replace(
         models.map(cache.wrap),
         generate=generate,
         generate_final=last,
+        generate_guided=guided and cache.generating(guided, settings, opened=noted),
         notices=notices,
     )
 
@@ -195,15 +196,15 @@ class _CachedCalls:
 
     def generating(
         self,
-        draw: Callable[[str, int], Awaitable[Image]],
+        draw: Callable[..., Awaitable[Image]],
         settings: Settings,
         *,
         opened: Callable[[], dict[str, Any]] | None = None,
-    ) -> Callable[[str, int], Awaitable[Image]]:
+    ) -> Callable[..., Awaitable[Image]]:
         """Return a generator whose images are objects of the journal's folder.
 
         Args:
-            draw: Draws what is not known.
+            draw: Draws what is not known, from a prompt, a seed and perhaps a guidance.
             settings: Name it.
             opened: Returns what is noted of it, once it was opened.
         """
@@ -211,8 +212,8 @@ class _CachedCalls:
         identity = model_identity(settings, "generator")
         noted = key_of("opened", identity)
 
-        async def generate(prompt: str, seed: int) -> Image:
-            key = key_of(kind, identity, prompt, seed)
+        async def generate(prompt: str, seed: int, *guidance: float) -> Image:
+            key = key_of(kind, identity, prompt, seed, *guidance)
             async with journal.single_flight(key):
                 # While it lives it need not be decoded, nor be on the disk already.
                 image = self._drawn.get(key) or self._read(key)
@@ -222,7 +223,7 @@ class _CachedCalls:
                     if opened is not None and journal.get(noted) is None:
                         journal.get_or_copy_from_cache("opened", noted)
                 else:
-                    image = await draw(prompt, seed)
+                    image = await draw(prompt, seed, *guidance)
                     if opened is not None and journal.get(noted) is None:
                         journal.put("opened", noted, opened())
                     journal.put_async(kind, key, self._writing(image, prompt, seed))

@@ -14,6 +14,7 @@ from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.conflicts import refuse_settings
 from socratic_agents.config.field import Group, Part
 from socratic_agents.config.fields import FIELDS
+from socratic_agents.config.guidance import parse_grid
 from socratic_agents.config.image_options import ImageOptions
 from socratic_agents.config.loras import parse_loras
 from socratic_agents.config.messages import public_value
@@ -23,7 +24,13 @@ from socratic_agents.core.errors import BudgetError, CandidateError, Configurati
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.models.steadiness import generator_steadiness
 from socratic_agents.network.rate_limit import RateLimiter
-from socratic_agents.runtime.batching import batched_call, run_in_worker, stage_options
+from socratic_agents.runtime.batching import (
+    batched_call,
+    chosen_guidance,
+    guided,
+    run_in_worker,
+    stage_options,
+)
 from socratic_agents.runtime.image_models import GENERATE
 from socratic_agents.runtime.language_model import language_model_address
 from socratic_agents.scheduler.worker import Stage, Worker
@@ -81,6 +88,8 @@ class OpenedGenerator:
 
     generate: Callable[[str, int], Awaitable[Image.Image]]
     """prompt, seed -> image"""
+    generate_guided: Callable[[str, int, float], Awaitable[Image.Image]] | None = None
+    """prompt, seed, guidance -> image; ``None``: none is chosen"""
     max_tokens: int | None = None
     """Tokens of a prompt that it reads; ``None``: not known"""
     model: object = None
@@ -126,7 +135,8 @@ def open_generator(settings: Settings, worker: Worker) -> OpenedGenerator:
             f"{type(given).__name__}; choose batching 'request'"
         )
         raise ConfigurationError(message)
-    refuse_settings(settings, AT_OPENING, "a generator that is no pipeline")
+    late = (*AT_OPENING, "guidance_grid")
+    refuse_settings(settings, late, "a generator that is no pipeline")
     return OpenedGenerator(generate=run_in_worker(GENERATE, given, worker))
 
 
@@ -278,11 +288,18 @@ def _batched(model: Diffusion, settings: Settings, worker: Worker) -> OpenedGene
     """Return a pipeline that draws whole batches, or shares steps."""
     if settings.batching == "step":
         return _step_by_step(model, settings, worker)
-    tiles = {"reduce_memory": model.decode_in_tiles}
-    steady = generator_steadiness(model)
-    generate = batched_call(GENERATE, model, settings, worker, steady=steady, **tiles)
+    options: dict[str, Any] = {
+        "reduce_memory": model.decode_in_tiles,
+        "steady": generator_steadiness(model),
+    }
+    if (grid := settings.guidance_grid) is not None:
+        options["group"] = chosen_guidance
+    draw = model if grid is None else guided(model, parse_grid(grid))
+    generate = batched_call(GENERATE, draw, settings, worker, **options)
     return OpenedGenerator(
         generate=generate,
+        # One stage for both, so that they queue together.
+        generate_guided=None if grid is None else generate,
         max_tokens=model.max_tokens,
         model=model,
         notices=model.notices,

@@ -54,6 +54,8 @@ __all__ = (
     "FINAL",
     "GENERATE",
     "GENERATE_FINAL",
+    "GENERATE_GUIDED",
+    "GUIDANCE",
     "SCORE",
     "WRITE",
     "CallKind",
@@ -117,6 +119,10 @@ FINAL = "final_generator"
 GENERATE_FINAL: CallKind[Image.Image] = replace(
     GENERATE, name="generate_final", stage=FINAL
 )
+GENERATE_GUIDED: CallKind[Image.Image] = replace(GENERATE, name="generate_guided")
+"""Of the same stage, in batches of equal guidance."""
+GUIDANCE = "guidance"
+"""What marks an image whose guidance was chosen, in its ``info``: name and strength."""
 CAPTION: CallKind[str] = CallKind(
     name="caption",
     journal="caption",
@@ -204,6 +210,8 @@ class ImageModels:
     """image -> caption"""
     generate_final: Callable[[str, int], Awaitable[Image.Image]] | None = None
     """prompt, seed -> image of the final generator; ``None``: there is none"""
+    generate_guided: Callable[[str, int, float], Awaitable[Image.Image]] | None = None
+    """prompt, seed, guidance -> image; ``None``: no guidance is chosen"""
     answer_yes_no: Callable[[Image.Image, str], Awaitable[Answer]] | None = None
     """image, yes/no question -> answer; ``None``: the captioner only captions"""
     answer_open: Callable[[Image.Image, str], Awaitable[str]] | None = None
@@ -250,11 +258,12 @@ class ImageModels:
         """
         decide, look, score = self.answer_yes_no, self.answer_open, self.score
         count, read = self.answer_count, self.read_text
-        final = self.generate_final
+        final, guided = self.generate_final, self.generate_guided
         return replace(
             self,
             generate=wrap(GENERATE, self.generate),
             generate_final=final and wrap(GENERATE_FINAL, final),
+            generate_guided=guided and wrap(GENERATE_GUIDED, guided),
             caption=wrap(CAPTION, self.caption),
             answer_yes_no=decide and wrap(ANSWER_YES_NO, decide),
             answer_open=look and wrap(ANSWER_OPEN, look),
@@ -272,10 +281,11 @@ class ImageModels:
 def guarded(models: ImageModels) -> ImageModels:
     """Return models whose failures and wrong answers fail one candidate each."""
     safe = models.map(as_candidate_errors)
-    final = safe.generate_final
+    final, guided = safe.generate_final, safe.generate_guided
     return replace(
         safe,
         generate=counted(safe.generate),
+        generate_guided=guided and counted(guided),
         generate_final=final and _marked(counted(final)),
     )
 
@@ -325,12 +335,12 @@ def as_candidate_errors(
 
 
 def counted(
-    generate: Callable[[str, int], Awaitable[Image.Image]],
-) -> Callable[[str, int], Awaitable[Image.Image]]:
+    generate: Callable[Inputs, Awaitable[Image.Image]],
+) -> Callable[Inputs, Awaitable[Image.Image]]:
     """Count what is drawn, failed images included."""
 
-    async def draw(prompt: str, seed: int) -> Image.Image:
+    async def draw(*inputs: Inputs.args, **named: Inputs.kwargs) -> Image.Image:
         current_meter().add_images()
-        return await generate(prompt, seed)
+        return await generate(*inputs, **named)
 
     return draw

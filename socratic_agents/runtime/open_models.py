@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from socratic_agents.config.backends import Backend, choose_backend
 from socratic_agents.config.final import final_settings
 from socratic_agents.config.registry import Registry
+from socratic_agents.core.errors import ConfigurationError
 from socratic_agents.models.clip import Clip
 from socratic_agents.models.steadiness import scorer_steadiness
 from socratic_agents.runtime.batching import batched_call, run_in_worker
@@ -73,6 +74,13 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
         )
 
     generator = open_drawing("generator", settings)
+    if settings.guidance_grid is not None and generator.generate_guided is None:
+        public = settings.public()["generator"]
+        message = (
+            f"expected a diffusers pipeline for a guidance_grid, got {public!r}, which "
+            "takes no guidance for each image; leave it out"
+        )
+        raise ConfigurationError(message)
     closers, generate_final = generator.closers, None
     notices = {"generator": generator.notices}
     if final is not None:
@@ -95,6 +103,7 @@ def open_image_models(settings: Settings, worker: Worker) -> ImageModels:
     return guarded(
         ImageModels(
             generate=generator.generate,
+            generate_guided=generator.generate_guided,
             generate_final=generate_final,
             **calls,
             score=score,

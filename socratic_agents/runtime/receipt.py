@@ -54,7 +54,7 @@ async def draw_receipt(
     kept = {
         (c.prompt, c.seed): c.image
         for c in refinement.history.candidates
-        if c.image is not None and not c.final
+        if c.image is not None and not c.final and c.guidance is None
     }
 
     async def generate(prompt: str, seed: int) -> Image:

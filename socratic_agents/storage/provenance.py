@@ -123,6 +123,7 @@ def provenance_of(
     *,
     prompt: str,
     seed: int,
+    **chosen: float,
 ) -> Provenance | None:
     """Return what an image is made from, or ``None`` if that cannot be written down.
 
@@ -133,6 +134,7 @@ def provenance_of(
         prompt: What the generator was sent. One of more than 10,000 characters, or
             with half a surrogate pair, cannot be written down.
         seed: Of the noise.
+        chosen: Settings that were other ones for this image.
     """
     model, kind = _model(settings)
     facts = {
@@ -142,6 +144,7 @@ def provenance_of(
         "kind": kind,
         "revision": REVISIONS.get(model) if kind == "name" else None,
         **{name: _without_folders(name, getattr(settings, name)) for name in CALL},
+        **chosen,
         "templates": {role: one["sha256"] for role, one in templates.items()},
         "version": _version(),
     }

@@ -121,6 +121,7 @@ def offer(source: str, text: str) -> dict[str, Any]:
         "prompt": answer,
         "caption": caption,
         "score": "0.5",
+        "guidance": "",
         "passed": answer,
         "failed": answer,
     }
@@ -133,6 +134,7 @@ def offer(source: str, text: str) -> dict[str, Any]:
         "examples": [{"user_prompt": prompt, "caption": caption, "prompt": answer}],
         "number_of_prompts": "2",
         "max_words": "30",
+        "guidance_grid": "3, 5",
         "candidates": [{"number": "1", "prompt": answer, "caption": caption}],
         "first": "A",
         "second": "B",

@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from socratic_agents.agents.search.rounds import RoundSearch, best_prompt
+from socratic_agents.core.search import proposed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def best_wording(history: History) -> str:
     scores = defaultdict[str, list[float]](list)
     for one in history.candidates:
         if one.usable and one.score is not None:
-            scores[one.prompt].append(one.score)
+            scores[proposed(one)].append(one.score)
     if not scores:
         return best_prompt(history)
     overall = fmean(score for own in scores.values() for score in own)

@@ -12,7 +12,7 @@ from socratic_agents.agents.paraphrase import paraphrases
 from socratic_agents.core.concurrency import drop
 from socratic_agents.core.errors import AnswerError, BudgetError
 from socratic_agents.core.history import Status, StopReason, Verdict
-from socratic_agents.core.search import Draw, Plan, Session
+from socratic_agents.core.search import Draw, Plan, Proposal, Session, proposed
 from socratic_agents.core.spread import measure_spread
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class RoundSearch(ABC):
         prompts, spread = [prompt] * count, measure_spread(history.candidates)
         if spread.little if spread else self.distilled:
             tried = [one.prompt for one in history.candidates]
-            prompts = [*paraphrases(prompt, tried), *prompts][:count]
+            reworded = (Proposal.like(p, prompt) for p in paraphrases(prompt, tried))
+            prompts = [*reworded, *prompts][:count]
         return tuple(Draw(words, next(bank)) for words in prompts)
 
     @asynccontextmanager
@@ -138,7 +139,7 @@ class _RoundSession(Session):
         if self._retried < len(history.rounds):
             self._retried = len(history.rounds)
             drawn = history.rounds[-1].candidates
-            unlucky = [c.prompt for c in drawn if c.status in UNLUCKY][:left]
+            unlucky = [proposed(c) for c in drawn if c.status in UNLUCKY][:left]
             if unlucky:
                 return tuple(Draw(prompt, next(self._bank)) for prompt in unlucky)
         search = self._search
@@ -168,7 +169,7 @@ class _RoundSession(Session):
 def best_prompt(history: History) -> str:
     """Return the prompt of the best image so far, else the user prompt."""
     best = history.incumbent
-    return best.prompt if best else history.user_prompt
+    return proposed(best) if best else history.user_prompt
 
 
 def _refused(history: History) -> bool:

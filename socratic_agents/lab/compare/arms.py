@@ -70,7 +70,7 @@ def from_preset(preset: str = "default", **changes: Any) -> Configure:
 
     def settings(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:
         few = {"prompts_per_round": prompts_for(images)}
-        own = few | PRESETS[preset] | {**given, **changes}
+        own = few | PRESETS[preset] | {**given, **_USUAL, **changes}
         return base.but(**own | {"preset": preset, "max_images": images})
 
     return settings
@@ -92,6 +92,7 @@ def in_one_round(**changes: Any) -> Configure:
             "judge": "never",
             "search": None,
             "guard": None,
+            **_USUAL,
             **{name: value for name, value in given.items() if name in _LOOKING},
         }
         return base.but(**own | changes | {"preset": "default", "max_images": images})
@@ -116,8 +117,17 @@ def as_published(**changes: Any) -> Configure:
 _LOOKING = ("selector", "selector_template", "checklist_template", "answerer")
 """How images are looked at, which is the same for all arms."""
 
-_OWN_WAY = {"judge_template": None, "selector_template": None, "search": None}
+_USUAL = {"guidance_grid": None}
+"""What all arms share but for the one that is about it."""
+
+_OWN_WAY = {"judge_template": None, "selector_template": None, "search": None, **_USUAL}
 """What the predecessor's roles came with."""
+
+
+def _tuned(base: Settings, images: int, given: Mapping[str, Any]) -> Settings:
+    """Return the default preset with a grid of guidance, the person's or a usual one."""
+    grid = base.guidance_grid or "3,5,7.5"
+    return from_preset(guidance_grid=grid)(base, images, given)
 
 
 def _expanded(agents: Agents) -> Agents:
@@ -215,6 +225,11 @@ ARMS = Registry(
             name="paired",
             title="default, but rewrites are compared under the best image's noise.",
             settings=from_preset(search="paired"),
+        ),
+        ArmSpec(
+            name="tuned_guidance",
+            title="default, but the optimizer chooses a guidance for each rewrite.",
+            settings=_tuned,
         ),
         ArmSpec(
             name="unconfirmed",

@@ -161,7 +161,8 @@ def _richest(settings: Settings, prepared: Sequence[_PreparedArm]) -> Settings:
     """Return settings that open all that any arm needs."""
     checks = any(find_roles(one.settings).uses_checklist for one in prepared)
     policy = {"judge": "checklist", "selector": "checklist"} if checks else {}
-    return settings.but(**policy)
+    grids = [g for one in prepared if (g := one.settings.guidance_grid)]
+    return settings.but(**policy, guidance_grid=grids[0] if grids else None)
 
 
 async def _trials(
