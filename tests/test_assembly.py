@@ -467,6 +467,59 @@ class TestLoRA:
         assert distance(usual, drawn(model)) > 0.01
         assert () == model.notices()
 
+    @pytest.mark.parametrize("prefix", ["", "diffusion_model.", "base_model.model."])
+    @pytest.mark.parametrize("told", ["nothing", "alpha", "config", "rslora"])
+    def test_names_of_layers_are_known_under_every_prefix(
+        self, place: Path, tmp_path: Path, prefix: str, told: str
+    ) -> None:
+        """With the strength that is told in the file, or beside it, as PEFT does."""
+        ink, file = place / "style" / "ink.safetensors", tmp_path / "it.safetensors"
+        tensors = {
+            name.replace("unet.", prefix): tensor
+            for name, tensor in load_file(ink).items()
+        }
+        if told == "alpha":
+            firsts = [name for name in tensors if "lora_A" in name]
+            tensors |= {
+                n.replace("lora_A.weight", "alpha"): torch.tensor(4.0) for n in firsts
+            }
+        elif told != "nothing":
+            config = {"lora_alpha": 4, "r": 2, "use_rslora": told == "rslora"}
+            (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+        save_file(tensors, file)
+        strength = {"nothing": 1.0, "rslora": 4 / 2**0.5}.get(told, 2.0)
+
+        model = load(place / "sd", loras=(Lora(str(file)),))
+
+        usual = load(place / "sd", loras=(Lora(str(ink), strength),))
+        assert distance(drawn(usual), drawn(model)) < 1e-4
+        assert () == model.notices()
+
+    def test_a_layer_with_half_of_its_weights_is_told(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        """A strength says nothing of a matrix whose other one is missing."""
+        layer = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+        half = {f"{layer}.lora_B.weight": torch.ones(8, 2)}
+        file = tmp_path / "half.safetensors"
+        save_file(half | {f"{layer}.alpha": torch.tensor(4.0)}, file)
+        with pytest.raises(LoadError, match="do not fit it") as caught:
+            load(place / "sd", loras=(Lora(str(file)),))
+        assert "\n" not in str(caught.value)
+
+    def test_the_strength_beside_a_file_is_part_of_who_draws(
+        self, place: Path, tmp_path: Path
+    ) -> None:
+        """Else an image of another strength would come from a cache."""
+        file = tmp_path / "it.safetensors"
+        file.write_bytes((place / "style" / "ink.safetensors").read_bytes())
+        settings = Settings(
+            generator=str(place / "sd"), lora=str(file), allow_pocket=True
+        )
+        before = model_identity(settings, "generator")
+        (tmp_path / "adapter_config.json").write_text("{}")
+        assert before != model_identity(settings, "generator")
+
     def test_a_hub_model_is_asked_for_without_the_network(self, place: Path) -> None:
         """It says how a file of it is named."""
         with pytest.raises(LoadError, match="of the hub as owner/model/FILE"):

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ("Lora", "parse_loras")
+__all__ = ("ADAPTER_CONFIG", "Lora", "parse_loras")
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""Beside a file of PEFT: how strongly it counts, among other things."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from socratic_agents.config.catalog import REVISIONS
 from socratic_agents.config.field import Decides
 from socratic_agents.config.fields import FIELDS, deciding
 from socratic_agents.config.final import final_settings
-from socratic_agents.config.loras import parse_loras
+from socratic_agents.config.loras import ADAPTER_CONFIG, parse_loras
 from socratic_agents.core.image_map import WeakImageMap
 from socratic_agents.llm.usage import current_meter
 from socratic_agents.runtime.captioners import as_reader
@@ -33,7 +33,7 @@ from socratic_agents.storage.object_identity import object_identity
 from socratic_agents.storage.safe_png import decode_png
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from socratic_agents.config.settings import Settings
     from socratic_agents.runtime.image_models import CallKind, ImageModels
@@ -288,12 +288,21 @@ def _files(settings: Settings) -> dict[str, Any]:
     """Return what is in the files that settings name beside the generator."""
     named = {name: getattr(settings, name) for name in DECIDING_FILES}
     sources = {
-        name: [one.source for one in parse_loras(value)] if name == "lora" else [value]
+        name: [*_lora_files(value)] if name == "lora" else [value]
         for name, value in named.items()
         if value is not None
     }
     contents = {name: [*map(_content, found)] for name, found in sources.items()}
     return {"files": contents} if contents else {}
+
+
+def _lora_files(given: Any) -> Iterator[str]:
+    for one in parse_loras(given):
+        yield one.source
+        path = Path(one.source).expanduser()
+        beside = path.with_name(ADAPTER_CONFIG)
+        if path.is_file() and beside.is_file():
+            yield str(beside)
 
 
 def _content(name: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.core.text import error_line
+from socratic_agents.models.assembly.lora_names import by_own_names
 from socratic_agents.models.assembly.weights_file import (
     Holds,
     expect,
@@ -84,16 +85,17 @@ def _file(source: str) -> WeightsFile | None:
 
 def _load(pipeline: Any, name: str, source: str, file: WeightsFile | None) -> None:
     where: dict[str, Any] = {}
-    if file is not None:
-        where["weight_name"] = file.path.name
+    given: Any = source
     try:
         with (
             warnings.catch_warnings(),
             load_errors("LoRA weights, of the hub as owner/model/FILE", source),
         ):
             warnings.simplefilter("ignore", UserWarning)  # peft's, of a second one
+            if file is not None and (given := by_own_names(pipeline, file)) is None:
+                given, where["weight_name"] = str(file.path.parent), file.path.name
             pipeline.load_lora_weights(
-                str(file.path.parent) if file else source,
+                given,
                 adapter_name=name,
                 use_safetensors=True,
                 **where,
