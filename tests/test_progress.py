@@ -87,5 +87,5 @@ def test_the_summary_says_each_cause_once() -> None:
         "[1] rounds 1, 2: not judged (the model answered with a poem)",
         "[1] rounds 2, 3: no rewrite, the best prompt again (it wrote nothing)",
         "[1] ended with the best so far: no route",
-        "[1] the best by score, not by the selector: no choice",
+        "[1] the latest image, not by the selector: no choice",
     ] == others

@@ -168,4 +168,5 @@ def _summary(refinement: Refinement) -> Iterator[str]:
             f"{spread.pixels:.3f} of 1), so a few seeds of a prompt bring little"
         )
     if refinement.selection_error:
-        yield f"the best by score, not by the selector: {refinement.selection_error}"
+        scored = "the best by score" if refinement.best.scores else "the latest image"
+        yield f"{scored}, not by the selector: {refinement.selection_error}"
