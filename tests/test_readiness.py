@@ -551,15 +551,22 @@ def test_what_a_generator_is_put_together_from_is_looked_for(tmp_path: Path) -> 
     told = {
         str(one)
         for one in choice_findings(
-            Settings(**HUB, vae=vae, lora="owner/style:0.5,./gone.safetensors"), DAY
+            Settings(**HUB, vae=vae, lora="owner/style:0.5,loras/gone.safetensors"), DAY
         )
         if one.name in {"vae", "lora"}
     }
     assert {
         f"OK vae: {vae}: on this machine",
         "WARN lora: owner/style: not a path of this machine, so the hub is asked for it",
-        "FAIL lora: ./gone.safetensors: there is none; check the path",
+        "FAIL lora: loras/gone.safetensors: there is none; check the path",
     } == told
+
+
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub() -> None:
+    """A folder and a file look like an owner and a model, but for the ending."""
+    told = found(**HUB | {"generator": "models/gone.safetensors"})
+    assert told["generator"].state == "problem"
+    assert "there is none; check the path" in told["generator"].detail
 
 
 def test_a_single_file_is_looked_into(tmp_path: Path) -> None:

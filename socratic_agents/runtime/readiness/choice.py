@@ -13,6 +13,7 @@ from socratic_agents.config.loras import parse_loras
 from socratic_agents.config.profiles import LOCAL, pick_profile
 from socratic_agents.config.recipes.recognition import recipe_of
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.models.assembly.weights_file import ENDINGS, HUB_FILE
 from socratic_agents.pocket.mixing import check_mixing
 from socratic_agents.runtime.readiness.endings import endings
 from socratic_agents.runtime.readiness.finding import Finding
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ("choice_findings", "needed_packages")
 
 HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w. -]*)+")
-"""A model of the hub, or a file of one."""
+"""A model of the hub, or something of one."""
 BITS = ("4bit", "8bit")
 """Quantization that only NVIDIA's cards do."""
 GENERATORS = ("generator", "final_generator")
@@ -151,7 +152,7 @@ def _brought(settings: Settings) -> Iterator[Finding]:
             continue
         if Path(source).expanduser().exists():
             yield Finding("ok", name, f"{source}: on this machine")
-        elif HUB.fullmatch(source):
+        elif (HUB_FILE if source.endswith(ENDINGS) else HUB).fullmatch(source):
             text = f"{source}: not a path of this machine, so the hub is asked for it"
             yield Finding("warning", name, text)
         else:

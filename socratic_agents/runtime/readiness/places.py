@@ -12,6 +12,7 @@ from socratic_agents.models.assembly.weights_file import (
     HUB_FILE,
     Holds,
     expect,
+    find_file,
     read_weights_file,
 )
 from socratic_agents.models.clip import cached_weights
@@ -77,6 +78,9 @@ def _here(part: Part) -> Place | None:
         return _told(part, "ok", f"a file of this machine, {file.holds}")
     if part.name.endswith(ENDINGS) and HUB_FILE.fullmatch(part.name):
         return _told(part, "warning", "a file of the hub, which is asked for it")
+    find_file(
+        part.name
+    )  # which says so where it can only be a file's, and there is none
     folder = part.folder
     if folder is None:
         return None
