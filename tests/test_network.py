@@ -329,3 +329,19 @@ def test_no_part_of_a_key_is_left(
 def test_other_words_stay(text: str) -> None:
     """A text without a key is passed on as it is."""
     assert text == without_keys([KEY, "none", ""], text.replace("none", ""))
+
+
+async def test_a_timeout_of_something_else_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The deadline of the exchange has not come, and is not said to have."""
+    problem = TimeoutError("of the resolver")
+
+    async def fail(*_: object) -> None:
+        raise problem
+
+    async with BoundedClient(timeout=20.0) as client:
+        monkeypatch.setattr(client, "_exchange", fail)
+        with pytest.raises(TimeoutError) as caught:
+            await client.post("http://127.0.0.1:1/x")
+    assert problem is caught.value

@@ -347,3 +347,25 @@ def test_a_name_is_its_own_identity() -> None:
     """Settings that name models have the keys that they always had."""
     assert "object" not in model_identity(Settings(), "generator")
     assert "object" in model_identity(settings_with(Painter("red")), "generator")
+
+
+def test_a_set_counts_whatever_its_order() -> None:
+    """The same members are the same model, and others are another."""
+
+    def painter(colours: set[str]) -> Painter:
+        one = Painter("red")
+        vars(one)["colours"] = colours
+        return one
+
+    first, again, other = (
+        object_identity(painter(colours))
+        for colours in ({"a", "b"}, {"b", "a"}, {"a", "c"})
+    )
+    assert first == again != other
+
+
+def test_a_field_that_was_never_set_is_none() -> None:
+    """A slot without a value is another object than one with any."""
+    empty = Slotted.__new__(Slotted)
+    assert object_identity(empty) is not None
+    assert object_identity(empty) != object_identity(Slotted("red"))

@@ -9,6 +9,7 @@ import pytest
 
 from socratic_agents import Refiner, StopReason
 from socratic_agents.lab.pocket_card import (
+    _attributes,
     caption_figures,
     generator_figures,
     main,
@@ -35,6 +36,14 @@ def test_the_weights_are_small() -> None:
     for file in files:
         if file.suffix == ".json":
             assert "_name_or_path" not in file.read_text("utf-8"), file.name
+
+
+def test_a_caption_that_is_no_scene_tells_nothing_of_one() -> None:
+    """Nor does one with another number of things."""
+    scene = Scene((SceneObject("circle", "red", "large", 32, 32),), "white")
+    assert 0 == _attributes("the of and", scene)
+    assert 0 == _attributes("a red circle above a blue square", scene)
+    assert 0 < _attributes("a large red circle", scene) <= 1
 
 
 def test_the_generator_follows_its_own_words_and_no_others() -> None:

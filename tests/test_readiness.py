@@ -22,7 +22,7 @@ from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import LoadError
 from socratic_agents.models import devices
 from socratic_agents.runtime import build
-from socratic_agents.runtime.readiness import choice, memory
+from socratic_agents.runtime.readiness import choice, memory, places
 from socratic_agents.runtime.readiness.choice import choice_findings
 from socratic_agents.runtime.readiness.endings import endings
 from socratic_agents.runtime.readiness.memory import memory_findings
@@ -249,6 +249,33 @@ def test_models_in_the_cache_are_found(tmp_path: Path) -> None:
     assert "bsd-3-clause, as its folder says" in told["captioner licence"].detail
     assert "warning" == told["scorer licence"].state
     assert "weights generator 0.0 + captioner 0.0" in told["main memory"].detail
+
+
+def test_what_is_kept_here_is_known_without_asking(tmp_path: Path) -> None:
+    """The pocket weights lie in the package; an object or a server keeps nothing."""
+    pocket = [
+        Part(role=role, name="pocket", backend="pocket").kept
+        for role in ("generator", "final_generator", "captioner")
+    ]
+    assert pocket[0] == pocket[1] != pocket[2]
+    assert all(one is not None and one.is_dir() for one in pocket)
+    assert Part(role="generator", name="draw", backend="object").kept is None
+    eyes = tiny_models.tiny_blip2(tmp_path / "b")
+    assert eyes == Part(role="captioner", name=str(eyes), backend="transformers").kept
+
+
+def test_the_hub_is_not_looked_into_without_its_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which one to install is said in place of where the model is."""
+
+    def missing(_: Part) -> None:
+        raise ModuleNotFoundError(name="huggingface_hub")
+
+    monkeypatch.setattr(places, "_here", missing)
+    part = Part(role="generator", name="owner/model", backend="diffusers")
+    told = places.locate(part, [])
+    assert "not looked for on the hub; run pip install 'socratic-agents[" in str(told)
 
 
 @pytest.mark.parametrize(

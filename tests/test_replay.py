@@ -7,11 +7,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from socratic_agents.cli import replay as command
 from socratic_agents.cli.app import main
-from socratic_agents.core.errors import ConfigurationError
-from socratic_agents.runtime.replay import Replayed, in_words, replay, settings_of
+from socratic_agents.core.errors import ConfigurationError, MissingStepError
+from socratic_agents.runtime.replay import (
+    Replayed,
+    _or_else,
+    in_words,
+    replay,
+    settings_of,
+)
 from tests.loopback import Loopback, error
 
 if TYPE_CHECKING:
@@ -151,6 +158,20 @@ def test_no_run_is_told(tmp_path: Path, run: Path) -> None:
     with pytest.raises(ConfigurationError, match="expected the folder of a run"):
         settings_of(tmp_path)
     assert 2 == main(["replay", str(tmp_path)])
+
+
+async def test_what_a_run_neither_counted_nor_read_is_nothing() -> None:
+    """Then yes and no do, as they did; what it did is taken."""
+    image = Image.new("RGB", (8, 8))
+
+    async def look(_: Image.Image, question: str) -> str:
+        if question == "known":
+            return "STOP"
+        raise MissingStepError({"read": 1})
+
+    read = _or_else(look, "")
+    assert "STOP" == await read(image, "known")
+    assert "" == await read(image, "unknown")
 
 
 def test_needs_are_told_in_words() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import random
 import re
 from dataclasses import replace
 from functools import partial
@@ -36,7 +37,7 @@ from socratic_agents.core.history import (
 )
 from socratic_agents.core.outcome import Failure, Refinement
 from socratic_agents.lab.compare.run import compare
-from socratic_agents.lab.survey.design import plan_survey, read_key
+from socratic_agents.lab.survey.design import Drawn, _caught, plan_survey, read_key
 from socratic_agents.lab.survey.page import survey_html
 from socratic_agents.lab.survey.sources import ShownImage, read_arms
 from socratic_agents.storage.objects import ObjectStore, write_image
@@ -92,6 +93,16 @@ def test_a_catch_pair_has_an_image_of_another_prompt(folder: Path) -> None:
             sides = dict(zip(item.arms, item.images, strict=True))
             assert sides["right"] in of_prompt[item.prompt]
             assert sides["wrong"] not in of_prompt[item.prompt]
+
+
+def test_a_catch_pair_never_shows_one_image_twice(tmp_path: Path) -> None:
+    """Where another prompt has the very same image, nobody could tell which is wrong."""
+    image = ShownImage(folder=tmp_path, path="a.png")
+    drawn: list[Drawn] = [
+        ("pair", ("ours", "theirs"), (prompt, 0), (image, image))
+        for prompt in ("a red ball", "a blue box")
+    ]
+    assert [] == list(_caught(drawn, 2, random.Random(0)))
 
 
 def test_the_same_seed_is_the_same_survey(folder: Path) -> None:
