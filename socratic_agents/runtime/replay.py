@@ -36,15 +36,9 @@ from socratic_agents.runtime.cached_models import (
     max_tokens_of,
     with_journal,
 )
-from socratic_agents.runtime.image_models import (
-    ANSWER_COUNT,
-    READ_TEXT,
-    SCORE,
-    ImageModels,
-)
+from socratic_agents.runtime.image_models import SCORE, ImageModels
 from socratic_agents.runtime.language_model import open_language_model
 from socratic_agents.runtime.open_models import score_name
-from socratic_agents.storage.journal import read_keys
 from socratic_agents.storage.results import read_outcomes
 from socratic_agents.storage.run_config import CONFIG
 from socratic_agents.storage.run_directory import RunDirectory
@@ -278,9 +272,6 @@ def _agents(run: RunDirectory, settings: Settings) -> Agents:
 
     def absent(kind: CallKind[Any]) -> Callable[..., Awaitable[Any]] | None:
         if kind is SCORE and not settings.scorer:
-            return None
-        # Not every captioner counts and reads; where none did, it was asked yes or no.
-        if kind in {ANSWER_COUNT, READ_TEXT} and not read_keys(run.path, kind.journal):
             return None
 
         async def missing(*_: Any) -> Any:
