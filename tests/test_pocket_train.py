@@ -17,7 +17,7 @@ from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.pocket import SAMPLING, render
 from socratic_agents.pocket.prompt_parser import parse_prompt
 from socratic_agents.pocket.prompt_writer import caption
-from socratic_agents.pocket.scene import Scene, SceneObject, sample_scene
+from socratic_agents.pocket.scene import PALETTE, Scene, SceneObject, sample_scene
 from socratic_agents.pocket.train.__main__ import main
 from socratic_agents.pocket.train.data import SLOTS, describe, draw_scenes, mutate
 from socratic_agents.pocket.train.generated_images import generated_examples
@@ -124,7 +124,9 @@ def test_examples_are_what_the_oracle_saw(tmp_path: Path) -> None:
         for scene in scenes
     }
     assert (10, 3, 64, 64) == pixels.shape
-    assert (-1, 1) == (pixels.min(), pixels.max())
+    darkest, lightest = min(PALETTE["red"]), max(PALETTE["white"])
+    ends = [value / 127.5 - 1 for value in (darkest, lightest)]
+    assert ends == pytest.approx([float(pixels.min()), float(pixels.max())])
     again, _ = generated_examples(tmp_path, drawing, 20)
     assert scenes == again
     assert 20 == len(drawing.seeds)

@@ -409,7 +409,7 @@ def test_every_variable_that_is_offered_can_be_used(tmp_path: Path) -> None:
 def test_a_wheel_finds_its_templates(tmp_path: Path) -> None:
     """Inside the package, as a wheel has them, the templates are found as well."""
     package = tmp_path / "socratic_agents"
-    for name in ("core", "llm"):
+    for name in ("core", "llm", "storage"):
         shutil.copytree(
             ROOT / "socratic_agents" / name,
             package / name,
