@@ -15,9 +15,9 @@ from PIL import Image
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.config.workers import RayWorkers
+from socratic_agents.runtime.devices.remote_models import open_replicas
 from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.open_models import open_image_models
-from socratic_agents.runtime.remote_models import open_replicas
 from socratic_agents.scheduler.worker import Worker
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from socratic_agents.config.settings import Settings
 from socratic_agents.core.errors import ConfigurationError
+from socratic_agents.runtime.devices.multi_device import open_devices
 from socratic_agents.runtime.image_models import ImageModels
-from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.runtime.refiner import Refiner
 from socratic_agents.scheduler.worker import Stage, Worker
 

@@ -21,8 +21,8 @@ from socratic_agents.models.captioning import Captioner
 from socratic_agents.models.diffusion import Diffusion
 from socratic_agents.models.loading import quiet
 from socratic_agents.models.notices import Notices
+from socratic_agents.runtime.devices.multi_device import open_devices
 from socratic_agents.runtime.image_models import ImageModels
-from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.scheduler.worker import Worker
 from tests.tiny_models import tiny_blip2
 from tests.tiny_pipelines import PIPELINES

@@ -22,9 +22,9 @@ from PIL import Image
 
 from socratic_agents import Failure, Refiner, Settings
 from socratic_agents.agents.judges import Judgement
-from socratic_agents.llm.http_clients import PerLoopClient
 from socratic_agents.llm.retry import RetryPolicy
 from socratic_agents.llm.structured import StructuredCaller
+from socratic_agents.network.openai_client import PerLoopClient
 from socratic_agents.runtime.language_model import open_http_client, open_language_model
 from tests.fakes import ScriptedChatModel
 from tests.loopback import Loopback, Request, chat, error

@@ -42,9 +42,9 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.history import Candidate, Status
 from socratic_agents.llm.usage import UsageMeter, using_meter
+from socratic_agents.runtime.devices.remote_models import _portable, open_replicas
 from socratic_agents.runtime.image_models import ImageModels
 from socratic_agents.runtime.refiner import Refiner
-from socratic_agents.runtime.remote_models import _portable, open_replicas
 from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
 from socratic_agents.scheduler.remote.ray import RayCluster
 from socratic_agents.scheduler.remote.replica import (

@@ -37,8 +37,8 @@ from socratic_agents.core.errors import (
 )
 from socratic_agents.core.history import Status
 from socratic_agents.core.text import error_line
+from socratic_agents.runtime.devices.remote_models import open_replicas
 from socratic_agents.runtime.open_models import open_image_models
-from socratic_agents.runtime.remote_models import open_replicas
 from socratic_agents.scheduler.remote import processes
 from socratic_agents.scheduler.remote.child import CANCEL, READY, RpcServer
 from socratic_agents.scheduler.remote.pool import TRIES, ReplicaPool
@@ -244,7 +244,7 @@ class TestChildren:
         """A child imports it, and would begin everything anew."""
         script = tmp_path / "script.py"
         script.write_text(
-            "from socratic_agents.runtime.remote_models import open_replicas\n"
+            "from socratic_agents.runtime.devices.remote_models import open_replicas\n"
             "from socratic_agents.config.settings import Settings\n"
             "from socratic_agents.config.workers import ProcessWorkers\n"
             "open_replicas(Settings(workers=ProcessWorkers(1)))\n"
@@ -262,7 +262,7 @@ class TestChildren:
         script.write_text(
             "from functools import partial\n"
             "from pathlib import Path\n"
-            "from socratic_agents.runtime.remote_models import open_replicas\n"
+            "from socratic_agents.runtime.devices.remote_models import open_replicas\n"
             "from socratic_agents.config.settings import Settings\n"
             "from socratic_agents.config.workers import ProcessWorkers\n"
             "from tests.child_models import open_child_models\n"
@@ -526,7 +526,7 @@ class TestSettings:
     def test_ray_is_not_needed(self) -> None:
         """Nor loaded."""
         code = (
-            "import sys; from socratic_agents.runtime.remote_models import open_replicas; "
+            "import sys; from socratic_agents.runtime.devices.remote_models import open_replicas; "
             "from socratic_agents.config.settings import Settings; "
             "Settings(workers='process'); print('ray' in sys.modules)"
         )

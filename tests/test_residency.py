@@ -28,7 +28,7 @@ from socratic_agents import Refinement, Refiner, Settings
 from socratic_agents.core.errors import ConfigurationError, LoadError
 from socratic_agents.models import placement
 from socratic_agents.models.placement import free_bytes, resident_of
-from socratic_agents.runtime.residents import Residents
+from socratic_agents.runtime.devices.residents import Residents
 from socratic_agents.scheduler.cost_curve import CostCurve
 from socratic_agents.scheduler.policy import BatchPolicy, RunBatch, WaitUntil
 from socratic_agents.scheduler.queues import QueueItem
@@ -537,7 +537,7 @@ def test_what_is_there_fits_where_nobody_said_how_much_there_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A model that was opened beyond what was reckoned is not refused."""
-    module = "socratic_agents.runtime.residents"
+    module = "socratic_agents.runtime.devices.residents"
     free: list[int | None] = [100, None]
     monkeypatch.setattr(f"{module}.free_bytes", lambda _: free.pop())
     monkeypatch.setattr(

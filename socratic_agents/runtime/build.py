@@ -26,6 +26,8 @@ from socratic_agents.runtime.captioner_llm.calls import (
     looks_itself,
     writes_too,
 )
+from socratic_agents.runtime.devices.multi_device import open_devices
+from socratic_agents.runtime.devices.remote_models import open_replicas
 from socratic_agents.runtime.generators import OPENAI, images_key, images_server
 from socratic_agents.runtime.image_models import FINAL, GUIDANCE
 from socratic_agents.runtime.language_model import (
@@ -33,9 +35,7 @@ from socratic_agents.runtime.language_model import (
     open_language_model,
     open_rate_limiter,
 )
-from socratic_agents.runtime.multi_device import open_devices
 from socratic_agents.runtime.readiness.places import check_hub
-from socratic_agents.runtime.remote_models import open_replicas
 from socratic_agents.storage.provenance import encode_png, provenance_of
 from socratic_agents.storage.run_directory import RunDirectory
 

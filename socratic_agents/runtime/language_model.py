@@ -154,7 +154,7 @@ def open_http_client(settings: Settings) -> Any:
     named = isinstance(settings.llm, str) and settings.llm.startswith("openai:")
     if not named:
         return None
-    from socratic_agents.llm.http_clients import PerLoopClient
+    from socratic_agents.network.openai_client import PerLoopClient
 
     return PerLoopClient(timeout=settings.timeout)
 

@@ -20,6 +20,7 @@ from socratic_agents.runtime.captioners import (
     open_captioner,
     score_by_captioner,
 )
+from socratic_agents.runtime.devices.residents import Residents
 from socratic_agents.runtime.generators import POCKET, model_source, open_generator
 from socratic_agents.runtime.image_models import (
     FINAL,
@@ -28,7 +29,6 @@ from socratic_agents.runtime.image_models import (
     as_candidate_errors,
     guarded,
 )
-from socratic_agents.runtime.residents import Residents
 
 if TYPE_CHECKING:
     from collections.abc import Callable

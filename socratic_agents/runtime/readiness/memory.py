@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from socratic_agents.config.card import cards_for
+from socratic_agents.runtime.devices.residents import ROOMY
 from socratic_agents.runtime.readiness.finding import Finding
 from socratic_agents.runtime.readiness.memory_plan import memory_plan
 from socratic_agents.runtime.readiness.parts import model_parts, read_weights
-from socratic_agents.runtime.residents import ROOMY
 from socratic_agents.scheduler.residency import GB
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Where image models run: on several devices, in other processes, or by turns."""
